@@ -1,0 +1,814 @@
+"""Typed access to the contracts: deployment, the transactions that change them, what they answer and say.
+
+Records go in as ledger.records has them; addresses are 20 bytes and hashes 32. A refusal of a contract is
+Invalid with rule "C:<its error>" and the error's numbers; a node that does not answer is Unavailable.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+
+from eth_abi.abi import decode as abi_decode
+from eth_abi.exceptions import DecodingError
+from eth_account.signers.local import LocalAccount
+from eth_typing import Hash32
+from requests.exceptions import RequestException
+from web3 import Web3
+from web3.contract.contract import Contract as Web3Contract
+from web3.exceptions import ContractLogicError, ContractPanicError, Web3Exception
+from web3.types import LogReceipt, Nonce, TxParams, TxReceipt, Wei
+from web3.utils import get_create_address
+
+from ledger.records import (
+    WORD,
+    ZERO_ADDRESS,
+    Account,
+    Allocation,
+    Approval,
+    Asset,
+    Certificate,
+    Commitment,
+    Contract,
+    Invalid,
+    Milestone,
+    Order,
+    Parameter,
+    Project,
+    Quorum,
+    Record,
+    RevenueRule,
+    Seat,
+    Unavailable,
+    address_word,
+    decode_name,
+    domain_separator,
+    encode,
+    encode_name,
+    hash_struct,
+    keccak256,
+    reject,
+)
+
+SHARE_WHOLE = 10_000
+COIN = ZERO_ADDRESS  # what stands for the chain's own coin where a token is asked for
+RECEIPT_TIMEOUT_S = 120
+
+# At most this much gas for each function. A bound, not an estimate: a node that lies costs no more than this.
+GAS = {
+    "enact": 2_000_000,
+    "append": 1_000_000,
+    "execute": 2_000_000,
+    "stop": 200_000,
+    "pull": 300_000,
+    "pay": 500_000,
+    "payNative": 500_000,
+    "mint": 200_000,
+    "approve": 200_000,
+    "transfer": 200_000,
+}
+GAS_FLUSH, GAS_FLUSH_EACH, GAS_DEPLOY = 200_000, 400_000, 15_000_000
+
+# In the order of deployment, which is what their addresses follow from.
+CONTRACTS = {
+    "council": "Council",
+    "anchor": "LedgerAnchor",
+    "treasury": "Treasury",
+    "router": "PaymentRouter",
+}
+
+_CHAIN_KINDS = frozenset({"chain", "payee", "republic"})
+_HEAD_TYPE_HASH = keccak256(b"Head(uint64 size,bytes32 root,uint64 validUntil)")
+_QUOTE_TYPE_HASH = keccak256(
+    b"Quote(bytes32 invoice,bytes32 purpose,address merchant,address token,"
+    b"uint128 amount,uint16 shareBps,uint64 validUntil)"
+)
+_TERMS_TYPE_HASH = keccak256(b"Terms(bytes32 invoice,bytes32 purpose,address merchant,uint16 shareBps)")
+
+
+# --- what is signed and what is bound ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a gateway seat signs for a payer: once paid it is used up. token is zero for the coin."""
+
+    invoice: bytes
+    purpose: str
+    merchant: bytes
+    token: bytes
+    amount: int
+    share_bps: int
+    valid_until: int
+
+    def hash(self) -> bytes:
+        """The EIP-712 hashStruct, by which the event Paid names this quote."""
+        purpose, merchant, token = (
+            encode_name(self.purpose),
+            address_word(self.merchant),
+            address_word(self.token),
+        )
+        numbers = (_uint(self.amount), _uint(self.share_bps), _uint(self.valid_until))
+        return keccak256(b"".join((_QUOTE_TYPE_HASH, self.invoice, purpose, merchant, token, *numbers)))
+
+    def words(self) -> tuple[object, ...]:
+        """The members as web3 encodes them."""
+        numbers = (self.amount, self.share_bps, self.valid_until)
+        return (self.invoice, encode_name(self.purpose), self.merchant, self.token, *numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a deposit address is bound to for ever."""
+
+    invoice: bytes
+    purpose: str
+    merchant: bytes
+    share_bps: int
+
+    def hash(self) -> bytes:
+        """The salt of the deposit address."""
+        words = (self.invoice, encode_name(self.purpose), address_word(self.merchant), _uint(self.share_bps))
+        return keccak256(_TERMS_TYPE_HASH + b"".join(words))
+
+    def words(self) -> tuple[object, ...]:
+        """The members as web3 encodes them."""
+        return (self.invoice, encode_name(self.purpose), self.merchant, self.share_bps)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """An order with all that Treasury asks to see: what it rests on, who signed it, where it stands."""
+
+    order: Order
+    commitment: Commitment
+    milestone: Milestone
+    certificate: Certificate
+    order_approvals: Sequence[Approval]
+    certificate_approvals: Sequence[Approval]
+    index: int
+    head_size: int
+    path: Sequence[bytes]
+
+
+class Signature(NamedTuple):
+    """A seat's signature as contracts take it."""
+
+    signer: bytes
+    valid_until: int
+    v: int
+    r: bytes
+    s: bytes
+
+
+def head_digest(domain: bytes, size: int, root: bytes, valid_until: int) -> bytes:
+    """The 32 bytes that a watcher signs so that a head may be anchored until a second."""
+    return _digest(domain, keccak256(_HEAD_TYPE_HASH + _uint(size) + root + _uint(valid_until)))
+
+
+def quote_digest(domain: bytes, quote: Quote) -> bytes:
+    """The 32 bytes that a gateway seat signs."""
+    return _digest(domain, quote.hash())
+
+
+def sign_digest(account: LocalAccount, digest: bytes, valid_until: int = 0) -> Signature:
+    """Sign 32 bytes with a key that this process holds."""
+    signed = account.unsafe_sign_hash(Hash32(digest))
+    r, s = signed.r.to_bytes(WORD, "big"), signed.s.to_bytes(WORD, "big")
+    return Signature(bytes.fromhex(account.address[2:]), valid_until, signed.v, r, s)
+
+
+def _digest(domain: bytes, hash_of_struct: bytes) -> bytes:
+    return keccak256(b"\x19\x01" + domain + hash_of_struct)
+
+
+def _uint(value: int) -> bytes:
+    return value.to_bytes(WORD, "big")
+
+
+def is_enactable(record: Record, chain_id: int) -> bool:
+    """Whether this record is one that the Council contract on that chain takes."""
+    match record:
+        case Asset() | Contract():
+            return record.chain_id == chain_id
+        case Account():
+            return record.kind in _CHAIN_KINDS
+        case Seat() | Quorum() | Parameter() | RevenueRule() | Project() | Allocation():
+            return True
+        case _:
+            return False
+
+
+# --- deployment -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Where the contracts of one ledger stand.
+
+    block: the last of the deployment; code_hashes: keccak256 of the deployed code, by contract name.
+    """
+
+    ledger: bytes
+    chain_id: int
+    council: bytes
+    anchor: bytes
+    treasury: bytes
+    router: bytes
+    block: int
+    code_hashes: Mapping[str, bytes]
+
+    @property
+    def domain(self) -> bytes:
+        """The EIP-712 domain of everything that is signed for this ledger."""
+        return domain_separator(self.chain_id, self.council, self.ledger)
+
+    def contract_records(self, time_s: int, act: bytes) -> list[Contract]:
+        """The Contract records that name these contracts (LEAKS 18)."""
+        return [
+            Contract(time_s, name, self.chain_id, getattr(self, name), self.code_hashes[name], act)
+            for name in CONTRACTS
+        ]
+
+
+def created_address(sender: bytes, nonce: int) -> bytes:
+    """Where the contract stands that this sender creates with this nonce."""
+    return bytes.fromhex(get_create_address(Web3.to_checksum_address(sender), Nonce(nonce))[2:])
+
+
+def planned_addresses(sender: bytes, nonce: int) -> dict[str, bytes]:
+    """Where the four contracts will stand if the sender's transactions from this nonce on deploy them."""
+    return {name: created_address(sender, nonce + step) for step, name in enumerate(CONTRACTS)}
+
+
+def deploy(
+    w3: Web3, account: LocalAccount, ledger: bytes, retention_end: int, founding: Sequence[Record]
+) -> Deployment:
+    """Deploy the four contracts of one ledger; who pays for it has no power over them afterwards.
+
+    founding: the Seat records, then the Quorum records, in the order of the ledger; the Genesis binds them.
+    """
+    seats = [record for record in founding if isinstance(record, Seat)]
+    quorums = [record for record in founding if isinstance(record, Quorum)]
+    if list(founding) != [*seats, *quorums]:
+        reject(
+            "C:founding",
+            "deploy",
+            f"{len(founding)} records are not {len(seats)} seats, then {len(quorums)} quorums",
+        )
+    sender = bytes.fromhex(account.address[2:])
+    with _answering("deploy"):
+        plan = planned_addresses(sender, w3.eth.get_transaction_count(account.address))
+        chain_id = w3.eth.chain_id
+    # Council and anchor name each other, so the anchor's address is known before it stands.
+    arguments: dict[str, tuple[object, ...]] = {
+        "council": (
+            ledger,
+            retention_end,
+            plan["anchor"],
+            [_members(seat) for seat in seats],
+            [_members(quorum) for quorum in quorums],
+        ),
+        "anchor": (plan["council"],),
+        "treasury": (plan["council"],),
+        "router": (plan["council"], plan["treasury"]),
+    }
+    block, codes = 0, {}
+    for name, artifact in CONTRACTS.items():
+        receipt = create(w3, account, artifact, *arguments[name])
+        made = _created(receipt)
+        if made != plan[name]:
+            raise Unavailable("chain", f"{name} stands at 0x{made.hex()}, planned was 0x{plan[name].hex()}")
+        block = receipt["blockNumber"]
+        with _answering("deploy"):
+            codes[name] = keccak256(bytes(w3.eth.get_code(Web3.to_checksum_address(made))))
+    made_deployment = Deployment(ledger, chain_id, **plan, block=block, code_hashes=codes)
+    found = City(w3, made_deployment).founding()
+    assert found == keccak256(b"".join(hash_struct(record) for record in founding))
+    return made_deployment
+
+
+def create(w3: Web3, account: LocalAccount, artifact: str, *arguments: object) -> TxReceipt:
+    """Deploy one contract by its artifact's name."""
+    content = load_artifact(artifact)
+    where = f"{artifact}.constructor"
+    with _answering(where):
+        constructor = w3.eth.contract(abi=content["abi"], bytecode=content["bytecode"]).constructor(
+            *arguments
+        )
+        # Only its data is wanted; what is named here need not be asked of the node.
+        named: TxParams = {"gas": 0, "maxFeePerGas": Wei(0), "maxPriorityFeePerGas": Wei(0), "chainId": 0}
+        data = constructor.build_transaction(named)["data"]
+        return _transact(w3, account, {"data": data, "gas": GAS_DEPLOY}, where)
+
+
+def _created(receipt: TxReceipt) -> bytes:
+    address = receipt["contractAddress"]
+    assert address is not None
+    return bytes.fromhex(address[2:])
+
+
+@cache
+def load_artifact(name: str) -> dict[str, Any]:
+    """The committed ABI and bytecode of a contract."""
+    text = files("contracts").joinpath("artifacts", f"{name}.json").read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+# --- transactions and refusals ----------------------------------------------------------------------
+
+
+def _transact(w3: Web3, account: LocalAccount, asked: TxParams, where: str) -> TxReceipt:
+    """Try, sign here, send, wait; a refusal costs no gas unless the chain moved in between."""
+    asked = {**asked, "from": account.address, "chainId": w3.eth.chain_id}
+    w3.eth.call(asked)
+    base_fee = w3.eth.get_block("latest").get("baseFeePerGas", Wei(0))
+    tip = w3.eth.max_priority_fee
+    filled: TxParams = {
+        **asked,
+        "nonce": w3.eth.get_transaction_count(account.address, "pending"),
+        "maxFeePerGas": Wei(2 * base_fee + tip),
+        "maxPriorityFeePerGas": tip,
+        "value": asked.get("value", Wei(0)),
+        "type": 2,
+    }
+    raw = account.sign_transaction(cast("dict[str, Any]", filled)).raw_transaction
+    sent = w3.eth.send_raw_transaction(raw)
+    receipt = w3.eth.wait_for_transaction_receipt(sent, timeout=RECEIPT_TIMEOUT_S, poll_latency=0.05)
+    if receipt["status"] != 1:
+        # Somebody was faster: ask again after that block. If nothing refuses any more, gas decided.
+        w3.eth.call(asked, receipt["blockNumber"])
+        reject(
+            "C:Reverted",
+            where,
+            f"transaction {sent.to_0x_hex()} used {receipt['gasUsed']} of {asked['gas']} gas and reverted",
+        )
+    return receipt
+
+
+@contextmanager
+def _answering(where: str) -> Iterator[None]:
+    """Turn what web3 raises into the two answers that everybody here knows."""
+    try:
+        yield
+    except ContractPanicError as error:
+        reject("C:Panic", where, str(error))
+    except ContractLogicError as error:
+        rule, why = explain(error.data)
+        reject(rule, where, why or str(error))
+    except (Web3Exception, RequestException, OSError, TimeoutError) as error:
+        raise Unavailable("chain", f"{where}: {error}") from error
+
+
+@cache
+def _errors() -> dict[bytes, tuple[str, list[dict[str, str]]]]:
+    """Name and members of every custom error, by its first four bytes."""
+    found: dict[bytes, tuple[str, list[dict[str, str]]]] = {}
+    for artifact in (*CONTRACTS.values(), "DepositAddress", "TestToken"):
+        for entry in load_artifact(artifact)["abi"]:
+            if entry["type"] == "error":
+                types = ",".join(member["type"] for member in entry["inputs"])
+                found[keccak256(f"{entry['name']}({types})".encode())[:4]] = entry["name"], entry["inputs"]
+    return found
+
+
+def explain(data: object) -> tuple[str, str]:
+    """The rule and the sentence of a contract's refusal: its error's name, then each member and its value."""
+    match = re.search("0x[0-9a-fA-F]*", str(data))
+    raw = bytes.fromhex(match.group()[2:]) if match else b""
+    name, members = _errors().get(raw[:4], ("", []))
+    if not name:
+        return "C:Reverted", f"reverted with 0x{raw.hex()}" if raw else ""
+    try:
+        values = abi_decode([member["type"] for member in members], raw[4:])
+    except DecodingError:
+        return f"C:{name}", f"reverted with 0x{raw.hex()}"
+    shown = [
+        f"{member['name'] or member['type']} {_show(value)}"
+        for member, value in zip(members, values, strict=True)
+    ]
+    return f"C:{name}", ", ".join(shown) or name
+
+
+def _show(value: object) -> str:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return decode_name(value)
+    except Invalid:
+        return f"0x{value.hex()}"
+
+
+# --- what contracts say -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Where an event stands."""
+
+    at: bytes
+    block: int
+    block_hash: bytes
+    transaction: bytes
+    log_index: int
+
+    artifact: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Anchored(Event):
+    """A head was anchored."""
+
+    size: int
+    root: bytes
+    time: int
+    artifact: ClassVar[str] = "LedgerAnchor"
+
+
+@dataclass(frozen=True, slots=True)
+class Enacted(Event):
+    """An act of the Council came into force, or will when its notice has passed."""
+
+    kind: bytes
+    record_hash: bytes
+    object: bytes
+    index: int
+    artifact: ClassVar[str] = "Council"
+
+
+@dataclass(frozen=True, slots=True)
+class Executed(Event):
+    """An order was paid, or credited where the payee could not receive."""
+
+    order_hash: bytes
+    milestone_hash: bytes
+    payee: bytes
+    token: bytes
+    amount: int
+    artifact: ClassVar[str] = "Treasury"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(Event):
+    """An auditor stopped an order."""
+
+    order_hash: bytes
+    auditor: bytes
+    until: int
+    artifact: ClassVar[str] = "Treasury"
+
+
+@dataclass(frozen=True, slots=True)
+class Paid(Event):
+    """A quote was paid. quote: its hash."""
+
+    invoice: bytes
+    quote: bytes
+    token: bytes
+    payer: bytes
+    amount: int
+    city_amount: int
+    artifact: ClassVar[str] = "PaymentRouter"
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed(Event):
+    """A deposit address was emptied. Evidence only if the address is the one given for that invoice."""
+
+    invoice: bytes
+    deposit: bytes
+    token: bytes
+    amount: int
+    city_amount: int
+    artifact: ClassVar[str] = "PaymentRouter"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer(Event):
+    """A token moved; `at` is the token."""
+
+    sender: bytes
+    receiver: bytes
+    amount: int
+    artifact: ClassVar[str] = "TestToken"
+
+
+EVENTS: tuple[type[Event], ...] = (Anchored, Enacted, Executed, Stopped, Paid, Flushed, Transfer)
+_AnyEvent = TypeVar("_AnyEvent", bound=Event)
+
+
+def _event_abi(kind: type[Event]) -> tuple[bytes, list[dict[str, Any]]]:
+    """An event's first topic and its members."""
+    for entry in load_artifact(kind.artifact)["abi"]:
+        if entry["type"] == "event" and entry["name"] == kind.__name__:
+            types = ",".join(member["type"] for member in entry["inputs"])
+            return keccak256(f"{kind.__name__}({types})".encode()), entry["inputs"]
+    raise AssertionError(kind)
+
+
+def decode_event(kind: type[_AnyEvent], log: LogReceipt) -> _AnyEvent:
+    """Read a log as an event of this kind; any other log is refused."""
+    topic, members = _event_abi(kind)
+    indexed = [member for member in members if member["indexed"]]
+    plain = [member for member in members if not member["indexed"]]
+    topics = [bytes(found) for found in log["topics"]]
+    where = f"{kind.__name__} in log {log['logIndex']} of 0x{bytes(log['transactionHash']).hex()}"
+    if topics[:1] != [topic] or len(topics) != 1 + len(indexed):
+        reject(
+            "C:event",
+            where,
+            f"{len(topics)} topics, expected {1 + len(indexed)} of which the first is 0x{topic.hex()}",
+        )
+    try:
+        values = [
+            abi_decode([member["type"]], word)[0] for member, word in zip(indexed, topics[1:], strict=True)
+        ]
+        values += abi_decode([member["type"] for member in plain], bytes(log["data"]))
+    except DecodingError as error:
+        reject("C:event", where, str(error))
+    named = {member["name"]: value for member, value in zip(indexed + plain, values, strict=True)}
+    ordered = [named[member["name"]] for member in members]
+    found = [bytes.fromhex(value[2:]) if isinstance(value, str) else value for value in ordered]
+    place = (
+        bytes.fromhex(log["address"][2:]),
+        log["blockNumber"],
+        bytes(log["blockHash"]),
+        bytes(log["transactionHash"]),
+        log["logIndex"],
+    )
+    return kind(*place, *found)
+
+
+def read_events(
+    w3: Web3,
+    kind: type[_AnyEvent],
+    at: Sequence[bytes],
+    first_block: int,
+    last_block: int,
+    *topics: bytes | None,
+) -> list[_AnyEvent]:
+    """All events of a kind at these addresses, both blocks included; topics: the indexed members to match."""
+    wanted: list[Any] = [_event_abi(kind)[0], *topics]
+    with _answering(f"events {kind.__name__}"):
+        logs = w3.eth.get_logs(
+            {
+                "address": [Web3.to_checksum_address(address) for address in at],
+                "fromBlock": first_block,
+                "toBlock": last_block,
+                "topics": [None if topic is None else Web3.to_hex(topic) for topic in wanted],
+            }
+        )
+    return [decode_event(kind, log) for log in logs]
+
+
+# --- the contracts of one city ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """An anchored head; size 0 before the first."""
+
+    size: int
+    time: int
+    root: bytes
+
+
+class City:
+    """The contracts of one deployment, through one node."""
+
+    def __init__(self, w3: Web3, deployment: Deployment) -> None:
+        self.w3 = w3
+        self.deployment = deployment
+        self._contracts = {
+            name: _at(w3, artifact, getattr(deployment, name)) for name, artifact in CONTRACTS.items()
+        }
+        self._implementation = created_address(deployment.router, 1)
+
+    # --- what anybody may ask ---
+
+    def head(self) -> Head:
+        """The newest anchored head."""
+        return Head(*self._ask("anchor", "head"))
+
+    def head_at(self, size: int) -> Head:
+        """The anchored head of exactly this size."""
+        return Head(*self._ask("anchor", "headAt", size))
+
+    def is_included(self, record: Record, index: int, head_size: int, path: Sequence[bytes]) -> bool:
+        """Whether an anchored head has this record at this index."""
+        return bool(self._ask("anchor", "isIncluded", encode(record), index, head_size, list(path)))
+
+    def founding(self) -> bytes:
+        """What Genesis.founding must say."""
+        return bytes(self._ask("council", "founding"))
+
+    def parameter(self, name: str) -> int:
+        """A parameter's value in the newest block."""
+        return int(self._ask("council", "parameter", encode_name(name)))
+
+    def min_share(self, code: str) -> int:
+        """The city's least share of payments for a code, in 1/10,000."""
+        return int(self._ask("council", "minShare", encode_name(code)))
+
+    def required(self, role: str) -> int:
+        """How many seats of a role must sign."""
+        return int(self._ask("council", "required", encode_name(role)))
+
+    def is_seated(self, role: str, holder: bytes) -> bool:
+        """Whether the holder has a seat of the role in the newest block."""
+        return bool(self._ask("council", "seated", encode_name(role), holder))
+
+    def stopped_until(self, order: Order) -> int:
+        """Until when an order is stopped; 0 if it never was."""
+        return int(self._ask("treasury", "stoppedUntil", hash_struct(order)))
+
+    def paid(self, record: Commitment | Allocation) -> int:
+        """What Treasury has paid on a commitment or an allocation."""
+        return int(self._ask("treasury", "paid", hash_struct(record)))
+
+    def is_order_paid(self, order: Order) -> bool:
+        """Whether Treasury has paid an order."""
+        return bool(self._ask("treasury", "isOrderPaid", hash_struct(order)))
+
+    def is_quote_used(self, quote: Quote) -> bool:
+        """Whether a quote was paid."""
+        return bool(self._ask("router", "isQuoteUsed", quote.hash()))
+
+    def credit(self, contract: str, owner: bytes, token: bytes) -> int:
+        """What an owner may pull from "treasury" or "router"."""
+        return int(self._ask(contract, "credit", owner, token))
+
+    def balance(self, token: bytes, holder: bytes) -> int:
+        """What a holder has of a token, or of the coin."""
+        with _answering("balance"):
+            if token == COIN:
+                return int(self.w3.eth.get_balance(Web3.to_checksum_address(holder)))
+            return int(_at(self.w3, "TestToken", token).functions.balanceOf(holder).call())
+
+    def deposit_address(self, terms: Terms) -> bytes:
+        """Where to send money under these terms; asks nobody, so a chain that is away does not matter."""
+        if not 0 <= terms.share_bps <= SHARE_WHOLE:
+            reject(
+                "C:ShareTooLarge",
+                "deposit_address",
+                f"a share is at most {SHARE_WHOLE}, this is {terms.share_bps}",
+            )
+        if terms.merchant == self.deployment.router or (
+            terms.merchant == ZERO_ADDRESS and terms.share_bps != SHARE_WHOLE
+        ):
+            reject(
+                "C:MerchantNotAllowed", "deposit_address", f"0x{terms.merchant.hex()} cannot take the rest"
+            )
+        # EIP-1167: the whole code of a clone but the address that it borrows from.
+        code = bytes.fromhex("3d602d80600a3d3981f3363d3d373d3d3d363d73") + self._implementation
+        code += bytes.fromhex("5af43d82803e903d91602b57fd5bf3")
+        return keccak256(b"\xff" + self.deployment.router + terms.hash() + keccak256(code))[12:]
+
+    # --- what the ledger brings ---
+
+    def enact(
+        self,
+        account: LocalAccount,
+        record: Record,
+        index: int,
+        head_size: int,
+        path: Sequence[bytes],
+        approvals: Sequence[Approval],
+    ) -> TxReceipt:
+        """Bring an act of the Council into force."""
+        return self._send(
+            account, "council", "enact", encode(record), index, head_size, list(path), _signatures(approvals)
+        )
+
+    def append(
+        self, account: LocalAccount, size: int, root: bytes, path: Sequence[bytes], watcher: Signature
+    ) -> TxReceipt:
+        """Anchor a head; the account holds an operator's seat, the signature is over head_digest."""
+        return self._send(account, "anchor", "append", size, root, list(path), tuple(watcher))
+
+    def execute(self, account: LocalAccount, execution: Execution) -> TxReceipt:
+        """Pay an order."""
+        return self._send(account, "treasury", "execute", _execution(execution))
+
+    def stop(self, account: LocalAccount, order: Order) -> TxReceipt:
+        """Stop an order; the account holds an auditor's seat."""
+        return self._send(account, "treasury", "stop", hash_struct(order))
+
+    def pull(self, account: LocalAccount, contract: str, owner: bytes, token: bytes) -> TxReceipt:
+        """Send an owner what it could not receive from "treasury" or "router"."""
+        return self._send(account, contract, "pull", owner, token)
+
+    # --- what payers bring ---
+
+    def pay(self, account: LocalAccount, quote: Quote, signature: Signature) -> TxReceipt:
+        """Pay a quote, with the coin or with a token that the account allowed the router to take."""
+        signed = (signature.v, signature.r, signature.s)
+        if quote.token == COIN:
+            return self._send(account, "router", "payNative", quote.words(), *signed, value=quote.amount)
+        return self._send(account, "router", "pay", quote.words(), *signed)
+
+    def flush(self, account: LocalAccount, terms: Sequence[Terms], token: bytes) -> TxReceipt:
+        """Split what stands at deposit addresses."""
+        gas = GAS_FLUSH + GAS_FLUSH_EACH * len(terms)
+        return self._send(account, "router", "flush", [term.words() for term in terms], token, gas=gas)
+
+    # --- tokens, for the demo and tests ---
+
+    def mint(self, account: LocalAccount, token: bytes, to: bytes, amount: int) -> TxReceipt:
+        """Make test tokens; the account deployed them."""
+        return self._send_token(account, token, "mint", to, amount)
+
+    def transfer(self, account: LocalAccount, token: bytes, to: bytes, amount: int) -> TxReceipt:
+        """Send tokens, or the coin."""
+        if token == COIN:
+            with _answering("transfer"):
+                return _transact(
+                    self.w3,
+                    account,
+                    {"to": Web3.to_checksum_address(to), "value": Wei(amount), "gas": GAS["transfer"]},
+                    "transfer",
+                )
+        return self._send_token(account, token, "transfer", to, amount)
+
+    def allow(self, account: LocalAccount, token: bytes, amount: int) -> TxReceipt:
+        """Allow the router to take tokens."""
+        return self._send_token(account, token, "approve", self.deployment.router, amount)
+
+    def _ask(self, contract: str, function: str, *arguments: object) -> Any:
+        with _answering(f"{CONTRACTS[contract]}.{function}"):
+            return self._contracts[contract].functions[function](*arguments).call()
+
+    def _send(
+        self,
+        account: LocalAccount,
+        contract: str,
+        function: str,
+        *arguments: object,
+        value: int = 0,
+        gas: int = 0,
+    ) -> TxReceipt:
+        where = f"{CONTRACTS[contract]}.{function}"
+        return _call(self.w3, account, self._contracts[contract], function, arguments, where, value, gas)
+
+    def _send_token(
+        self, account: LocalAccount, token: bytes, function: str, *arguments: object
+    ) -> TxReceipt:
+        where = f"TestToken.{function}"
+        return _call(self.w3, account, _at(self.w3, "TestToken", token), function, arguments, where)
+
+
+def deploy_token(w3: Web3, account: LocalAccount, name: str, symbol: str) -> bytes:
+    """Deploy a test token with 6 decimals; the account may mint."""
+    receipt = create(w3, account, "TestToken", name, symbol)
+    return _created(receipt)
+
+
+def _call(
+    w3: Web3,
+    account: LocalAccount,
+    contract: Web3Contract,
+    function: str,
+    arguments: Sequence[object],
+    where: str,
+    value: int = 0,
+    gas: int = 0,
+) -> TxReceipt:
+    with _answering(where):
+        data = contract.encode_abi(function, args=arguments)
+        asked: TxParams = {
+            "to": contract.address,
+            "data": data,
+            "value": Wei(value),
+            "gas": gas or GAS[function],
+        }
+        return _transact(w3, account, asked, where)
+
+
+def _at(w3: Web3, artifact: str, address: bytes) -> Web3Contract:
+    return w3.eth.contract(Web3.to_checksum_address(address), abi=load_artifact(artifact)["abi"])
+
+
+def _members(record: Record) -> tuple[object, ...]:
+    """The members as web3 encodes them: names are words, the rest is what it is."""
+    held = ((getattr(record, name), form) for name, _, form in record.members)
+    return tuple(encode_name(value) if form == "name" else value for value, form in held)
+
+
+def _signatures(approvals: Sequence[Approval]) -> list[tuple[object, ...]]:
+    """Approvals as contracts take them: ascending by signer, so that nobody can sign twice unseen."""
+    ordered = sorted(approvals, key=lambda approval: approval.signer)
+    return [(each.signer, each.valid_until, each.v, each.r, each.s) for each in ordered]
+
+
+def _execution(execution: Execution) -> tuple[object, ...]:
+    parts = (execution.order, execution.commitment, execution.milestone, execution.certificate)
+    approvals = (execution.order_approvals, execution.certificate_approvals)
+    place = (execution.index, execution.head_size, list(execution.path))
+    return (*map(_members, parts), *map(_signatures, approvals), *place)

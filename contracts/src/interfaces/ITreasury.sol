@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Records, Signature} from "../Records.sol";
+import {ICouncil} from "./ICouncil.sol";
+
+/// @title ITreasury
+/// @notice Keeps the city's revenue and pays it out for one thing: an order that stands in the anchored ledger.
+/// @dev Assumes that tokens are those the Council allowed, and that the coin and tokens are not rebased.
+/// There is no owner, no upgrade, no delegatecall and no way to move the balance elsewhere: `execute` and `pull` are all.
+/// WARNING: what is sent here cannot be sent back; a token that the Council never allows stays for ever.
+/// WARNING: an order says what is due, not that there is money; with too little an execution is refused and may be
+/// tried again.
+interface ITreasury {
+    /// @notice An order with all that it rests on. Each part names the next by its hash.
+    struct Execution {
+        Records.Order order;
+        Records.Commitment commitment;
+        Records.Milestone milestone;
+        Records.Certificate certificate;
+        Signature[] orderApprovals;
+        Signature[] certificateApprovals;
+        uint64 index;
+        uint64 headSize;
+        bytes32[] proof;
+    }
+
+    event Executed(
+        bytes32 indexed orderHash, bytes32 indexed milestoneHash, address indexed payee, address token, uint256 amount
+    );
+    event Stopped(bytes32 indexed orderHash, address indexed auditor, uint64 until);
+    event Credited(address indexed payee, address indexed token, uint256 amount);
+    event Pulled(address indexed payee, address indexed token, uint256 amount);
+
+    error NotSeated(bytes32 role, address holder);
+    error AlreadyStopped(bytes32 orderHash, uint64 until);
+    error OrderStopped(uint64 until, uint256 time);
+    error OrderTooEarly(uint256 payableFrom, uint256 time);
+    error OrderPaid(bytes32 orderHash);
+    error MilestonePaid(bytes32 milestoneHash);
+    error NotAName(bytes32 word);
+    error CommitmentDiffers(bytes32 named, bytes32 found);
+    error AllocationDiffers(bytes32 named, bytes32 found);
+    error CertificateDiffers(bytes32 named, bytes32 found);
+    error MilestoneDiffers(bytes32 named, bytes32 found);
+    error MilestoneOfAnother(bytes32 named, bytes32 found);
+    error NotAccepted(uint8 needed, uint8 found);
+    error AmountNotCertified(uint256 certified, uint256 ordered);
+    error AboveMilestone(uint256 most, uint256 ordered);
+    error AboveCommitment(uint256 most, uint256 total);
+    error AboveAllocation(uint256 most, uint256 total);
+    error AmountIsZero(bytes32 orderHash);
+    error AllocationNotEnacted(bytes32 allocationHash);
+    error PayeeDiffers(bytes32 committed, bytes32 ordered);
+    error NotAPayee(bytes32 account, bytes32 kind);
+    error NotThisTreasury(bytes32 account, bytes32 owner);
+    error FundDiffers(bytes32 needed, bytes32 found);
+    error AssetDiffers(bytes32 needed, bytes32 found);
+    error BeforeRetentionEnd(uint256 time, uint64 retentionEnd);
+    error PayeeTooNew(uint256 payableFrom, uint256 time);
+    error PayeeIsOfTheCity(address payee);
+    error NotEnough(uint256 free, uint256 needed);
+    error BalanceDiffers(address holder, uint256 expected, uint256 found);
+    error NothingCredited(address payee, address token);
+    error NotReceived(address payee, address token);
+
+    /// @notice Pay an order that is due. Anybody may call: the order decides who is paid what.
+    function execute(Execution calldata execution) external;
+
+    /// @notice Stop one order for 30 days, once; only a seat of the role auditor. The days are for the Council to act in.
+    function stop(bytes32 orderHash) external;
+
+    /// @notice Send a payee what it could not receive when it was paid. Anybody may call.
+    function pull(address payee, address token) external;
+
+    function council() external view returns (ICouncil);
+
+    function retentionEnd() external view returns (uint64);
+
+    /// @notice Until when an order is stopped; zero if nobody stopped it.
+    function stoppedUntil(bytes32 orderHash) external view returns (uint64);
+
+    function isOrderPaid(bytes32 orderHash) external view returns (bool);
+
+    function isMilestonePaid(bytes32 milestoneHash) external view returns (bool);
+
+    /// @notice What was paid on a commitment or an allocation, by its hash.
+    function paid(bytes32 recordHash) external view returns (uint256);
+
+    /// @notice What a payee may pull.
+    function credit(address payee, address token) external view returns (uint256);
+
+    /// @notice What all payees together may pull; no order may spend it.
+    function credited(address token) external view returns (uint256);
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+
+import {Council} from "../src/Council.sol";
+import {ICouncil} from "../src/interfaces/ICouncil.sol";
+import {ILedgerAnchor} from "../src/interfaces/ILedgerAnchor.sol";
+import {Names} from "../src/Names.sol";
+import {Records, Signature} from "../src/Records.sol";
+import {City} from "./City.sol";
+import {vm} from "./Vm.sol";
+
+contract CouncilTest is City {
+    uint256 internal constant HIGH = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141;
+
+    function setUp() public override {
+        super.setUp();
+        enactContract("treasury", address(treasury));
+        enactAsset("TKZT", address(token));
+        enactAccount("builder", "TKZT", Names.PAYEE, builder);
+    }
+
+    // --- approvals ---
+
+    function test_two_of_five_are_too_few_and_three_are_enough() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        Signature[] memory all = councillors(record);
+        Signature[] memory two = new Signature[](2);
+        (two[0], two[1]) = (all[0], all[1]);
+        _refused(record, index, two, abi.encodeWithSelector(ICouncil.NoQuorum.selector, Names.COUNCIL, 3, 2));
+        bring(record, index);
+        same(council.minShare("code"), 1);
+    }
+
+    function test_nobody_counts_twice_and_nobody_else_counts() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        Signature[] memory twice = approve(keys3(1, 2, 2), Records.APPROVE_REVENUE_RULE, record, FOREVER);
+        address second = vm.addr(2);
+        vm.expectRevert();
+        this.enactWith(record, index, twice);
+        twice = approve(keys3(2, 2, 2), Records.APPROVE_REVENUE_RULE, record, FOREVER);
+        _refused(record, index, twice, abi.encodeWithSelector(ICouncil.SignersNotAscending.selector, second, second));
+        Signature[] memory stranger = approve(keys3(1, 2, AUTHORITY), Records.APPROVE_REVENUE_RULE, record, FOREVER);
+        _refused(record, index, stranger, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, vm.addr(AUTHORITY)));
+    }
+
+    function test_an_approval_ends_with_its_last_second() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        Signature[] memory approvals = approve(keys3(1, 2, 3), Records.APPROVE_REVENUE_RULE, record, START + 10);
+        vm.warp(START + 11);
+        _refused(record, index, approvals, abi.encodeWithSelector(ICouncil.SignatureExpired.selector, START + 10, START + 11));
+        vm.warp(START + 10);
+        this.enactWith(record, index, approvals);
+    }
+
+    function test_an_approval_is_of_this_kind_this_record_this_chain_and_this_ledger() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        Signature[] memory approvals = approve(keys3(1, 2, 3), Records.APPROVE_PROJECT, record, FOREVER);
+        _refusedAnyhow(record, index, approvals);
+        approvals = approve(keys3(1, 2, 3), Records.APPROVE_REVENUE_RULE, abi.encode("another"), FOREVER);
+        _refusedAnyhow(record, index, approvals);
+        approvals = councillors(record);
+        vm.chainId(1);
+        _refusedAnyhow(record, index, approvals);
+        vm.chainId(31_337);
+        this.enactWith(record, index, approvals);
+    }
+
+    function test_the_twin_of_a_signature_is_refused() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        Signature[] memory approvals = councillors(record);
+        bytes32 high = bytes32(HIGH - uint256(approvals[0].s));
+        (approvals[0].s, approvals[0].v) = (high, 55 - approvals[0].v);
+        _refused(record, index, approvals, abi.encodeWithSelector(ECDSA.ECDSAInvalidSignatureS.selector, high));
+        approvals = councillors(record);
+        approvals[0].v -= 27;
+        _refused(record, index, approvals, abi.encodeWithSelector(ECDSA.ECDSAInvalidSignature.selector));
+    }
+
+    function test_an_expired_seat_signs_nothing() external {
+        _enactSeat(Names.COUNCIL, 3, START, START + 20 days);
+        (bytes memory record, uint64 index) = _share("code", 1);
+        vm.warp(START + 20 days - 1);
+        isTrue(council.seated(Names.COUNCIL, vm.addr(3)));
+        vm.warp(START + 20 days);
+        _refused(record, index, councillors(record), abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, vm.addr(3)));
+        this.enactWith(record, index, approve(keys3(1, 2, 4), Records.APPROVE_REVENUE_RULE, record, FOREVER));
+    }
+
+    function test_the_floor_is_a_majority_of_those_seated() external {
+        same(council.required(Names.COUNCIL), 3);
+        _enactSeat(Names.COUNCIL, 21, START, FOREVER);
+        vm.warp(START + 14 days);
+        same(council.required(Names.COUNCIL), 4);
+        (bytes memory record, uint64 index) = _share("code", 1);
+        _refused(record, index, councillors(record), abi.encodeWithSelector(ICouncil.NoQuorum.selector, Names.COUNCIL, 4, 3));
+        vm.warp(FOREVER);
+        same(council.required(Names.COUNCIL), 3);
+    }
+
+    // --- seats, quorums, parameters ---
+
+    function test_a_seat_a_quorum_and_a_parameter_wait_fourteen_days() external {
+        address newcomer = vm.addr(31);
+        _enactSeat(Names.AUDITOR, 31, START, FOREVER);
+        enact(abi.encode(Records.QUORUM, Records.Quorum(START, Names.AUTHORITY, 2, ACT)));
+        enactParameter(Names.ORDER_DELAY, 3 days);
+        vm.warp(START + 14 days - 1);
+        isTrue(!council.seated(Names.AUDITOR, newcomer));
+        same(council.required(Names.AUTHORITY), 1);
+        same(council.parameter(Names.ORDER_DELAY), 1 days);
+        vm.warp(START + 14 days);
+        isTrue(council.seated(Names.AUDITOR, newcomer));
+        same(council.required(Names.AUTHORITY), 2);
+        same(council.parameter(Names.ORDER_DELAY), 3 days);
+    }
+
+    function test_a_later_act_supersedes_from_its_own_day_on() external {
+        enact(abi.encode(Records.PARAMETER, Records.Parameter(START, Names.ORDER_DELAY, 5 days, START + 30 days, ACT)));
+        enact(abi.encode(Records.PARAMETER, Records.Parameter(START, Names.ORDER_DELAY, 2 days, START, ACT)));
+        vm.warp(START + 14 days);
+        same(council.parameter(Names.ORDER_DELAY), 2 days);
+        vm.warp(START + 30 days);
+        same(council.parameter(Names.ORDER_DELAY), 2 days);
+    }
+
+    function test_a_new_term_takes_the_place_of_the_old_one() external {
+        _enactSeat(Names.AUDITOR, AUDITOR, START + 20 days, START + 21 days);
+        vm.warp(START + 20 days - 1);
+        isTrue(council.seated(Names.AUDITOR, vm.addr(AUDITOR)));
+        vm.warp(START + 21 days);
+        isTrue(!council.seated(Names.AUDITOR, vm.addr(AUDITOR)));
+    }
+
+    function test_seats_that_break_a_rule_are_refused() external {
+        _seatRefused(_seatFor(Names.AUDITOR, 1), abi.encodeWithSelector(ICouncil.OneHolderOneRole.selector, vm.addr(1), Names.COUNCIL, Names.AUDITOR));
+        _seatRefused(_seatFor("mayor", 40), abi.encodeWithSelector(ICouncil.UnknownRole.selector, bytes32("mayor")));
+        Records.Seat memory record = _seatFor(Names.AUDITOR, 40);
+        record.holder = address(0);
+        _seatRefused(record, abi.encodeWithSelector(ICouncil.HolderIsZero.selector, Names.AUDITOR));
+        record.holder = builder;
+        _seatRefused(record, abi.encodeWithSelector(ICouncil.HolderIsPayeeOrContract.selector, builder));
+        record.holder = address(treasury);
+        _seatRefused(record, abi.encodeWithSelector(ICouncil.HolderIsPayeeOrContract.selector, address(treasury)));
+        record = _seatFor(Names.AUDITOR, 40);
+        record.validTo = record.validFrom;
+        _seatRefused(record, abi.encodeWithSelector(ICouncil.TermEndsFirst.selector, START, START));
+    }
+
+    function test_parameters_stay_inside_their_bounds() external {
+        _parameterRefused(Names.ORDER_DELAY, 1 days - 1, abi.encodeWithSelector(ICouncil.OutOfBounds.selector, Names.ORDER_DELAY, 1 days, 30 days, 1 days - 1));
+        _parameterRefused(Names.ORDER_DELAY, 30 days + 1, abi.encodeWithSelector(ICouncil.OutOfBounds.selector, Names.ORDER_DELAY, 1 days, 30 days, 30 days + 1));
+        _parameterRefused(Names.DIRECT_SETTLEMENT, 2, abi.encodeWithSelector(ICouncil.OutOfBounds.selector, Names.DIRECT_SETTLEMENT, 0, 1, 2));
+        _parameterRefused("mood", 1, abi.encodeWithSelector(ICouncil.UnknownParameter.selector, bytes32("mood")));
+        vm.expectRevert(abi.encodeWithSelector(ICouncil.UnknownParameter.selector, bytes32("mood")));
+        council.parameter("mood");
+    }
+
+    function test_a_quorum_of_the_council_is_three_at_least() external {
+        enactRefused(abi.encode(Records.QUORUM, Records.Quorum(START, Names.COUNCIL, 2, ACT)), abi.encodeWithSelector(ICouncil.QuorumTooSmall.selector, Names.COUNCIL, 3, 2));
+        enactRefused(abi.encode(Records.QUORUM, Records.Quorum(START, Names.AUTHORITY, 0, ACT)), abi.encodeWithSelector(ICouncil.QuorumTooSmall.selector, Names.AUTHORITY, 1, 0));
+    }
+
+    // --- order and shape ---
+
+    function test_the_same_act_counts_once_even_if_recorded_again() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        bring(record, index);
+        uint64 again = add(record);
+        publish();
+        _refused(record, again, councillors(record), abi.encodeWithSelector(ICouncil.AlreadyEnacted.selector, keccak256(record)));
+    }
+
+    function test_acts_on_one_object_come_in_the_order_of_the_ledger() external {
+        (bytes memory first, uint64 early) = _share("code", 1);
+        (bytes memory second, uint64 late) = _share("code", 2);
+        bring(second, late);
+        _refused(first, early, councillors(first), abi.encodeWithSelector(ICouncil.OutOfOrder.selector, late, early));
+        (bytes memory other, uint64 index) = _share("other", 3);
+        bring(other, index);
+    }
+
+    function test_a_name_is_given_once() external {
+        bytes memory record = abi.encode(Records.ACCOUNT, account("builder", "TKZT", Names.PAYEE, vm.addr(77)));
+        enactRefused(record, abi.encodeWithSelector(ICouncil.NameTaken.selector, bytes32("builder")));
+    }
+
+    function test_only_whole_canonical_acts_are_taken() external {
+        Records.RevenueRule memory rule = Records.RevenueRule(START, "code", Names.RETAINED, 1, START, ACT);
+        bytes memory record = abi.encode(Records.REVENUE_RULE, rule);
+        _shapeRefused(bytes.concat(record, bytes32(0)), abi.encodeWithSelector(ICouncil.WrongLength.selector, 224, 256));
+        _shapeRefused("", abi.encodeWithSelector(ICouncil.WrongLength.selector, 32, 0));
+        _shapeRefused(abi.encode(Records.COMMITMENT, rule), abi.encodeWithSelector(ICouncil.UnknownKind.selector, Records.COMMITMENT));
+        rule.act = 0;
+        record = abi.encode(Records.REVENUE_RULE, rule);
+        _shapeRefused(record, abi.encodeWithSelector(ICouncil.ActMissing.selector, keccak256(record)));
+        rule = Records.RevenueRule(START, "two words", Names.RETAINED, 1, START, ACT);
+        enactRefused(abi.encode(Records.REVENUE_RULE, rule), abi.encodeWithSelector(ICouncil.NotAName.selector, bytes32("two words")));
+        // A share with a dirty bit above its 16.
+        enactRefused(abi.encode(Records.REVENUE_RULE, START, bytes32("c"), Names.RETAINED, uint256(1) << 16, START, ACT), "");
+    }
+
+    // --- what is registered ---
+
+    function test_accounts_that_break_a_rule_are_refused() external {
+        address seatHolder = vm.addr(AUTHORITY);
+        _accountRefused(account("a", "XXX", Names.PAYEE, vm.addr(77)), abi.encodeWithSelector(ICouncil.UnknownAsset.selector, bytes32("XXX")));
+        _accountRefused(account("a", "TKZT", "bank", vm.addr(77)), abi.encodeWithSelector(ICouncil.KindNotOnChain.selector, bytes32("bank")));
+        _accountRefused(account("a", "TKZT", Names.PAYEE, seatHolder), abi.encodeWithSelector(ICouncil.OwnerHoldsSeat.selector, seatHolder, Names.AUTHORITY));
+        _accountRefused(account("a", "TKZT", Names.REPUBLIC, address(treasury)), abi.encodeWithSelector(ICouncil.OwnerIsContract.selector, address(treasury)));
+        _accountRefused(account("a", "TKZT", Names.PAYEE, address(0)), abi.encodeWithSelector(ICouncil.OwnerNotAnAddress.selector, bytes32(0)));
+        _accountRefused(account("a", "TKZT", Names.CHAIN, builder), abi.encodeWithSelector(ICouncil.NotTheTreasury.selector, address(treasury), bytes32(uint256(uint160(builder)))));
+        Records.Account memory record = account("a", "TKZT", Names.PAYEE, vm.addr(77));
+        record.party = 0;
+        _accountRefused(record, abi.encodeWithSelector(ICouncil.PartyMissing.selector, bytes32("a")));
+        record = account("a", "TKZT", Names.CHAIN, address(treasury));
+        record.fund = "CUSTODY";
+        _accountRefused(record, abi.encodeWithSelector(ICouncil.FundNotRetained.selector, bytes32("CUSTODY")));
+        record = account("a", "TKZT", Names.PAYEE, vm.addr(77));
+        record.owner = keccak256("iban");
+        _accountRefused(record, abi.encodeWithSelector(ICouncil.OwnerNotAnAddress.selector, keccak256("iban")));
+    }
+
+    function test_assets_and_contracts_are_of_this_chain() external {
+        Records.Asset memory asset = Records.Asset(START, "B", 6, 1, vm.addr(5), START, FOREVER, ACT);
+        enactRefused(abi.encode(Records.ASSET, asset), abi.encodeWithSelector(ICouncil.WrongChain.selector, block.chainid, 1));
+        asset.chainId = block.chainid;
+        asset.validTo = START;
+        enactRefused(abi.encode(Records.ASSET, asset), abi.encodeWithSelector(ICouncil.TermEndsFirst.selector, START, START));
+        asset.validTo = FOREVER;
+        asset.token = address(token);
+        enactRefused(abi.encode(Records.ASSET, asset), abi.encodeWithSelector(ICouncil.TokenTaken.selector, address(token), bytes32("TKZT")));
+        Records.Contract memory place = Records.Contract(START, "x", 1, address(router), address(router).codehash, ACT);
+        enactRefused(abi.encode(Records.CONTRACT, place), abi.encodeWithSelector(ICouncil.WrongChain.selector, block.chainid, 1));
+        place.chainId = block.chainid;
+        place.codeHash = ACT;
+        enactRefused(abi.encode(Records.CONTRACT, place), abi.encodeWithSelector(ICouncil.CodeDiffers.selector, ACT, address(router).codehash));
+        place.at = vm.addr(123);
+        place.codeHash = place.at.codehash;
+        enactRefused(abi.encode(Records.CONTRACT, place), abi.encodeWithSelector(ICouncil.CodeDiffers.selector, place.codeHash, 0));
+    }
+
+    function test_shares_have_a_rule_in_force_a_fund_and_a_most() external {
+        Records.RevenueRule memory rule = Records.RevenueRule(START, "code", Names.RETAINED, 10_001, START, ACT);
+        enactRefused(abi.encode(Records.REVENUE_RULE, rule), abi.encodeWithSelector(ICouncil.ShareTooLarge.selector, 10_000, 10_001));
+        rule.minShare = 500;
+        rule.validFrom = START + 5 days;
+        enact(abi.encode(Records.REVENUE_RULE, rule));
+        vm.expectRevert(abi.encodeWithSelector(ICouncil.UnknownCode.selector, bytes32("code")));
+        council.minShare("code");
+        vm.warp(START + 5 days);
+        same(council.minShare("code"), 500);
+        rule.fund = "MUNICIPAL";
+        enact(abi.encode(Records.REVENUE_RULE, rule));
+        vm.expectRevert(abi.encodeWithSelector(ICouncil.FundNotRetained.selector, bytes32("MUNICIPAL")));
+        council.minShare("code");
+    }
+
+    function test_money_of_the_city_is_allotted_to_infrastructure_in_alatau() external {
+        Records.Project memory project = Records.Project(START, "p", "roads", "astana", 1, ACT);
+        enactRefused(abi.encode(Records.PROJECT, project), abi.encodeWithSelector(ICouncil.PlaceNotInAlatau.selector, bytes32("astana")));
+        project.place = "alatau-green";
+        project.sector = "palaces";
+        bytes memory record = abi.encode(Records.PROJECT, project);
+        enact(record);
+        Records.Allocation memory allocation = Records.Allocation(START, "a", "b", keccak256(record), "TKZT", 1, ACT, ACT);
+        enactRefused(abi.encode(Records.ALLOCATION, allocation), abi.encodeWithSelector(ICouncil.SectorNotInfrastructure.selector, bytes32("palaces")));
+        allocation.projectHash = ACT;
+        enactRefused(abi.encode(Records.ALLOCATION, allocation), abi.encodeWithSelector(ICouncil.UnknownProject.selector, ACT));
+        project.sector = "roads";
+        project.project = "q";
+        record = abi.encode(Records.PROJECT, project);
+        enact(record);
+        allocation.projectHash = keccak256(record);
+        allocation.amount = 0;
+        enactRefused(abi.encode(Records.ALLOCATION, allocation), abi.encodeWithSelector(ICouncil.AmountIsZero.selector, bytes32("a")));
+        allocation.amount = 1;
+        allocation.asset = "XXX";
+        enactRefused(abi.encode(Records.ALLOCATION, allocation), abi.encodeWithSelector(ICouncil.UnknownAsset.selector, bytes32("XXX")));
+        allocation.asset = "TKZT";
+        record = abi.encode(Records.ALLOCATION, allocation);
+        enact(record);
+        same(council.allocation(keccak256(record)).amount, 1);
+    }
+
+    function test_a_council_is_founded_by_three_at_least() external {
+        Records.Seat[] memory seats = new Records.Seat[](2);
+        (seats[0], seats[1]) = (seat(Names.COUNCIL, 1), seat(Names.COUNCIL, 2));
+        vm.expectRevert(abi.encodeWithSelector(ICouncil.NoQuorum.selector, Names.COUNCIL, 3, 2));
+        new Council(LEDGER, RETENTION_END, ILedgerAnchor(address(1)), seats, new Records.Quorum[](0));
+    }
+
+    // --- in short ---
+
+    function enactWith(bytes calldata record, uint64 index, Signature[] calldata approvals) external {
+        council.enact(record, index, anchor.head().size, path(index), approvals);
+    }
+
+    function _share(bytes32 code, uint16 share) private returns (bytes memory record, uint64 index) {
+        record = abi.encode(Records.REVENUE_RULE, Records.RevenueRule(START, code, Names.RETAINED, share, START, ACT));
+        index = add(record);
+        publish();
+    }
+
+    function _seatFor(bytes32 role, uint256 key) private pure returns (Records.Seat memory) {
+        return seat(role, key);
+    }
+
+    function _enactSeat(bytes32 role, uint256 key, uint64 from, uint64 to) private {
+        enact(abi.encode(Records.SEAT, Records.Seat(START, role, vm.addr(key), from, to, ACT)));
+    }
+
+    function _seatRefused(Records.Seat memory record, bytes memory refusal) private {
+        enactRefused(abi.encode(Records.SEAT, record), refusal);
+    }
+
+    function _accountRefused(Records.Account memory record, bytes memory refusal) private {
+        enactRefused(abi.encode(Records.ACCOUNT, record), refusal);
+    }
+
+    function _parameterRefused(bytes32 name, uint128 value, bytes memory refusal) private {
+        enactRefused(abi.encode(Records.PARAMETER, Records.Parameter(START, name, value, START, ACT)), refusal);
+    }
+
+    function _shapeRefused(bytes memory record, bytes memory refusal) private {
+        vm.expectRevert(refusal);
+        council.enact(record, 0, 1, new bytes32[](0), new Signature[](0));
+    }
+
+    function _refused(bytes memory record, uint64 index, Signature[] memory approvals, bytes memory refusal) private {
+        uint64 size = anchor.head().size;
+        bytes32[] memory proof = path(index);
+        vm.expectRevert(refusal);
+        council.enact(record, index, size, proof, approvals);
+    }
+
+    function _refusedAnyhow(bytes memory record, uint64 index, Signature[] memory approvals) private {
+        // WrongSigner names whom the signature recovers to, which is nobody in particular.
+        try this.enactWith(record, index, approvals) {
+            isTrue(false);
+        } catch (bytes memory refusal) {
+            same(bytes32(bytes4(refusal)), bytes32(ICouncil.WrongSigner.selector));
+        }
+    }
+}

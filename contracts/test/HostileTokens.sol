@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
+
+/// @notice Tokens that misbehave in the ways that have cost people money.
+contract HostileToken is ERC20 {
+    enum Mode {
+        Plain,
+        TakesFee,
+        ReturnsFalse,
+        ReturnsFalseButMoves,
+        SaysYesMovesNothing,
+        Reverts,
+        TakesTooMuch
+    }
+
+    Mode public mode;
+    address public denied;
+    address private _target;
+    bytes private _call;
+
+    error Denied(address holder);
+
+    constructor() ERC20("Hostile", "HOST") {}
+
+    function mint(address to, uint256 amount) external {
+        _mint(to, amount);
+    }
+
+    function set(Mode mode_) external {
+        mode = mode_;
+    }
+
+    function deny(address holder) external {
+        denied = holder;
+    }
+
+    /// @notice Call back in the middle of the next transfer.
+    function reenter(address target, bytes calldata call_) external {
+        (_target, _call) = (target, call_);
+    }
+
+    function transfer(address to, uint256 amount) public override returns (bool) {
+        return _hostile(msg.sender, to, amount);
+    }
+
+    function transferFrom(address from, address to, uint256 amount) public override returns (bool) {
+        _spendAllowance(from, msg.sender, amount);
+        return _hostile(from, to, amount);
+    }
+
+    function _hostile(address from, address to, uint256 amount) private returns (bool) {
+        if (to == denied) revert Denied(to);
+        if (_target != address(0)) {
+            address target = _target;
+            _target = address(0);
+            (bool done, bytes memory answer) = target.call(_call);
+            if (!done) {
+                assembly ("memory-safe") {
+                    revert(add(answer, 32), mload(answer))
+                }
+            }
+        }
+        if (mode == Mode.Reverts) revert Denied(from);
+        if (mode == Mode.ReturnsFalse) return false;
+        if (mode == Mode.SaysYesMovesNothing) return true;
+        _transfer(from, to, amount);
+        if (mode == Mode.TakesFee) _burn(to, 1);
+        if (mode == Mode.TakesTooMuch) _burn(from, 1);
+        return mode != Mode.ReturnsFalseButMoves;
+    }
+}
+
+/// @notice A contract that does not take the chain's coin until told to.
+contract Closed {
+    bool public open;
+
+    function set(bool open_) external {
+        open = open_;
+    }
+
+    receive() external payable {
+        require(open, "closed");
+    }
+}

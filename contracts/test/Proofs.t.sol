@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Names} from "../src/Names.sol";
+import {Proofs} from "../src/Proofs.sol";
+import {Reference} from "./Reference.sol";
+import {Assertions, vm} from "./Vm.sol";
+
+contract ProofsTest is Assertions {
+    uint256 internal constant MOST = 70;
+
+    function included(bytes32 leaf, uint256 index, uint256 size, bytes32 root, bytes32[] calldata proof)
+        external
+        view
+        returns (bool)
+    {
+        return Proofs.isIncluded(leaf, index, size, root, proof);
+    }
+
+    function consistent(uint256 old, bytes32 oldRoot, uint256 size, bytes32 root, bytes32[] calldata proof)
+        external
+        view
+        returns (bool)
+    {
+        return Proofs.isConsistent(old, oldRoot, size, root, proof);
+    }
+
+    function testFuzz_the_assembly_node_is_the_plain_node(bytes32 left, bytes32 right) external view {
+        same(Proofs.nodeHash(left, right), Reference.node(left, right));
+    }
+
+    function testFuzz_a_leaf_is_the_hash_of_zero_and_the_entry(bytes calldata entry) external pure {
+        same(Proofs.leafHash(entry), Reference.leaf(entry));
+    }
+
+    function testFuzz_every_leaf_is_included_at_its_index_alone(uint256 seed, uint256 size, uint256 index, uint256 other)
+        external
+        view
+    {
+        size = within(size, 1, MOST);
+        index = within(index, 0, size - 1);
+        bytes32[] memory leaves = _leaves(seed, size);
+        bytes32 root = Reference.root(leaves, 0, size);
+        bytes32[] memory path = Reference.path(index, leaves, 0, size);
+        isTrue(this.included(leaves[index], index, size, root, path));
+        other = within(other, 0, size + 1);
+        isTrue(this.included(leaves[index], other, size, root, path) == (other == index));
+        isTrue(!this.included(leaves[index], index, size, keccak256(abi.encode(root)), path));
+        isTrue(!this.included(keccak256(abi.encode(seed)), index, size, root, path));
+        isTrue(!this.included(leaves[index], index, size, root, _longer(path)));
+        if (path.length > 0) {
+            isTrue(!this.included(leaves[index], index, size, root, _shorter(path)));
+            isTrue(!this.included(leaves[index], index, size, root, _changed(path, seed)));
+        }
+    }
+
+    function testFuzz_a_tree_is_consistent_with_its_beginnings_alone(uint256 seed, uint256 size, uint256 old) external view {
+        size = within(size, 1, MOST);
+        old = within(old, 1, size);
+        bytes32[] memory leaves = _leaves(seed, size);
+        bytes32 root = Reference.root(leaves, 0, size);
+        bytes32 oldRoot = Reference.root(leaves, 0, old);
+        bytes32[] memory proof = Reference.consistency(old, leaves, 0, size, true);
+        isTrue(this.consistent(old, oldRoot, size, root, proof));
+        isTrue(!this.consistent(old, keccak256(abi.encode(oldRoot)), size, root, proof));
+        isTrue(!this.consistent(old, oldRoot, size, keccak256(abi.encode(root)), proof));
+        isTrue(!this.consistent(old, oldRoot, size, root, _longer(proof)));
+        if (old < size) isTrue(!this.consistent(size, root, old, oldRoot, proof));
+        if (proof.length > 0) {
+            isTrue(!this.consistent(old, oldRoot, size, root, _shorter(proof)));
+            isTrue(!this.consistent(old, oldRoot, size, root, _changed(proof, seed)));
+        }
+    }
+
+    /// @dev Whatever the verifier accepts for a small tree, the definition gives too: no second proof exists.
+    function testFuzz_garbage_is_never_accepted(
+        bytes32 leaf,
+        uint256 index,
+        uint256 size,
+        bytes32 root,
+        bytes32[] calldata proof
+    ) external view {
+        isTrue(!this.included(leaf, index, size, root, proof));
+        isTrue(!this.consistent(within(index, 0, 2 ** 64), leaf, size, root, proof));
+    }
+
+    function test_there_is_no_proof_from_size_zero_nor_beyond_the_last_size() external view {
+        bytes32[] memory none = new bytes32[](0);
+        bytes32 root = sha256("");
+        isTrue(!this.consistent(0, root, 0, root, none));
+        isTrue(!this.consistent(0, root, 1, root, none));
+        isTrue(!this.included(root, 0, 0, root, none));
+        isTrue(this.included(root, 0, 1, root, none));
+        isTrue(this.consistent(2 ** 63 - 1, root, 2 ** 63 - 1, root, none));
+        isTrue(!this.consistent(2 ** 63, root, 2 ** 63, root, none));
+    }
+
+    function test_sixty_three_hashes_are_enough_for_the_largest_tree_and_sixty_four_are_refused() external view {
+        bytes32[] memory path = new bytes32[](63);
+        bytes32 root = bytes32(uint256(1));
+        for (uint256 i = 0; i < 63; ++i) root = Reference.node(root, path[i]);
+        isTrue(this.included(bytes32(uint256(1)), 0, 2 ** 63 - 1, root, path));
+        isTrue(!this.included(bytes32(uint256(1)), 0, 2 ** 64, Reference.node(root, 0), new bytes32[](64)));
+    }
+
+    function testFuzz_a_name_is_visible_text_and_then_zeros(bytes32 word, uint256 length) external pure {
+        isTrue(Names.isName("a") && Names.isName("!~") && Names.isName("abcdefghijklmnopqrstuvwxyz01234"));
+        isTrue(!Names.isName(0) && !Names.isName("abcdefghijklmnopqrstuvwxyz012345") && !Names.isName("a b"));
+        isTrue(!Names.isName("a\x00b") && !Names.isName("\x7f") && !Names.isName(bytes32(uint256(0x61))));
+        length = within(length, 0, 31);
+        bytes memory text = new bytes(32);
+        for (uint256 i = 0; i < length; ++i) text[i] = bytes1(uint8(0x21 + uint8(word[i]) % 94));
+        isTrue(Names.isName(bytes32(text)) == (length > 0));
+    }
+
+    function _leaves(uint256 seed, uint256 size) private pure returns (bytes32[] memory leaves) {
+        leaves = new bytes32[](size);
+        for (uint256 i = 0; i < size; ++i) leaves[i] = keccak256(abi.encode(seed, i));
+    }
+
+    function _changed(bytes32[] memory list, uint256 seed) private pure returns (bytes32[] memory copy) {
+        copy = _shorter(_longer(list));
+        copy[seed % list.length] ^= bytes32(uint256(1) << (seed % 256));
+    }
+
+    function _longer(bytes32[] memory list) private pure returns (bytes32[] memory copy) {
+        copy = new bytes32[](list.length + 1);
+        for (uint256 i = 0; i < list.length; ++i) copy[i] = list[i];
+    }
+
+    function _shorter(bytes32[] memory list) private pure returns (bytes32[] memory copy) {
+        copy = new bytes32[](list.length - 1);
+        for (uint256 i = 0; i < copy.length; ++i) copy[i] = list[i];
+    }
+}

@@ -1,0 +1,1 @@
+"""Projects, approvals and orders: what the city's institutions do."""

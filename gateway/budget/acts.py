@@ -1,0 +1,86 @@
+"""Bringing what was signed on the ledger to the contracts, and what they paid back to the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from eth_account.signers.local import LocalAccount
+from web3.types import TxReceipt
+
+from contracts.bindings import City, Execution
+from gateway.budget.desk import Desk, Proposed
+from gateway.rails.evm import TRANSFER, evidence_document
+from ledger import store
+from ledger.publish import Publisher
+from ledger.records import Certificate, Commitment, Milestone, Order, Transfer, reject
+from ledger.writer import Writer
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an order rests on, as it was recorded and signed."""
+
+    commitment: Proposed
+    milestone: Proposed
+    certificate: Proposed
+    order: Proposed
+
+
+def enact(city: City, publisher: Publisher, account: LocalAccount, act: Proposed) -> TxReceipt:
+    """Show the Council contract an anchored act with its signatures; anybody may pay for it."""
+    head = city.head().size
+    path = publisher.inclusion(act.position, head)
+    return city.enact(account, act.record, act.position, head, path, act.approvals)
+
+
+def execution(city: City, publisher: Publisher, work: Work) -> Execution:
+    """All that Treasury asks to see for an order."""
+    head = city.head().size
+    order, commitment = work.order.record, work.commitment.record
+    milestone, certificate = work.milestone.record, work.certificate.record
+    assert isinstance(order, Order)
+    assert isinstance(commitment, Commitment)
+    assert isinstance(milestone, Milestone)
+    assert isinstance(certificate, Certificate)
+    return Execution(
+        order,
+        commitment,
+        milestone,
+        certificate,
+        work.order.approvals,
+        work.certificate.approvals,
+        work.order.position,
+        head,
+        publisher.inclusion(work.order.position, head),
+    )
+
+
+def book_payment(
+    writer: Writer, desk: Desk, receipt: TxReceipt, order: Order, payee: bytes, project_account: str
+) -> Proposed:
+    """Record that the Treasury contract paid an order; the evidence is the log that moved the money."""
+    moved = [
+        log
+        for log in receipt["logs"]
+        if bytes(log["topics"][0]) == TRANSFER
+        and bytes(log["topics"][2])[12:] == payee
+        and int.from_bytes(bytes(log["data"]), "big") == order.amount
+    ]
+    if not moved:
+        reject("L8", f"transaction {receipt['transactionHash'].hex()}", f"no log moves {order.amount} to the payee")
+    document = evidence_document(writer.state.contracts["treasury"].chain_id, moved[0], order.amount)
+    with writer.engine.begin() as connection:
+        evidence = store.add_document(connection, document)
+    record = Transfer(
+        time=0,
+        id=sha256(b"transfer " + document).digest(),
+        debit=project_account,
+        credit=order.account,
+        asset=writer.state.accounts[order.account].record.asset,
+        amount=order.amount,
+        purpose=order.order,
+        authority=next(digest for digest, known in writer.state.orders.items() if known == order),
+        evidence=evidence,
+    )
+    return desk.propose(record)

@@ -1,0 +1,1 @@
+"""City fees: what a resident can be billed for (P8)."""

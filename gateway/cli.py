@@ -1,0 +1,85 @@
+"""The command `qazyna`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ledger.proof import check_receipt, parse_receipt, parse_vkey
+from ledger.records import Invalid, Unavailable, as_json, decode
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Payments and a public ledger for a city.")
+console = Console(highlight=False)
+DEMO_FOLDER = Path("var/demo")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="where the city is built; it is emptied first")] = DEMO_FOLDER,
+) -> None:
+    """Run a city's day on the embedded default, and leave its public bundle in FOLDER/bundle."""
+    from gateway.demo import DemoFailed, run_day
+
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / "keys.json").exists():
+            raise Invalid("demo", str(folder), "this folder has something else than a demonstration in it")
+        shutil.rmtree(folder)
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {line}", soft_wrap=True)
+
+    try:
+        run_day(folder, say)
+    except DemoFailed as failed:
+        console.print(f"[red]failed:[/red] {failed}")
+        raise typer.Exit(1) from None
+    console.print(f"the public bundle: {folder / 'bundle'}   a resident's receipt: {folder / 'receipt.txt'}")
+
+
+@app.command()
+def show(
+    receipt: Annotated[Path, typer.Argument(help="a receipt (tlog-proof)")],
+    trust: Annotated[Path, typer.Option(help="trust.json with the keys that you believe")],
+) -> None:
+    """Check a receipt offline against keys that you trust, and show the record that it proves."""
+    content = receipt.read_bytes()
+    verifiers = [parse_vkey(vkey) for vkey in json.loads(trust.read_text())["vkeys"]]
+    entry = parse_receipt(content).extra
+    checkpoint = check_receipt(content, entry, verifiers, witnesses=1)
+    told = as_json(decode(entry))
+    for name, value in told.items():
+        console.print(f"{name:>12}  {value}", soft_wrap=True)
+    index = parse_receipt(content).index
+    print(f"valid: record {index} of {checkpoint.size}, signed by the log and witnessed, {checkpoint.origin}")
+
+
+@app.command()
+def audit(arguments: Annotated[list[str] | None, typer.Argument(help="as for python -m ledger.audit")] = None) -> None:
+    """Audit a public bundle: the same as `python -m ledger.audit`."""
+    from ledger.audit.__main__ import main as audit_main
+
+    raise typer.Exit(audit_main(arguments or []))
+
+
+def main() -> None:
+    """Run a command; what is refused or unavailable is one line, never a traceback."""
+    try:
+        app()
+    except Invalid as error:
+        print(f"refused: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Unavailable as error:
+        print(f"unavailable: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

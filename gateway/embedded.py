@@ -1,0 +1,319 @@
+"""The embedded city: SQLite, an in-process EVM and simulators of the outside, in one folder.
+
+For trying out and for the demonstration. Keys are made at the first start, stay in the
+folder, and are worth nothing elsewhere. Everything else is the code that runs in earnest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+import time
+from base64 import urlsafe_b64encode
+from contextlib import ExitStack
+from dataclasses import dataclass
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+import coincurve
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+from web3.types import RPCEndpoint
+
+from contracts.bindings import City, Deployment
+from contracts.devchain import DevChain
+from gateway import db
+from gateway.app import Gateway
+from gateway.ledger_view import LedgerView
+from gateway.payments.service import Payments
+from gateway.rails.evm import EvmRail, Place, Quotes
+from gateway.rails.tenge.simulator import Bank
+from gateway.rate_desk import RateDesk
+from gateway.rates import Exchange, NationalBank, Policy
+from gateway.rates_simulator import RatesSimulator
+from gateway.webhooks.egress import Egress
+from gateway.webhooks.store import Sealer
+from gateway.worker import Publication, Worker
+from ledger.anchor import EvmAnchor
+from ledger.records import Unavailable
+from ledger.publish import LogKeys, Publisher, Trust
+from ledger.watcher import Watcher
+from ledger.writer import Writer, only_writer
+
+ORIGIN = "alatau.qazyna.sample/ledger"
+WATCHER_NAME = "watcher.qazyna.sample"
+CHAIN_ID = 31_337
+COUNCIL_SEATS = 5
+SEATS = ("authority", "certifier", "auditor", "watcher", "operator", "gateway")
+OTHERS = ("deployer", "relayer", "merchant", "payer", "builder", "republic")
+ETHER = 10**18
+RATES = Policy(
+    max_age_s={"nationalbank": 4 * 86_400, "exchange-a": 600, "exchange-b": 600},
+    band_bps=300,
+    step_bps=1_000,
+    step_window_s=86_400,
+    last_good_max_age_s=900,
+    peg_sources=frozenset({"nationalbank"}),
+    depeg_bps=200,
+)
+
+
+class Clock:
+    """Unix seconds that never go back: the machine's time, or a time that a scenario sets."""
+
+    def __init__(self, at_s: int | None = None) -> None:
+        self._at_s = at_s
+
+    def __call__(self) -> int:
+        """Now."""
+        return int(time.time()) if self._at_s is None else self._at_s
+
+    def wait(self, seconds: int) -> None:
+        """Let time pass at once; only a set clock can."""
+        assert self._at_s is not None
+        assert seconds >= 0
+        self._at_s += seconds
+
+    def follow_machine(self) -> None:
+        """From now on show the machine's time, which must not be behind."""
+        assert self._at_s is None or self._at_s <= time.time()
+        self._at_s = None
+
+
+class Keys:
+    """The keys of an embedded city, in a file that only its owner can read."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            made = {
+                name: secrets.token_hex(32)
+                for name in (*self.names(), "log", "ml_dsa", "cosigner", "webhooks")
+            }
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as handle:
+                json.dump(made, handle)
+        self._hex: dict[str, str] = json.loads(path.read_text())
+
+    @staticmethod
+    def names() -> list[str]:
+        """Who has a key on the chain."""
+        return [*(f"council-{n}" for n in range(COUNCIL_SEATS)), *SEATS, *OTHERS]
+
+    def account(self, name: str) -> LocalAccount:
+        """A key that signs transactions and approvals."""
+        account: LocalAccount = Account.from_key(bytes.fromhex(self._hex[name]))
+        return account
+
+    def address(self, name: str) -> bytes:
+        """Its address."""
+        return bytes.fromhex(self.account(name).address[2:])
+
+    def council(self, count: int) -> list[LocalAccount]:
+        """The first so many members of the Council."""
+        return [self.account(f"council-{n}") for n in range(count)]
+
+    def log(self) -> LogKeys:
+        """The log's keys."""
+        ed25519 = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self._hex["log"]))
+        return LogKeys(ORIGIN, ed25519, MLDSA44PrivateKey.from_seed_bytes(bytes.fromhex(self._hex["ml_dsa"])))
+
+    def cosigner(self) -> Ed25519PrivateKey:
+        """The watcher's key for notes."""
+        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self._hex["cosigner"]))
+
+    def seat(self, name: str) -> coincurve.PrivateKey:
+        """A seat's key for 32 bytes."""
+        return coincurve.PrivateKey(bytes.fromhex(self._hex[name]))
+
+    def sealer(self) -> Sealer:
+        """What seals webhook secrets."""
+        return Sealer([urlsafe_b64encode(bytes.fromhex(self._hex["webhooks"])).decode()])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a restart must know of the first start: written once, after the deployment."""
+
+    deployment: Deployment
+    token: bytes
+    bank_iban: str
+
+    def save(self, path: Path) -> None:
+        """Write it beside its place and rename it."""
+        d = self.deployment
+        told = {
+            "ledger": d.ledger.hex(),
+            "chain_id": d.chain_id,
+            "council": d.council.hex(),
+            "anchor": d.anchor.hex(),
+            "treasury": d.treasury.hex(),
+            "router": d.router.hex(),
+            "block": d.block,
+            "code_hashes": {name: code.hex() for name, code in d.code_hashes.items()},
+            "token": self.token.hex(),
+            "bank_iban": self.bank_iban,
+        }
+        beside = path.with_suffix(".new")
+        beside.write_text(json.dumps(told, indent=1))
+        beside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read it back."""
+        told: dict[str, Any] = json.loads(path.read_text())
+        hexes = {
+            name: bytes.fromhex(told[name]) for name in ("ledger", "council", "anchor", "treasury", "router")
+        }
+        codes = {name: bytes.fromhex(code) for name, code in told["code_hashes"].items()}
+        deployment = Deployment(chain_id=told["chain_id"], block=told["block"], code_hashes=codes, **hexes)
+        return cls(deployment, bytes.fromhex(told["token"]), told["bank_iban"])
+
+
+class Outside:
+    """What is outside the city, simulated: a chain, a bank, rate sources; web3 may be another node's."""
+
+    def __init__(self, folder: Path, clock: Clock, keys: Keys, stack: ExitStack, rpc_url: str = "") -> None:
+        self.chain: DevChain | None = None
+        if rpc_url:
+            self.web3, self.rpc_url = Web3(Web3.HTTPProvider(rpc_url)), rpc_url
+            for name in keys.names():
+                self._ask("anvil_setBalance", keys.account(name).address, hex(1_000 * ETHER))
+        else:
+            balances = {keys.account(name).address: 1_000 * ETHER for name in keys.names()}
+            chain = DevChain(folder / "chain.jsonl", balances, clock, chain_id=CHAIN_ID)
+            self.chain = stack.enter_context(chain)
+            self.web3, self.rpc_url = Web3(chain.provider), chain.serve()
+        self.bank = Bank(clock)
+        prices = {
+            "exchange-a": {"USDT/KZT": Decimal("512.40")},
+            "exchange-b": {"USDT/KZT": Decimal("512.10")},
+        }
+        self.rates = stack.enter_context(RatesSimulator(clock, {"USD": (Decimal("511.90"), 1)}, prices))
+        client = stack.enter_context(httpx.Client(timeout=5, trust_env=False))
+        self.rate_desk = RateDesk(
+            {
+                "USDT": (
+                    NationalBank(client, self.rates.daily_url, "USDT", 6, "USD"),
+                    *(
+                        Exchange(client, self.rates.exchange_url(name), "USDT", 6, "USDT/KZT", name)
+                        for name in prices
+                    ),
+                )
+            },
+            RATES,
+            clock,
+        )
+
+    def shift(self, seconds: int) -> None:
+        """Move another node's clock with ours (the chain of this process asks ours), and let a block show it."""
+        if self.chain is None:
+            self._ask("evm_increaseTime", seconds)
+        self.mine()
+
+    def _ask(self, method: str, *parameters: object) -> None:
+        answer = self.web3.provider.make_request(RPCEndpoint(method), list(parameters))
+        if "error" in answer:
+            raise Unavailable("chain", f"{method}: {answer['error']}")
+
+    def mine(self, blocks: int = 1) -> None:
+        """Let the chain go on, so that what stands on it becomes final."""
+        if self.chain is not None:
+            self.chain.mine(blocks)
+        else:
+            for _ in range(blocks):
+                self._ask("evm_mine")
+
+
+class EmbeddedCity:
+    """A whole city in a folder. Use it as a context; `start` after the contracts are deployed."""
+
+    def __init__(self, folder: Path, clock: Clock, *, database: str = "", rpc_url: str = "") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.clock = folder, clock
+        self._stack = ExitStack()
+        self.keys = Keys(folder / "keys.json")
+        self.bank_folder = folder / "bank"
+        self.bank_folder.mkdir(exist_ok=True)
+        self._database = database or f"sqlite:///{folder.resolve()}/qazyna.db"
+        self._heads = f"sqlite:///{folder.resolve()}/heads.db"
+        self.outside = Outside(folder, clock, self.keys, self._stack, rpc_url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def plan_path(self) -> Path:
+        """Where the plan stands once the contracts are deployed."""
+        return self.folder / "plan.json"
+
+    def start(self, plan: Plan, public_url: str = "http://127.0.0.1:8000") -> None:
+        """Open databases, become the writer, and put the gateway together."""
+        self.plan = plan
+        engine, heads = db.engine(self._database), db.engine(self._heads)
+        self._stack.callback(engine.dispose)
+        self._stack.callback(heads.dispose)
+        db.create_all(engine)
+        self._stack.enter_context(only_writer(engine, self.folder / "writer.lock"))
+        log = self.keys.log()
+        self.writer = Writer(engine, heads, log, self.clock)
+        self.watcher = Watcher(
+            WATCHER_NAME, log.verifiers(), self.keys.seat("watcher"), self.keys.cosigner(), self.clock
+        )
+        deployment = plan.deployment
+        contracts = {name: getattr(deployment, name) for name in ("council", "anchor", "treasury", "router")}
+        trust = Trust(
+            deployment.ledger, deployment.chain_id, contracts, [*log.verifiers(), self.watcher.verifier()]
+        )
+        self.publisher = Publisher(self.folder / "bundle", log, trust)
+        self.city = City(self.outside.web3, deployment)
+        place = Place(deployment, {plan.token: "USDT"})
+        quotes = Quotes(self.city, place, self.keys.account("gateway"))
+        view = LedgerView(engine)
+        payments = Payments(engine, view, self.clock, self.outside.rate_desk, quotes)
+        self.gateway = Gateway(
+            engine,
+            view,
+            payments,
+            quotes,
+            self.publisher,
+            self.keys.sealer(),
+            Egress(["127.0.0.0/8"]),
+            self.clock,
+            public_url,
+            plan.bank_iban,
+        )
+        anchor = EvmAnchor(self.city, self.keys.account("operator"))
+        self.worker = Worker(
+            self.gateway,
+            Publication(self.writer, self.watcher, (anchor,)),
+            EvmRail(self.outside.web3, place),
+            self.city,
+            self.keys.account("relayer"),
+            self.bank_folder,
+        )
+
+    def take_bank_files(self) -> None:
+        """What a bank's file transfer does: new files appear in the folder."""
+        for content in self.outside.bank.collect():
+            name = sha256(content).hexdigest()[:16]
+            beside = self.bank_folder / f".{name}"
+            beside.write_bytes(content)
+            beside.replace(self.bank_folder / f"{name}.xml")
+
+    def run(self, stop: threading.Event) -> None:
+        """Work in the background until told to stop; the chain goes on by itself."""
+        while not stop.wait(1.0):
+            self.take_bank_files()
+            self.worker.round()
+            self.outside.mine()

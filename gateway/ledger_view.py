@@ -1,0 +1,71 @@
+"""What the gateway knows of the ledger: the state that the recorded records add up to.
+
+Read only. It follows the records in the database, so a gateway needs no writer beside it.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from sqlalchemy import Engine
+
+from ledger import rules, store
+from ledger.records import RevenueRule, hash_struct, reject
+
+
+class LedgerView:
+    """Follows a ledger; refresh() takes what is new."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._state = rules.State()
+        self._lock = threading.Lock()
+
+    def refresh(self) -> rules.State:
+        """The state after all records there are now."""
+        with self._lock:
+            for data in store.records(self._engine, self._state.size):
+                rules.apply(self._state, data)
+            return self._state
+
+    def revenue_rule(self, code: str, now: int) -> tuple[RevenueRule, bytes]:
+        """The rule of a code in force and its hash."""
+        rule = rules.revenue_rule(self.refresh(), code, now)
+        if rule is None:
+            reject("V1", "purpose", f"no revenue rule for the code {code} is in force")
+        return rule, hash_struct(rule)
+
+    def money_account(self, fund: str, asset: str) -> str:
+        """The account of the city's money for a fund and an asset."""
+        return self._account(fund, asset, rules.MONEY)
+
+    def revenue_account(self, code: str, fund: str, asset: str) -> str:
+        """The account that a code's revenue in an asset is booked to."""
+        return self._account(fund, asset, frozenset({rules.REVENUE}), code)
+
+    def _account(self, fund: str, asset: str, kinds: frozenset[str], code: str | None = None) -> str:
+        for name, account in self.refresh().accounts.items():
+            record = account.record
+            if (record.fund, record.asset) == (fund, asset) and record.kind in kinds:
+                if code is None or record.owner.rstrip(b"\0") == code.encode():
+                    return name
+        reject("M1", "account", f"no account of {asset} in {fund} takes {code or 'money'}")
+
+    def check_asset(self, asset: str, now: int) -> None:
+        """Refuse an asset that is not allowed at this instant (P1), before anybody pays in it."""
+        found = self.refresh().assets.get(asset)
+        if found is None:
+            reject("V2", "asset", f"{asset} is not registered")
+        if not found.valid_from <= now < found.valid_to:
+            reject(
+                "V2", "asset", f"{asset} is allowed from {found.valid_from} to {found.valid_to}, now is {now}"
+            )
+        if asset != rules.TENGE and not rules.parameter(self._state, "direct_settlement", now):
+            reject("V3", "asset", f"direct_settlement is 0 at {now}: no act allows {asset}")
+
+    def decimals(self, asset: str) -> int:
+        """How many decimals an asset has."""
+        found = self.refresh().assets.get(asset)
+        if found is None:
+            reject("V2", "asset", f"{asset} is not registered")
+        return found.decimals

@@ -1,0 +1,40 @@
+"""The tenge rail: a bank's files in, evidence out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict
+
+from gateway.rails import Evidence, Kind, Stage
+from gateway.rails.tenge.camt import Credit, read_notification
+from gateway.rails.tenge.reference import find_reference
+from ledger.rules import TENGE
+
+
+def read_file(content: bytes, accounts: Collection[str]) -> list[Evidence]:
+    """The evidence in a camt.053 or camt.054 file: credits to the city's accounts, and credits taken back.
+
+    A credit is final when the bank has booked it. Debits are not payments to us: the
+    auditor compares them with the statement (L8).
+    """
+    found = []
+    for entry in read_notification(content, accounts):
+        if entry.credit and not entry.reversal:
+            found.append(_evidence(entry, Stage.FINAL if entry.booked else Stage.DETECTED))
+    return found
+
+
+def _evidence(entry: Credit, stage: Stage) -> Evidence:
+    # Everything that a bank tells of a payment may be personal: it stays behind a salted commitment.
+    private = json.dumps(asdict(entry), sort_keys=True, default=str).encode()
+    return Evidence(
+        key=f"bank:{entry.identity}",
+        kind=Kind.BANK,
+        stage=stage,
+        asset=TENGE,
+        amount_minor=entry.amount_tiyn,
+        city_minor=entry.amount_tiyn,
+        reference=find_reference(" ".join(filter(None, [entry.remittance, entry.end_to_end_id]))) or "",
+        private=private,
+    )

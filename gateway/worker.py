@@ -1,0 +1,166 @@
+"""The gateway's work in the background: ask rails, book, record, publish, flush, tell.
+
+Each piece can be done at any time, again, and by more than one process; what must happen
+once is made so by the database, not by this loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from eth_account.signers.local import LocalAccount
+
+from contracts.bindings import City, Terms
+from gateway.app import Gateway
+from gateway.db import reading
+from gateway.payments import store
+from gateway.rails import Evidence, Kind, Stage
+from gateway.rails.evm import RANGE_BLOCKS, EvmRail, gone
+from gateway.rails.tenge.rail import read_file
+from gateway.webhooks.deliver import deliver_due
+from ledger.records import Invalid, Unavailable
+from ledger.writer import Anchor, Witness, Writer
+
+LOGGER = logging.getLogger(__name__)
+CHAIN_KINDS = (Kind.ROUTER, Kind.DEPOSIT, Kind.FLUSH)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Who takes part when the ledger is made public."""
+
+    writer: Writer
+    witness: Witness | None
+    anchors: tuple[Anchor, ...]
+
+
+class Worker:
+    """One worker. bank: where the bank's files arrive; relayer: pays for flushes and has no power."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        publication: Publication | None,
+        rail: EvmRail,
+        city: City,
+        relayer: LocalAccount,
+        bank: Path,
+    ) -> None:
+        self.gateway, self.publication, self.rail = gateway, publication, rail
+        self._city, self._relayer, self._bank = city, relayer, bank
+
+    def poll_chain(self) -> list[str]:
+        """Take what the chain shows from the cursor on; returns the invoices that it touched."""
+        payments, engine = self.gateway.payments, self.gateway.engine
+        head = self.rail.head()
+        with reading(engine) as connection:
+            first = (store.cursor(connection, self.rail.name) or self.rail.place.deployment.block) + 1
+        touched: list[str] = []
+        while first <= head.latest:
+            last = min(first + RANGE_BLOCKS - 1, head.latest)
+            with reading(engine) as connection:
+                deposits = store.open_deposits(connection)
+            found = self.rail.scan(first, last, head, deposits.keys())
+            with engine.begin() as connection:
+                found = [*found, *self._gone(store.unsettled(connection, CHAIN_KINDS), found, first, last)]
+                touched.extend(payments.take(connection, found))
+                # Only what is final is passed; the rest is asked for again, so that it can go.
+                if head.final >= first:
+                    store.move_cursor(connection, self.rail.name, min(last, head.final))
+            first = last + 1
+        return touched
+
+    def _gone(
+        self, stored: Sequence[store.Seen], found: list[Evidence], first: int, last: int
+    ) -> list[Evidence]:
+        standing = {piece.key: piece for piece in stored if piece.block is not None and piece.block <= last}
+        keys = gone([(key, piece.block) for key, piece in standing.items()], found, first)
+        return [_as_gone(standing[key]) for key in keys]
+
+    def poll_bank(self) -> list[str]:
+        """Read the bank's files that are new; a file that cannot be read is noted and left for a person."""
+        touched: list[str] = []
+        for path in sorted(self._bank.glob("*.xml")):
+            content = path.read_bytes()
+            name = sha256(content).digest()
+            with self.gateway.engine.begin() as connection:
+                if store.is_file_read(connection, name):
+                    continue
+                problem = None
+                try:
+                    found = read_file(content, [self.gateway.bank_iban])
+                    touched.extend(self.gateway.payments.take(connection, found))
+                except Invalid as error:
+                    problem = str(error)
+                    LOGGER.warning("bank file %s: %s", path.name, problem)
+                store.add_file(connection, name, path.name, problem, self.gateway.clock())
+        return touched
+
+    def flush(self) -> int:
+        """Flush deposit addresses that hold final money, in one transaction a token; returns how many."""
+        with reading(self.gateway.engine) as connection:
+            waiting = store.unflushed(connection)
+        by_asset: dict[str, list[Terms]] = {}
+        for invoice in waiting:
+            terms = Terms(invoice.number, invoice.purpose, invoice.payee, invoice.share_bps)
+            by_asset.setdefault(invoice.asset, []).append(terms)
+        for asset, batch in by_asset.items():
+            self._city.flush(self._relayer, batch, self.rail.place.token(asset))
+        return len(waiting)
+
+    def record(self) -> None:
+        """Have the writer answer all that waits."""
+        if self.publication is not None:
+            self.publication.writer.drain()
+
+    def publish(self) -> int | None:
+        """Make what was recorded public: sign, publish, witness, anchor."""
+        if self.publication is None:
+            return None
+        writer = self.publication.writer
+        return writer.publish(self.gateway.publisher, self.publication.witness, self.publication.anchors)
+
+    def deliver(self) -> int:
+        """Send the webhooks that are due."""
+        return deliver_due(self.gateway.engine, self.gateway.egress, self.gateway.sealer, self.gateway.clock)
+
+    def round(self) -> None:
+        """Everything once; what fails is told and does not stop the rest."""
+        steps: tuple[Callable[[], object], ...] = (
+            self.poll_chain,
+            self.poll_bank,
+            self.flush,
+            self.gateway.payments.expire,
+            self.record,
+            self._publish_if_new,
+            self.deliver,
+        )
+        for step in steps:
+            try:
+                step()
+            except (Invalid, Unavailable) as error:
+                LOGGER.warning("%s: %s", getattr(step, "__name__", "step"), error)
+
+    def _publish_if_new(self) -> None:
+        if (
+            self.publication is not None
+            and self.publication.writer.tree.size > self.gateway.publisher.published()
+        ):
+            self.publish()
+
+    def run(self, stop: threading.Event, every_s: float = 1.0) -> None:
+        """Rounds until told to stop."""
+        while not stop.wait(every_s):
+            self.round()
+
+
+def _as_gone(seen: store.Seen) -> Evidence:
+    return replace(
+        Evidence(seen.key, seen.kind, seen.stage, seen.asset, seen.amount_minor, seen.city_minor),
+        stage=Stage.GONE,
+    )

@@ -1,0 +1,193 @@
+"""The bundle's signed and named files: trust, manifest, checkpoint, anchors, documents (docs/bundle.md)."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from ledger.audit.source import Folder, Source, Web, is_path
+from ledger.audit.trust import NUMBER, Anchor, Trust, parse_anchors, parse_trust
+from ledger.audit.verdict import Findings, Progress
+from ledger.proof import ED25519, ML_DSA_44, Checkpoint, check_checkpoint, open_note, parse_note
+from ledger.records import Invalid, Unavailable, reject
+
+TITLE = "qazyna manifest v1"
+NAMED = ("anchors.json", "checkpoint", "trust.json")
+_DOCUMENT = re.compile(r"documents/([0-9a-f]{64})")
+# A live log replaces its checkpoint and then its manifest: who reads in between reads again.
+_ATTEMPTS = 4
+
+
+@dataclass
+class Bundle:
+    """What of a bundle could be read."""
+
+    source: Source
+    trust: Trust | None = None
+    checkpoint: Checkpoint | None = None
+    anchors: list[Anchor] = field(default_factory=list)
+    named: dict[str, bytes] = field(default_factory=dict)
+
+    def documents(self) -> set[bytes]:
+        """The hashes of the documents that the bundle has."""
+        paths = set(self.named) | (self.source.paths or set())
+        return {bytes.fromhex(match[1]) for path in paths if (match := _DOCUMENT.fullmatch(path))}
+
+    def document(self, digest: bytes) -> bytes | None:
+        """A document by its hash; None if it is not there or is another."""
+        content = self.source.read(f"documents/{digest.hex()}")
+        return content if content is not None and sha256(content).digest() == digest else None
+
+
+# --- the files -----------------------------------------------------------------
+
+
+def _check_lines(place: str, note: bytes, trust: Trust) -> None:
+    known = {verifier.key for verifier in trust.verifiers}
+    seen = set()
+    for line, signature in enumerate(parse_note(note)[1], 1):
+        if signature.key not in known or signature.key in seen:
+            said = "stands twice" if signature.key in seen else "is not of a trusted key"
+            reject("D5", f"{place}: signature line {line}", f"{signature.key[0]} {said}")
+        seen.add(signature.key)
+
+
+def check_manifest(note: bytes, trust: Trust) -> tuple[int, dict[str, bytes]]:
+    """The size and the files that the log's manifest names (D1, D5 to D7, X)."""
+    text, signed = open_note(note, trust.verifiers)
+    _check_lines("manifest", note, trust)
+    if not any(verifier.key in signed for verifier in trust.of_log(ED25519)):
+        reject("D6", "manifest", f"no Ed25519 key of {trust.origin} signed it")
+    head, lines = text.split("\n")[:3], text.split("\n")[3:-1]
+    title, origin, size = head if len(head) == 3 else ("", "", "")
+    if title != TITLE or not NUMBER.fullmatch(size):
+        reject("D1", "manifest", f"begins with {title!r} and size {size[:40]!r}")
+    if origin != trust.origin:
+        reject("D7", "manifest", f"is of {origin}, trusted is {trust.origin}")
+    named = {}
+    for line in lines:
+        match = re.fullmatch(r"([0-9a-f]{64}) (.+)", line)
+        if match is None or not is_path(match[2]) or match[2] == "manifest" or match[2].startswith("tile/"):
+            reject("D1", "manifest", f"{line[:120]!r} names no file")
+        named[match[2]] = bytes.fromhex(match[1])
+    if list(named) != sorted(named) or len(named) != len(lines):
+        reject("D1", "manifest", "its lines are not sorted by path, each path once")
+    for path in NAMED:
+        if path not in named:
+            reject("D2", path, "the manifest does not name it")
+    return int(size), named
+
+
+def _check_checkpoint(note: bytes, trust: Trust, *, cosigned: bool) -> Checkpoint:
+    required = [*trust.of_log(ED25519), *trust.of_log(ML_DSA_44)]
+    witnesses = 1 if cosigned and trust.watchers() else 0
+    checkpoint, _ = check_checkpoint(note, trust.verifiers, required, witnesses=witnesses)
+    _check_lines("checkpoint", note, trust)
+    if checkpoint.origin != trust.origin:
+        reject("D7", "checkpoint", f"is of {checkpoint.origin}, trusted is {trust.origin}")
+    return checkpoint
+
+
+def _read_signed(source: Source) -> dict[str, bytes]:
+    """The manifest and the three files it always names, of one moment.
+
+    That the manifest does name them is check_manifest's to say.
+    """
+    found: dict[str, bytes] = {}
+    for attempt in range(_ATTEMPTS if isinstance(source, Web) else 1):
+        if attempt:
+            time.sleep(0.25 * attempt)
+        found = {path: content for path in ("manifest", *NAMED) if (content := source.read(path)) is not None}
+        manifest = found.get("manifest", b"").decode("latin-1")
+        if "manifest" not in found or all(f"{sha256(found.get(path, b'')).hexdigest()} {path}\n" in manifest for path in NAMED):
+            break
+    if not {"manifest", "checkpoint"} & set(found):
+        raise Unavailable("bundle", f"{source.name} has neither a checkpoint nor a manifest")
+    return found
+
+
+def open_bundle(source: Source, own: Trust | None, findings: Findings, *, cosigned: bool = True) -> Bundle:
+    """Read and check what is signed; own: the trust that the auditor brought."""
+    bundle = Bundle(source)
+    found = _read_signed(source)
+    for path in ("manifest", *NAMED):
+        if path not in found:
+            findings.add("D1", path, "is missing")
+    try:
+        theirs = parse_trust(found["trust.json"]) if "trust.json" in found else None
+    except Invalid as broken:
+        findings.take(broken, "" if broken.where == "trust.json" else "trust.json")
+        theirs = None
+    if own is not None and theirs is not None:
+        _compare(own, theirs, findings)
+    trust = bundle.trust = own or theirs
+    if trust is None:
+        findings.say("without a readable trust.json no signature was checked")
+        return bundle
+    stated = None
+    try:
+        if "manifest" in found:
+            stated, bundle.named = check_manifest(found["manifest"], trust)
+    except Invalid as broken:
+        findings.take(broken, "" if broken.where.startswith("manifest") else "manifest")
+    try:
+        if "checkpoint" in found:
+            bundle.checkpoint = _check_checkpoint(found["checkpoint"], trust, cosigned=cosigned)
+    except Invalid as broken:
+        findings.take(broken, "" if broken.where.startswith("checkpoint") else "checkpoint")
+    if bundle.checkpoint and stated is not None and stated != bundle.checkpoint.size:
+        findings.add("D7", "manifest", f"states size {stated}, the checkpoint {bundle.checkpoint.size}")
+    try:
+        bundle.anchors = parse_anchors(found["anchors.json"]) if "anchors.json" in found else []
+    except Invalid as broken:
+        findings.take(broken)
+    return bundle
+
+
+def _compare(own: Trust, theirs: Trust, findings: Findings) -> None:
+    pairs = {
+        "origin": (own.origin, theirs.origin),
+        "ledger": (own.ledger.hex(), theirs.ledger.hex()),
+        "chainId": (own.chain_id, theirs.chain_id),
+        "vkeys": (sorted(v.key for v in own.verifiers), sorted(v.key for v in theirs.verifiers)),
+    }
+    for name, address in own.contracts.items():
+        pairs[f"contracts.{name}"] = (address.hex(), theirs.contracts.get(name, b"").hex())
+    for name, (mine, yours) in pairs.items():
+        if mine != yours:
+            findings.add("D14", f"trust.json {name}", f"is {yours}, the auditor trusts {mine}")
+    if {v.public_key for v in own.verifiers} != {v.public_key for v in theirs.verifiers}:
+        findings.add("D14", "trust.json vkeys", "has other public keys than the auditor's")
+
+
+def check_files(bundle: Bundle, findings: Findings, progress: Progress) -> None:
+    """Each named file has its hash, each document its name, and nothing else is there (D2 to D4)."""
+    source = bundle.source
+    strange = source.strange if isinstance(source, Folder) else {}
+    for path, what in sorted(strange.items()):
+        findings.add("D2", path, f"is {what}")
+    present = source.paths or set()
+    paths = sorted(set(bundle.named) | {path for path in present if _DOCUMENT.fullmatch(path)})
+    for done, path in enumerate(paths):
+        progress("files", done, len(paths))
+        digest, named = source.digest(path), bundle.named.get(path)
+        match = _DOCUMENT.fullmatch(path)
+        if digest is None:
+            findings.add("D3", path, "is missing")
+        elif match and digest.hex() != match[1]:
+            findings.add("D4", path, f"has the SHA-256 {digest.hex()}")
+        elif named is not None and digest != named:
+            findings.add("D3", path, f"has the SHA-256 {digest.hex()}, the manifest names {named.hex()}")
+    for path in sorted(present):
+        covered = path in {"manifest", *NAMED} or path in bundle.named or _DOCUMENT.fullmatch(path)
+        # A tile is judged by the tree, which knows whether it can exist.
+        if not covered and not path.startswith("tile/"):
+            findings.add("D2", path, "neither the manifest names it nor the checkpoint covers it")
+
+
+def loose_documents(bundle: Bundle) -> set[bytes]:
+    """Documents that are there and that no manifest names: a record must."""
+    paths = (bundle.source.paths or set()) - set(bundle.named)
+    return {bytes.fromhex(match[1]) for path in paths if (match := _DOCUMENT.fullmatch(path))}

@@ -1,0 +1,234 @@
+"""The treasury's tokens: each movement on the chain is one transfer, and the other way (L8, L9)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ledger.audit.bundle import Bundle
+from ledger.audit.replay import SKEW_S, Replayed
+from ledger.audit.rpc import Log, Refused, Rpc
+from ledger.audit.trust import hexadecimal, number, parse_json
+from ledger.audit.verdict import Findings, Verdict
+from ledger.records import WORD, Invalid, Transfer, address_word, keccak256, reject
+
+TRANSFER = "0x" + keccak256(b"Transfer(address,address,uint256)").hex()
+_MEMBERS = {"blockHash", "chainId", "kind", "logIndex", "token", "amount", "to", "transaction"}
+
+Place = tuple[bytes, int]  # Transaction and index of the event in its block.
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a document of kind evm-log says."""
+
+    place: Place
+    block_hash: bytes
+    chain_id: int
+    token: bytes
+    to: bytes
+    amount: int
+
+
+@dataclass
+class Holding:
+    """One token that one owner holds, and the accounts of the ledger that say so."""
+
+    asset: str
+    token: bytes
+    owner: bytes
+    accounts: set[str] = field(default_factory=set)
+    balance: int = 0
+
+
+def parse_evidence(data: bytes, where: str) -> Evidence:
+    """Read the evidence of a payment on a chain; another spelling of it is another document, and refused."""
+    thing = parse_json("L8", where, data)
+    if not isinstance(thing, dict) or set(thing) != _MEMBERS or thing["kind"] != "evm-log":
+        reject("L8", where, f"is no evidence of kind evm-log with {sorted(_MEMBERS)}")
+    if json.dumps(thing, sort_keys=True, separators=(",", ":")).encode() != data:
+        reject("L8", where, "has spaces or members out of order")
+    return Evidence(
+        (hexadecimal("L8", where, thing, "transaction", WORD), number("L8", where, thing, "logIndex")),
+        hexadecimal("L8", where, thing, "blockHash", WORD),
+        number("L8", where, thing, "chainId", 2**256),
+        hexadecimal("L8", where, thing, "token", 20),
+        hexadecimal("L8", where, thing, "to", 20),
+        number("L8", where, thing, "amount", 2**256),
+    )
+
+
+def check_holdings(
+    node: Rpc, bundle: Bundle, done: Replayed, block: int, verdict: Verdict, findings: Findings
+) -> None:
+    """Match every holding on this node's chain, up to a final block."""
+    holdings: dict[tuple[bytes, bytes], Holding] = {}
+    for name, account in done.state.accounts.items():
+        asset = done.state.assets[account.record.asset]
+        if account.record.kind == "chain" and asset.chain_id == node.chain_id:
+            owner = account.record.owner[12:]
+            holding = holdings.setdefault((asset.token, owner), Holding(asset.asset, asset.token, owner))
+            holding.accounts.add(name)
+            holding.balance += account.balance
+    for holding in holdings.values():
+        _check_holding(node, bundle, done, block, holding, verdict, findings)
+
+
+def _movements(node: Rpc, holding: Holding, block: int) -> dict[Place, Log]:
+    owner = "0x" + address_word(holding.owner).hex()
+    found = node.logs(holding.token, [TRANSFER, None, owner], 0, block)
+    found += node.logs(holding.token, [TRANSFER, owner], 0, block)
+    # Anybody can write a movement of nothing in the treasury's name, and one to itself moves nothing.
+    return {
+        (log.transaction, log.index): log
+        for log in found
+        if len(log.topics) == 3 and len(log.data) == WORD and any(log.data) and log.topics[1] != log.topics[2]
+    }
+
+
+def _check_holding(
+    node: Rpc,
+    bundle: Bundle,
+    done: Replayed,
+    block: int,
+    holding: Holding,
+    verdict: Verdict,
+    findings: Findings,
+) -> None:
+    logs = _movements(node, holding, block)
+    matched: dict[Place, int] = {}
+    pending = False
+    for index, transfer in done.chain:
+        if not holding.accounts & {transfer.debit, transfer.credit}:
+            continue
+        try:
+            evidence = _evidence(bundle, index, transfer)
+            log = logs.get(evidence.place)
+            if evidence.place in matched:
+                reject(
+                    "L8",
+                    f"record {index}",
+                    f"record {matched[evidence.place]} has the same movement as evidence",
+                )
+            matched[evidence.place] = index
+            if log is None and _is_later(node, evidence, block):
+                verdict.pending.append(f"record {index}: its movement is not final for {node.name}")
+                pending = True
+                continue
+            _check_match(node, done, holding, index, transfer, evidence, log)
+        except Invalid as broken:
+            findings.add("L8", broken.where, broken.why, amount=transfer.amount, asset=transfer.asset)
+    last_block = max((a.block for a in bundle.anchors if a.chain_id == node.chain_id), default=None)
+    due: dict[tuple[bytes, int], int] = {}
+    for order in _unpaid(done, holding):
+        due[order] = due.get(order, 0) + 1
+    for place, log in sorted(logs.items(), key=lambda item: (item[1].block, item[1].index)):
+        if place in matched:
+            continue
+        amount = int.from_bytes(log.data, "big")
+        went_out = log.topics[1] == address_word(holding.owner)
+        key = (log.topics[2][12:], amount)
+        ordered = went_out and due.get(key, 0) > 0
+        if ordered:
+            due[key] -= 1
+        way = "debit to" if went_out else "receipt at"
+        what = f"{way} 0x{key[0].hex()} of {amount} {holding.asset}"
+        where = f"transaction 0x{log.transaction.hex()} log {log.index}"
+        if (ordered or not went_out) and _is_fresh(node, log, last_block, done.last_time):
+            verdict.pending.append(f"{where}: {what} is newer than the ledger")
+            pending = True
+            continue
+        why = f"{what} in block {log.block} is no transfer of the ledger" + (
+            "" if ordered or not went_out else " and no order authorises it"
+        )
+        weight = "critical" if went_out else "high"
+        findings.add("L8", where, why, amount=amount, asset=holding.asset, severity=weight)
+    if not pending:
+        _check_balance(node, holding, block, findings)
+
+
+def _evidence(bundle: Bundle, index: int, transfer: Transfer) -> Evidence:
+    where = f"record {index}"
+    content = bundle.document(transfer.evidence)
+    if content is None:
+        reject("L8", where, f"its evidence 0x{transfer.evidence.hex()} is not published")
+    return parse_evidence(content, where)
+
+
+def _is_later(node: Rpc, evidence: Evidence, block: int) -> bool:
+    """Whether the movement stands in a block after the final one."""
+    if evidence.chain_id != node.chain_id:
+        return False
+    try:
+        receipt = node.ask("eth_getTransactionReceipt", "0x" + evidence.place[0].hex())
+    except Refused:
+        return False
+    return isinstance(receipt, dict) and node.quantity(receipt.get("blockNumber")) > block
+
+
+def _check_match(
+    node: Rpc,
+    done: Replayed,
+    holding: Holding,
+    index: int,
+    transfer: Transfer,
+    evidence: Evidence,
+    log: Log | None,
+) -> None:
+    where = f"record {index}"
+    if evidence.chain_id != node.chain_id or log is None:
+        place = (
+            f"log {evidence.place[1]} of transaction 0x{evidence.place[0].hex()} on chain {evidence.chain_id}"
+        )
+        reject("L8", where, f"no movement of {holding.asset} is {place}")
+    comes_in = transfer.debit in holding.accounts
+    to = holding.owner
+    if not comes_in:
+        order = done.state.orders.get(transfer.authority)
+        to = evidence.to if order is None else done.state.accounts[order.payee].record.owner[12:]
+    rows: Iterable[tuple[str, bytes, bytes, bytes]] = (
+        ("block", log.block_hash, evidence.block_hash, log.block_hash),
+        ("token", log.at, evidence.token, holding.token),
+        ("recipient", log.topics[2][12:], evidence.to, to),
+        ("amount", log.data, _word(evidence.amount), _word(transfer.amount)),
+    )
+    for name, chain, stated, recorded in rows:
+        if not chain == stated == recorded:
+            found = f"on the chain 0x{chain.hex()}, in the evidence 0x{stated.hex()}"
+            reject("L8", where, f"{name} is {found}, the ledger means 0x{recorded.hex()}")
+    payer = address_word(holding.owner)
+    if (log.topics[1] == payer) == comes_in:
+        reject("L8", where, f"the movement goes the other way, from 0x{log.topics[1][12:].hex()}")
+
+
+def _word(amount: int) -> bytes:
+    return amount.to_bytes(WORD, "big")
+
+
+def _unpaid(done: Replayed, holding: Holding) -> Iterable[tuple[bytes, int]]:
+    """To whom and how much orders in effect still let go."""
+    for digest, order in done.state.orders.items():
+        if order.account in holding.accounts and digest not in done.state.paid_orders:
+            yield done.state.accounts[order.payee].record.owner[12:], order.amount
+
+
+def _is_fresh(node: Rpc, log: Log, last_block: int | None, last_time: int) -> bool:
+    """Whether the ledger could not yet have it: after the newest anchor, or just before the newest record."""
+    if last_block is None or log.block > last_block:
+        return True
+    found = node.block(hex(log.block))
+    return found is not None and found[1] + SKEW_S > last_time
+
+
+def _check_balance(node: Rpc, holding: Holding, block: int, findings: Findings) -> None:
+    where = f"0x{holding.owner.hex()}"
+    try:
+        words = node.call(holding.token, "balanceOf(address)", address_word(holding.owner), block=block)
+    except Refused as refused:
+        findings.add("L9", where, f"{holding.asset} does not answer: {refused}")
+        return
+    held = int.from_bytes(words[0], "big")
+    if held != holding.balance:
+        why = f"holds {held} {holding.asset}, the ledger has {holding.balance}"
+        findings.add("L9", where, why, amount=abs(held - holding.balance), asset=holding.asset)

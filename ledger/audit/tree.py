@@ -1,0 +1,219 @@
+"""The tree that the records make, compared with every tile of the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ledger.audit.bundle import Bundle
+from ledger.audit.verdict import Findings, Progress
+from ledger.proof import (
+    EMPTY_ROOT,
+    ENTRIES,
+    TILE_WIDTH,
+    decode_bundle,
+    leaf_hash,
+    node_hash,
+    parse_tile_path,
+    tile_path,
+    tiles_for_size,
+)
+from ledger.records import Invalid
+
+
+@dataclass
+class Range:
+    """The roots of the whole subtrees at a tree's right edge, each with its height, largest first."""
+
+    edge: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def push(self, value: bytes, height: int = 0) -> list[tuple[int, bytes]]:
+        """Add a whole subtree; returns each whole subtree that this completes, lowest first."""
+        made = [(height, value)]
+        while self.edge and self.edge[-1][0] == height:
+            value = node_hash(self.edge.pop()[1], value)
+            height += 1
+            made.append((height, value))
+        self.edge.append((height, value))
+        return made
+
+    def root(self) -> bytes:
+        """The root over all that was added."""
+        if not self.edge:
+            return EMPTY_ROOT
+        *left, (_, root) = self.edge
+        for _, value in reversed(left):
+            root = node_hash(value, root)
+        return root
+
+
+@dataclass
+class Tree:
+    """Every hash that tiles hold, level by level, as the records make them."""
+
+    levels: list[bytearray] = field(default_factory=lambda: [bytearray()])
+    range: Range = field(default_factory=Range)
+
+    @property
+    def size(self) -> int:
+        """How many leaves there are."""
+        return len(self.levels[0]) // 32
+
+    def append(self, leaf: bytes) -> None:
+        """Add a leaf hash; every eighth height is a hash of the next level's tiles."""
+        for height, value in self.range.push(leaf):
+            level, rest = divmod(height, 8)
+            if rest == 0:
+                if level == len(self.levels):
+                    self.levels.append(bytearray())
+                self.levels[level] += value
+
+    def tile(self, level: int, index: int, width: int) -> bytes | None:
+        """The bytes of a tile; None where the tree has not so many hashes."""
+        if level >= len(self.levels):
+            return None
+        start = 32 * TILE_WIDTH * index
+        found = bytes(self.levels[level][start : start + 32 * width])
+        return found if len(found) == 32 * width else None
+
+    def roots(self, sizes: Iterable[int]) -> dict[int, bytes]:
+        """The root at each of these sizes, in one pass: whole tiles where no size lies inside."""
+        found, walked, at = {}, Range(), 0
+        for size in sorted({size for size in sizes if 0 <= size <= self.size}):
+            while at < size:
+                if at % TILE_WIDTH == 0 and size - at >= TILE_WIDTH:
+                    place = 32 * (at // TILE_WIDTH)
+                    walked.push(bytes(self.levels[1][place : place + 32]), 8)
+                    at += TILE_WIDTH
+                else:
+                    walked.push(bytes(self.levels[0][32 * at : 32 * at + 32]))
+                    at += 1
+            found[size] = walked.root()
+        return found
+
+
+def _lenient(content: bytes) -> list[bytes]:
+    """The entries of a bundle that does not decode, as far as it goes."""
+    entries, at = [], 0
+    while at + 2 <= len(content):
+        end = at + 2 + int.from_bytes(content[at : at + 2], "big")
+        entries.append(content[at + 2 : end])
+        at = end
+    return entries
+
+
+def read_records(
+    bundle: Bundle, size: int, findings: Findings, progress: Progress
+) -> tuple[list[bytes], Tree]:
+    """The records up to the checkpoint's size, and their tree; stops where entries are missing or broken."""
+    records: list[bytes] = []
+    tree = Tree()
+    for index in range(-(-size // TILE_WIDTH)):
+        progress("records", index * TILE_WIDTH, size)
+        width = min(TILE_WIDTH, size - index * TILE_WIDTH)
+        path = tile_path(ENTRIES, index, width)
+        entries: list[bytes] = []
+        whole = False
+        try:
+            content = bundle.source.read(path)
+            if content is None:
+                findings.add("D9", path, f"is missing; records from {len(records)} on were not read")
+                break
+            entries = _lenient(content)
+            entries = decode_bundle(content, width)
+            whole = True
+        except Invalid as broken:
+            findings.take(broken, path)
+        if not whole:
+            _name_first(bundle, index, width, entries, findings)
+            break
+        records += entries
+        for entry in entries:
+            tree.append(leaf_hash(entry))
+    return records, tree
+
+
+def _name_first(bundle: Bundle, index: int, width: int, entries: list[bytes], findings: Findings) -> None:
+    """Name the first record of a broken bundle that its tile does not have (D8)."""
+    tile = _read(bundle, tile_path(0, index, width)) or b""
+    for place in range(width):
+        stated = tile[32 * place : 32 * place + 32]
+        if place >= len(entries) or leaf_hash(entries[place]) != stated:
+            number = index * TILE_WIDTH + place
+            findings.add("D8", f"record {number}", "its length or bytes are not those of its tile's hash")
+            return
+
+
+def _read(bundle: Bundle, path: str) -> bytes | None:
+    try:
+        return bundle.source.read(path)
+    except Invalid:
+        return None
+
+
+def check_tiles(bundle: Bundle, tree: Tree, findings: Findings, progress: Progress) -> int:
+    """Compare root and every tile; return how many records the checkpoint's tree surely has (D8 to D10)."""
+    assert bundle.checkpoint is not None
+    checkpoint = bundle.checkpoint
+    complete = tree.size == checkpoint.size
+    holds = complete and tree.range.root() == checkpoint.root
+    if complete and not holds:
+        made = tree.range.root().hex()
+        findings.add(
+            "D10", "checkpoint", f"the records make the root {made}, signed is {checkpoint.root.hex()}"
+        )
+    tiles = list(tiles_for_size(tree.size))
+    expected = {tile_path(*tile) for tile in tiles}
+    trusted = tree.size
+    for done, (level, index, width) in enumerate(tiles):
+        progress("tiles", done, len(tiles))
+        path = tile_path(level, index, width)
+        found, made_tile = _read(bundle, path), tree.tile(level, index, width)
+        assert made_tile is not None
+        if found == made_tile:
+            continue
+        if found is None:
+            if complete:
+                findings.add("D9", path, "is missing")
+        elif len(found) != len(made_tile):
+            findings.add("D9", path, f"has {len(found)} bytes, not {len(made_tile)}")
+        else:
+            for place in range(width):
+                if found[32 * place : 32 * place + 32] == made_tile[32 * place : 32 * place + 32]:
+                    continue
+                number = index * TILE_WIDTH + place
+                stated, real = found[32 * place :][:32].hex(), made_tile[32 * place :][:32].hex()
+                if level == 0 and not holds:
+                    findings.add("D8", f"record {number}", f"its hash is {real}, its tile has {stated}")
+                    trusted = min(trusted, number)
+                else:
+                    findings.add("D9", path, f"hash {place} is {stated}, the records make {real}")
+    _check_others(bundle, tree, expected, complete, findings)
+    return trusted
+
+
+def _check_others(bundle: Bundle, tree: Tree, expected: set[str], complete: bool, findings: Findings) -> None:
+    """Tiles of earlier sizes may stay where they are the start of what the log has (D2, D9)."""
+    entries_expected = {path.replace("tile/0/", f"tile/{ENTRIES}/", 1) for path in expected}
+    for path in sorted(bundle.source.paths or ()):
+        if not path.startswith("tile/") or path in expected or path in entries_expected:
+            continue
+        try:
+            level, index, width = parse_tile_path(path)
+        except Invalid as broken:
+            findings.add("D2", path, broken.why)
+            continue
+        whole = tree.tile(0 if level == ENTRIES else level, index, width)
+        if whole is None:
+            if complete:
+                findings.add("D2", path, f"no tree of {tree.size} records has it")
+            continue
+        content = _read(bundle, path)
+        if level == ENTRIES and content is not None:
+            try:
+                content = b"".join(leaf_hash(entry) for entry in decode_bundle(content, width))
+            except Invalid as broken:
+                findings.take(broken, path)
+                continue
+        if content != whole:
+            findings.add("D9", path, "is not the start of what the log has")

@@ -1,0 +1,200 @@
+"""What the ledger shows to everybody: tiles, checkpoint, documents, manifest, receipts.
+
+The format is docs/bundle.md. A file is written beside its place and then renamed, so
+that a reader sees the old or the new one and never a half.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+from sqlalchemy import Engine
+
+from ledger import store
+from ledger.database import reading
+from ledger.proof import (
+    ED25519,
+    ML_DSA_44,
+    TILE_WIDTH,
+    Checkpoint,
+    Receipt,
+    Verifier,
+    add_signatures,
+    encode_bundle,
+    format_checkpoint,
+    format_note,
+    format_receipt,
+    format_vkey,
+    leaf_hash,
+    parse_checkpoint,
+    parse_note,
+    sign,
+    tile_path,
+)
+from ledger.records import reject
+from ledger.tree import consistency_proof, inclusion_proof, tiles_to_write
+
+MANIFEST_TITLE = "qazyna manifest v1"
+
+
+@dataclass(frozen=True)
+class LogKeys:
+    """The log's private keys; the name of both is the origin."""
+
+    origin: str
+    ed25519: Ed25519PrivateKey = field(repr=False)
+    ml_dsa: MLDSA44PrivateKey = field(repr=False)
+
+    def verifiers(self) -> list[Verifier]:
+        """The public half, Ed25519 first."""
+        return [
+            Verifier(self.origin, ED25519, self.ed25519.public_key().public_bytes_raw()),
+            Verifier(self.origin, ML_DSA_44, self.ml_dsa.public_key().public_bytes_raw()),
+        ]
+
+    def sign_checkpoint(self, size: int, root: bytes, now: int) -> bytes:
+        """The checkpoint as a note with both signatures."""
+        text = format_checkpoint(Checkpoint(self.origin, size, root))
+        lines = (
+            sign(text, self.origin, ED25519, self.ed25519),
+            sign(text, self.origin, ML_DSA_44, self.ml_dsa, now),
+        )
+        return format_note((text, lines))
+
+    def sign_manifest(self, text: str) -> bytes:
+        """The manifest as a note; its title keeps it from being read as a checkpoint."""
+        return format_note((text, (sign(text, self.origin, ED25519, self.ed25519),)))
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What trust.json says: whom to believe, and which contracts count."""
+
+    ledger: bytes
+    chain_id: int
+    contracts: dict[str, bytes]
+    verifiers: Sequence[Verifier]
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True) + "\n").encode()
+
+
+class Publisher:
+    """Writes the public bundle of one log into a folder."""
+
+    def __init__(self, folder: Path, keys: LogKeys, trust: Trust) -> None:
+        self.folder, self.keys, self.trust = folder, keys, trust
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def _write(self, path: str, content: bytes) -> None:
+        place = self.folder / path
+        if place.exists() and place.read_bytes() == content:
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside = place.with_name(f".{place.name}.new")
+        with beside.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        beside.replace(place)
+
+    def read_tile(self, level: int, index: int, width: int) -> bytes:
+        """A published hash tile; a full one serves where a partial one was asked for."""
+        full = self.folder / tile_path(level, index)
+        if full.exists():
+            return full.read_bytes()[: 32 * width]
+        return (self.folder / tile_path(level, index, width)).read_bytes()
+
+    def published(self) -> int:
+        """The size of the checkpoint that stands in the folder; 0 if there is none."""
+        place = self.folder / "checkpoint"
+        return parse_checkpoint(parse_note(place.read_bytes())[0]).size if place.exists() else 0
+
+    def publish(self, engine: Engine, note: bytes) -> None:
+        """Write tiles and entries, then the checkpoint that needs them.
+
+        Dies in between: the old checkpoint stands, and its tiles are all still there.
+        """
+        size = parse_checkpoint(parse_note(note)[0]).size
+        old = self.published()
+        if old == size:
+            return
+        entries = list(store.records(engine, old - old % TILE_WIDTH, size))
+        for at in range(0, len(entries), TILE_WIDTH):
+            bundle = entries[at : at + TILE_WIDTH]
+            index = (old - old % TILE_WIDTH + at) // TILE_WIDTH
+            self._write(tile_path("entries", index, len(bundle)), encode_bundle(bundle))
+        leaves = [leaf_hash(data) for data in entries[old % TILE_WIDTH :]]
+        for level, index, width, tile in tiles_to_write(old, leaves, self.read_tile):
+            self._write(tile_path(level, index, width), tile)
+        with reading(engine) as connection:
+            for name, content in store.documents(connection):
+                self._write(f"documents/{name.hex()}", content)
+        self._write("checkpoint", note)
+
+    def add_cosignature(self, line: bytes) -> None:
+        """Add a watcher's line to the checkpoint; only keys that trust.json names are taken."""
+        note = (self.folder / "checkpoint").read_bytes()
+        self._write("checkpoint", add_signatures(note, line, self.trust.verifiers))
+
+    def finish(self, engine: Engine) -> None:
+        """Write anchors, trust and documents, and last the manifest that names them all."""
+        with reading(engine) as connection:
+            anchors = store.anchors(connection)
+            names = [name for name, _ in store.documents(connection)]
+        self._write("anchors.json", _json([_anchor_json(anchored) for anchored in anchors]))
+        self._write("trust.json", _json(self._trust_json()))
+        paths = ["anchors.json", "checkpoint", "trust.json", *(f"documents/{name.hex()}" for name in names)]
+        lines = [f"{sha256((self.folder / path).read_bytes()).hexdigest()} {path}" for path in sorted(paths)]
+        text = "\n".join([MANIFEST_TITLE, self.keys.origin, str(self.published()), *lines]) + "\n"
+        self._write("manifest", self.keys.sign_manifest(text))
+
+    def _trust_json(self) -> dict[str, object]:
+        return {
+            "origin": self.keys.origin,
+            "vkeys": [format_vkey(verifier) for verifier in self.trust.verifiers],
+            "ledger": "0x" + self.trust.ledger.hex(),
+            "chainId": str(self.trust.chain_id),
+            "contracts": {name: "0x" + address.hex() for name, address in self.trust.contracts.items()},
+        }
+
+    def consistency(self, old: int, size: int) -> list[bytes]:
+        """The consistency path between two published sizes."""
+        return consistency_proof(old, size, self.read_tile)
+
+    def inclusion(self, index: int, size: int) -> list[bytes]:
+        """The inclusion path of a record in the published tree of this size."""
+        return inclusion_proof(index, size, self.read_tile)
+
+    def receipt(self, index: int, record: bytes) -> bytes:
+        """The tlog-proof of a record against the checkpoint that stands in the folder (L4).
+
+        The record itself rides in the extra line, so that the receipt can be read and checked
+        years later without the log; the proof is what vouches for it.
+        """
+        note = (self.folder / "checkpoint").read_bytes()
+        size = parse_checkpoint(parse_note(note)[0]).size
+        if index >= size:
+            reject("X14", "receipt", f"record {index} is not published yet, the checkpoint has {size}")
+        return format_receipt(Receipt(index, tuple(self.inclusion(index, size)), note, record))
+
+
+def _anchor_json(anchored: store.Anchored) -> dict[str, str]:
+    return {
+        "chainId": str(anchored.chain_id),
+        "contract": "0x" + anchored.contract.hex(),
+        "size": str(anchored.size),
+        "root": "0x" + anchored.root.hex(),
+        "transaction": "0x" + anchored.transaction_hash.hex(),
+        "block": str(anchored.block),
+        "blockHash": "0x" + anchored.block_hash.hex(),
+        "time": str(anchored.time_s),
+    }

@@ -1,0 +1,79 @@
+"""What every test may ask for: real servers, an own database, the vectors."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
+
+from tests import servers
+
+# Hypothesis keeps what it learned with everything else that programs write.
+set_hypothesis_home_dir(servers.ROOT / "var" / "hypothesis")
+# In CI the examples are the same each time: a change must not fail for what it did not change.
+settings.register_profile(
+    "default",
+    deadline=None,
+    max_examples=100,
+    print_blob=True,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "prove", deadline=None, max_examples=10_000, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The folder of test vectors that any language can read."""
+    return servers.ROOT / "tests" / "vectors"
+
+
+@pytest.fixture(scope="session")
+def anvil() -> Iterator[servers.Anvil]:
+    """A node shared by the session, a block for each transaction; for other options `servers.anvil(...)`."""
+    with servers.anvil() as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def anvil_url(anvil: servers.Anvil) -> str:
+    """The JSON-RPC address of the shared node."""
+    return anvil.url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Postgres]:
+    """A PostgreSQL shared by the session; its process id is there for tests that kill it."""
+    with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: servers.Postgres) -> str:
+    """The SQLAlchemy URL of the shared server's maintenance database."""
+    return postgres.url("postgres")
+
+
+@pytest.fixture
+def postgres_database(postgres: servers.Postgres) -> Iterator[str]:
+    """The SQLAlchemy URL of an empty database that only this test sees."""
+    name = f"test_{next(_numbers)}"
+    postgres.execute(f"CREATE DATABASE {name}")
+    yield postgres.url(name)
+    postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def go_module(tmp_path_factory: pytest.TempPathFactory) -> servers.GoModule:
+    """Go's own signed notes and tiles, to check ours with code that is not ours."""
+    return servers.go_module(tmp_path_factory.mktemp("go") / "mod")

@@ -1,0 +1,603 @@
+"""The contracts as Python deploys and calls them, on the embedded chain and on a node, with the ledger's own proofs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from eth_account import Account as Wallet
+from eth_account.signers.local import LocalAccount
+from web3 import HTTPProvider, Web3
+
+from contracts.bindings import (
+    COIN,
+    Anchored,
+    City,
+    Enacted,
+    Executed,
+    Execution,
+    Flushed,
+    Paid,
+    Quote,
+    Signature,
+    Terms,
+    Transfer,
+    deploy,
+    deploy_token,
+    explain,
+    head_digest,
+    is_enactable,
+    quote_digest,
+    read_events,
+    sign_digest,
+)
+from contracts.devchain import DevChain
+from ledger import proof, records
+from ledger.records import (
+    Account,
+    Allocation,
+    Approval,
+    Asset,
+    Certificate,
+    Commitment,
+    Invalid,
+    Milestone,
+    Order,
+    Parameter,
+    Project,
+    Quorum,
+    Record,
+    RevenueRule,
+    Seat,
+    Unavailable,
+    address_word,
+    decode,
+    encode,
+    hash_struct,
+    keccak256,
+)
+from tests import servers
+from tests.city import ACT, Key, digest
+
+DAY = 86_400
+START_S = 1_790_000_000
+RETENTION_END_S = 2_524_590_000
+FOREVER_S = RETENTION_END_S + 50 * 365 * DAY
+LEDGER = digest("ledger")
+ETHER = 10**18
+FEE, SALE = "108125", "sale"
+
+COUNCIL = [Key(f"council {number}") for number in range(5)]
+AUTHORITY, CERTIFIER, AUDITOR = Key("authority"), Key("certifier"), Key("auditor")
+WATCHER, OPERATOR, GATEWAY = Key("watcher"), Key("operator"), Key("gateway")
+OFFICES = [*(("council", key) for key in COUNCIL), ("authority", AUTHORITY), ("certifier", CERTIFIER), ("auditor", AUDITOR),
+           ("watcher", WATCHER), ("operator", OPERATOR), ("gateway", GATEWAY)]  # fmt: skip
+DEPLOYER, PAYER, MERCHANT, BUILDER = Key("deployer"), Key("payer"), Key("merchant"), Key("builder")
+
+
+def wallet(key: Key) -> LocalAccount:
+    return Wallet.from_key(key.secret.secret)
+
+
+@dataclass
+class World:
+    """A deployed city on one chain, and the ledger that the test writes for it."""
+
+    w3: Web3
+    city: City
+    token: bytes = b""
+    log: list[bytes] = field(default_factory=list)
+
+    def now(self) -> int:
+        return int(self.w3.eth.get_block("latest")["timestamp"])
+
+    def ask(self, method: str, *parameters: Any) -> Any:
+        answer = self.w3.provider.make_request(method, list(parameters))
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def wait(self, seconds: int) -> None:
+        self.ask("evm_setNextBlockTimestamp", self.now() + seconds)
+        self.ask("evm_mine")
+
+    def add(self, record: Record) -> int:
+        self.log.append(encode(record))
+        return len(self.log) - 1
+
+    def leaves(self, size: int | None = None) -> list[bytes]:
+        return [proof.leaf_hash(entry) for entry in self.log[:size]]
+
+    def root(self, size: int | None = None) -> bytes:
+        return proof.root_of(self.leaves(size))
+
+    def extension(self) -> list[bytes]:
+        old = self.city.head().size
+        return proof.consistency_path(old, self.leaves()) if old else []
+
+    def witness(self, size: int, root: bytes, by: Key = WATCHER, valid_for: int = DAY) -> Signature:
+        until = self.now() + valid_for
+        return sign_digest(wallet(by), head_digest(self.city.deployment.domain, size, root, until), until)
+
+    def anchor(self, by: Key = OPERATOR) -> Any:
+        size, root = len(self.log), self.root()
+        return self.city.append(wallet(by), size, root, self.extension(), self.witness(size, root))
+
+    def approve(self, record: Record, keys: Sequence[Key], valid_for: int = DAY) -> list[Approval]:
+        domain, now = self.city.deployment.domain, self.now()
+        return [key.approve(domain, record, now + valid_for, now) for key in keys]
+
+    def path(self, index: int) -> tuple[int, int, list[bytes]]:
+        size = self.city.head().size
+        return index, size, proof.inclusion_path(index, self.leaves(size))
+
+    def enact(self, *acts: Record) -> list[int]:
+        """Record the acts, anchor once, and bring each into force."""
+        indexes = [self.add(act) for act in acts]
+        self.anchor()
+        for act, index in zip(acts, indexes, strict=True):
+            self.city.enact(wallet(PAYER), act, *self.path(index), self.approve(act, COUNCIL[:3]))
+        return indexes
+
+
+def founding() -> list[Record]:
+    seats: list[Record] = [Seat(START_S, role, key.address, START_S, FOREVER_S, ACT) for role, key in OFFICES]
+    return [*seats, Quorum(START_S, "council", 3, ACT), Quorum(START_S, "authority", 1, ACT)]
+
+
+@pytest.fixture(scope="module", params=["devchain", "anvil"])
+def chain(request: pytest.FixtureRequest) -> Iterator[Web3]:
+    """An own chain for this module: its tests move the clock by weeks."""
+    rich = [wallet(key).address for key in (DEPLOYER, PAYER, OPERATOR, AUDITOR, MERCHANT)]
+    if request.param == "devchain":
+        with DevChain(None, dict.fromkeys(rich, 100 * ETHER), lambda: START_S) as machine:
+            yield Web3(machine.provider)
+        return
+    with servers.anvil() as node:
+        for address in rich:
+            node.call("anvil_setBalance", address, hex(100 * ETHER))
+        yield Web3(HTTPProvider(node.url))
+
+
+@pytest.fixture(scope="module")
+def founded(chain: Web3) -> World:
+    """Deployed, with the acts of the first day enacted and their notice over."""
+    deployment = deploy(chain, wallet(DEPLOYER), LEDGER, RETENTION_END_S, founding())
+    world = World(chain, City(chain, deployment), deploy_token(chain, wallet(DEPLOYER), "Test tenge", "TKZT"))
+    for record in founding():
+        world.add(record)
+    # One head before the acts, so that every later one is proved to extend another.
+    world.anchor()
+    now, chain_id = world.now(), deployment.chain_id
+    world.enact(
+        *deployment.contract_records(now, ACT),
+        Asset(now, "TKZT", 6, chain_id, world.token, now, FOREVER_S, ACT),
+        Asset(now, "COIN", 18, chain_id, COIN, now, FOREVER_S, ACT),
+        RevenueRule(now, FEE, "RETAINED", 10_000, now, ACT),
+        RevenueRule(now, SALE, "RETAINED", 100, now, ACT),
+        Parameter(now, "direct_settlement", 1, now, ACT),
+        Account(now, "treasury-tkzt", "TKZT", "RETAINED", "chain", address_word(deployment.treasury), digest(""), ACT),
+        Account(now, "builder", "TKZT", "RETAINED", "payee", address_word(BUILDER.address), digest("bin"), ACT),
+        project(now),
+        allocation(now),
+    )
+    return world
+
+
+@pytest.fixture
+def world(founded: World) -> Iterator[World]:
+    """The founded city, put back after each test."""
+    snapshot = founded.ask("evm_snapshot")
+    yield replace(founded, log=list(founded.log))
+    founded.ask("evm_revert", snapshot)
+
+
+@pytest.fixture
+def open_world(world: World) -> World:
+    """The same when 14 days have passed: direct settlement is in force, the builder has waited."""
+    world.wait(14 * DAY + 1)
+    return world
+
+
+def project(now: int) -> Project:
+    return Project(now, "water-main", "water", "alatau-gate", 10**13, digest("project"))
+
+
+def allocation(now: int) -> Allocation:
+    return Allocation(now, "alloc-1", "block-2026", hash_struct(project(now)), "TKZT", 50_000_000, digest("rate"), ACT)
+
+
+def refused(rule: str, where: str) -> Any:
+    """Expect exactly this refusal."""
+    return pytest.raises(Invalid, match=f"^{re.escape(rule)} at {re.escape(where)}: ")
+
+
+# --- one encoding -----------------------------------------------------------------------------------
+
+
+def test_solidity_has_every_record_member_for_member_as_python_has_it() -> None:
+    source = (servers.ROOT / "contracts" / "src" / "Records.sol").read_text(encoding="utf-8")
+    structs = {
+        name: re.findall(r"(\w+) (\w+);", body) for name, body in re.findall(r"struct (\w+) \{([^}]*)\}", source)
+    }
+    kinds = {kind.__name__: kind for kind in records.KINDS}
+    assert len(structs) == 14
+    del structs["Signature"]
+    for name, members in structs.items():
+        kind = kinds[name]
+        assert members == [(solidity, records.member_name(attribute)) for attribute, solidity, _ in kind.members]
+    strings = set(re.findall(r'keccak256\("([^"]*)"\)', source))
+    plain = {kinds[name].type_string for name in structs}
+    signed = {f"Approve({name} record,uint64 validUntil){kinds[name].type_string}" for name in structs}
+    assert strings - signed == plain
+    # Commitments and milestones are signed for the ledger only: on a chain the order vouches for them.
+    assert signed - strings == {text for text in signed if text.startswith(("Approve(Comm", "Approve(Mile"))}
+
+
+def test_names_bounds_and_roles_of_the_rules_are_those_of_solidity() -> None:
+    from ledger import rules
+
+    source = (servers.ROOT / "contracts" / "src" / "Names.sol").read_text(encoding="utf-8")
+    quoted = set(re.findall(r'"([^"]+)"', source)) - {"\\x00"}
+    assert quoted >= rules.ROLES | rules.PLACES | rules.INFRASTRUCTURE | set(rules.PARAMETERS)
+    spelled = {"hours": 3_600, "days": DAY}
+    constants = dict(re.findall(r'bytes32 internal constant (\w+) = "([^"]+)";', source))
+    found = {}
+    for name, *numbers in re.findall(r"if \(name == (\S+)\) return \(([^,]+), ([^,]+), ([^)]+)\);", source):
+        words = [number.replace("_", "").split() for number in numbers]
+        found[constants.get(name, name.strip('"'))] = tuple(int(n) * spelled.get(*unit, 1) if unit else int(n) for n, *unit in words)
+    assert found == rules.PARAMETERS
+
+
+def test_a_wallets_typed_data_signature_over_an_act_is_accepted(world: World) -> None:
+    now, deployment = world.now(), world.city.deployment
+    act = RevenueRule(now, "parking", "RETAINED", 2_500, now, ACT)
+    index = world.add(act)
+    world.anchor()
+    until = now + DAY
+    typed = {
+        "types": {
+            "EIP712Domain": [
+                {"name": "name", "type": "string"},
+                {"name": "version", "type": "string"},
+                {"name": "chainId", "type": "uint256"},
+                {"name": "verifyingContract", "type": "address"},
+                {"name": "salt", "type": "bytes32"},
+            ],
+            "Approve": [{"name": "record", "type": "RevenueRule"}, {"name": "validUntil", "type": "uint64"}],
+            "RevenueRule": [
+                {"name": records.member_name(name), "type": solidity} for name, solidity, _ in RevenueRule.members
+            ],
+        },
+        "primaryType": "Approve",
+        "domain": {
+            "name": "Qazyna",
+            "version": "1",
+            "chainId": deployment.chain_id,
+            "verifyingContract": Web3.to_checksum_address(deployment.council),
+            "salt": LEDGER,
+        },
+        "message": {
+            "record": {
+                "time": now,
+                "code": records.encode_name("parking"),
+                "fund": records.encode_name("RETAINED"),
+                "minShare": 2_500,
+                "validFrom": now,
+                "act": ACT,
+            },
+            "validUntil": until,
+        },
+    }
+    approvals = []
+    for key in COUNCIL[:3]:
+        signed = wallet(key).sign_typed_data(full_message=typed)
+        r, s = signed.r.to_bytes(32, "big"), signed.s.to_bytes(32, "big")
+        approvals.append(Approval(now, hash_struct(act), key.address, until, signed.v, r, s))
+    receipt = world.city.enact(wallet(PAYER), act, *world.path(index), approvals)
+    assert world.city.min_share("parking") == 2_500
+    block = receipt["blockNumber"]
+    (event,) = read_events(world.w3, Enacted, [deployment.council], block, block)
+    assert (event.kind, event.record_hash, event.index) == (RevenueRule.type_hash, hash_struct(act), index)
+
+
+def test_the_council_is_founded_on_what_the_genesis_binds(world: World) -> None:
+    assert world.city.founding() == keccak256(b"".join(hash_struct(record) for record in founding()))
+    assert all(world.city.is_seated(role, key.address) for role, key in OFFICES)
+    assert world.city.required("council") == 3
+
+
+# --- the anchor -------------------------------------------------------------------------------------
+
+
+def test_a_head_is_anchored_only_if_it_extends_the_last(world: World) -> None:
+    city, operator = world.city, wallet(OPERATOR)
+    before = city.head()
+    for number in range(5):
+        world.add(RevenueRule(world.now(), f"code-{number}", "RETAINED", number, 0, ACT))
+    receipt = world.anchor()
+    size, root = len(world.log), world.root()
+    assert city.head() == city.head_at(size)
+    assert (city.head().size, city.head().root) == (size, root)
+    block = receipt["blockNumber"]
+    (event,) = read_events(world.w3, Anchored, [city.deployment.anchor], block, block)
+    assert (event.size, event.root, event.time) == (size, root, city.head().time)
+    assert city.is_included(decode(world.log[size - 1]), size - 1, size, proof.inclusion_path(size - 1, world.leaves()))
+    assert not city.is_included(decode(world.log[0]), size - 1, size, proof.inclusion_path(size - 1, world.leaves()))
+
+    with pytest.raises(Invalid) as same:
+        city.append(operator, size, root, [], world.witness(size, root))
+    assert (same.value.rule, same.value.why) == ("C:SizeNotGrowing", f"anchored {size}, offered {size}")
+    with pytest.raises(Invalid) as unknown:
+        city.head_at(before.size - 1)
+    assert (unknown.value.rule, unknown.value.why) == ("C:UnknownHead", f"newest {size}, asked {before.size - 1}")
+
+    world.log[1] = world.log[0]  # a log that forgets
+    world.add(RevenueRule(world.now(), "code-9", "RETAINED", 9, 0, ACT))
+    with refused("C:NotConsistent", "LedgerAnchor.append"):
+        world.anchor()
+
+
+def test_a_head_needs_the_operator_and_a_watcher_in_time(world: World) -> None:
+    city, now = world.city, world.now()
+    world.add(RevenueRule(now, "code", "RETAINED", 1, 0, ACT))
+    size, root, path = len(world.log), world.root(), world.extension()
+    with refused("C:NotSeated", "LedgerAnchor.append"):
+        city.append(wallet(PAYER), size, root, path, world.witness(size, root))
+    with refused("C:NotSeated", "LedgerAnchor.append"):
+        city.append(wallet(OPERATOR), size, root, path, world.witness(size, root, by=AUDITOR))
+    with refused("C:SignatureExpired", "LedgerAnchor.append"):
+        city.append(wallet(OPERATOR), size, root, path, world.witness(size, root, valid_for=-1))
+    with refused("C:WrongSigner", "LedgerAnchor.append"):
+        city.append(wallet(OPERATOR), size, root, path, world.witness(size, digest("another root")))
+    city.append(wallet(OPERATOR), size, root, path, world.witness(size, root))
+
+
+# --- the council ------------------------------------------------------------------------------------
+
+
+def test_an_act_needs_its_place_in_the_ledger_and_the_quorum(world: World) -> None:
+    city, payer, now = world.city, wallet(PAYER), world.now()
+    act = RevenueRule(now, "parking", "RETAINED", 2_500, now, ACT)
+    index = world.add(act)
+    unanchored = (index, len(world.log), proof.inclusion_path(index, world.leaves()))
+    with refused("C:UnknownHead", "Council.enact"):
+        city.enact(payer, act, *unanchored, world.approve(act, COUNCIL[:3]))
+    world.anchor()
+    place = world.path(index)
+    with pytest.raises(Invalid) as few:
+        city.enact(payer, act, *place, world.approve(act, COUNCIL[:2]))
+    assert (few.value.rule, few.value.why) == ("C:NoQuorum", "role council, needed 3, given 2")
+    for keys, rule in (
+        ([COUNCIL[0], COUNCIL[1], AUTHORITY], "C:NotSeated"),
+        ([COUNCIL[0], COUNCIL[1], COUNCIL[1]], "C:SignersNotAscending"),
+    ):
+        with refused(rule, "Council.enact"):
+            city.enact(payer, act, *place, world.approve(act, keys))
+    with refused("C:SignatureExpired", "Council.enact"):
+        city.enact(payer, act, *place, world.approve(act, COUNCIL[:3], valid_for=-1))
+    other = replace(act, min_share=1)
+    with refused("C:NotIncluded", "Council.enact"):
+        city.enact(payer, other, *place, world.approve(other, COUNCIL[:3]))
+    with refused("C:UnknownCode", "Council.minShare"):
+        city.min_share("parking")
+    city.enact(payer, act, *place, world.approve(act, COUNCIL[:3]))
+    assert city.min_share("parking") == 2_500
+    with refused("C:AlreadyEnacted", "Council.enact"):
+        city.enact(payer, act, *place, world.approve(act, COUNCIL[:3]))
+
+
+def test_a_parameter_and_a_seat_wait_fourteen_days(world: World) -> None:
+    now, newcomer = world.now(), Key("newcomer")
+    world.enact(Parameter(now, "order_delay", 2 * DAY, now, ACT), Seat(now, "gateway", newcomer.address, now, FOREVER_S, ACT))
+    world.wait(14 * DAY - 10)
+    assert (world.city.parameter("order_delay"), world.city.is_seated("gateway", newcomer.address)) == (DAY, False)
+    world.wait(20)
+    assert (world.city.parameter("order_delay"), world.city.is_seated("gateway", newcomer.address)) == (2 * DAY, True)
+
+
+def test_acts_that_break_a_rule_are_refused_though_everybody_signed(world: World) -> None:
+    now = world.now()
+    treasury = address_word(world.city.deployment.treasury)
+    for act, rule in (
+        (Parameter(now, "order_delay", DAY - 1, now, ACT), "C:OutOfBounds"),
+        (Parameter(now, "mood", 1, now, ACT), "C:UnknownParameter"),
+        (Seat(now, "authority", COUNCIL[0].address, now, FOREVER_S, ACT), "C:OneHolderOneRole"),
+        (Seat(now, "authority", BUILDER.address, now, FOREVER_S, ACT), "C:HolderIsPayeeOrContract"),
+        (Quorum(now, "council", 2, ACT), "C:QuorumTooSmall"),
+        (Asset(now, "OTHER", 6, 1, world.token, now, FOREVER_S, ACT), "C:WrongChain"),
+        (Asset(now, "AGAIN", 6, world.city.deployment.chain_id, world.token, now, FOREVER_S, ACT), "C:TokenTaken"),
+        (Account(now, "builder", "TKZT", "RETAINED", "payee", address_word(b"\1" * 20), ACT, ACT), "C:NameTaken"),
+        (Account(now, "thief", "TKZT", "RETAINED", "payee", treasury, ACT, ACT), "C:OwnerIsContract"),
+        (Account(now, "thief", "TKZT", "RETAINED", "payee", address_word(COUNCIL[4].address), ACT, ACT), "C:OwnerHoldsSeat"),
+        (Account(now, "purse", "TKZT", "RETAINED", "chain", address_word(b"\1" * 20), ACT, ACT), "C:NotTheTreasury"),
+        (RevenueRule(now, FEE, "RETAINED", 10_001, now, ACT), "C:ShareTooLarge"),
+        (Project(now, "palace", "roads", "elsewhere", 1, ACT), "C:PlaceNotInAlatau"),
+        (replace(allocation(now), allocation="alloc-2", project_hash=ACT), "C:UnknownProject"),
+    ):
+        with refused(rule, "Council.enact"):
+            world.enact(act)
+    assert not is_enactable(Account(now, "b", "KZT", "RETAINED", "bank", ACT, ACT, ACT), 1)
+
+
+# --- payments ---------------------------------------------------------------------------------------
+
+
+def quote_for(world: World, token: bytes, amount: int, /, **changes: Any) -> tuple[Quote, Signature]:
+    plain = Quote(digest("invoice 1"), SALE, MERCHANT.address, token, amount, 300, world.now() + DAY)
+    quote = replace(plain, **changes)
+    return quote, sign_digest(wallet(GATEWAY), quote_digest(world.city.deployment.domain, quote))
+
+
+def test_a_quote_is_paid_once_and_split_in_the_same_transaction(open_world: World) -> None:
+    city, payer = open_world.city, wallet(PAYER)
+    city.mint(wallet(DEPLOYER), open_world.token, PAYER.address, 10_000_000)
+    city.allow(payer, open_world.token, 10_000_000)
+    quote, signature = quote_for(open_world, open_world.token, 1_000_001)
+    receipt = city.pay(payer, quote, signature)
+    print("gas pay", receipt["gasUsed"])
+    # 3 % of 1,000,001 is 30,000.03: what does not divide is the city's.
+    assert city.balance(open_world.token, city.deployment.treasury) == 30_001
+    assert city.balance(open_world.token, MERCHANT.address) == 970_000
+    block = receipt["blockNumber"]
+    (paid,) = read_events(open_world.w3, Paid, [city.deployment.router], block, block, quote.invoice)
+    assert (paid.quote, paid.token, paid.amount, paid.city_amount) == (quote.hash(), open_world.token, 1_000_001, 30_001)
+    moved = read_events(open_world.w3, Transfer, [open_world.token], block, block)
+    assert [(each.receiver, each.amount) for each in moved] == [(city.deployment.treasury, 30_001), (MERCHANT.address, 970_000)]
+    assert city.is_quote_used(quote)
+    with refused("C:QuoteUsed", "PaymentRouter.pay"):
+        city.pay(payer, quote, signature)
+
+    coin, signed = quote_for(open_world, COIN, 10_000, purpose=FEE, merchant=COIN, share_bps=10_000)
+    before = city.balance(COIN, city.deployment.treasury)
+    print("gas payNative", city.pay(payer, coin, signed)["gasUsed"])
+    assert city.balance(COIN, city.deployment.treasury) - before == 10_000
+
+
+def test_a_quote_that_breaks_a_rule_is_refused_with_both_numbers(open_world: World) -> None:
+    city, payer, now = open_world.city, wallet(PAYER), open_world.now()
+    for changes, rule, why in (
+        ({"share_bps": 99}, "C:ShareTooSmall", "least 100, found 99"),
+        ({"share_bps": 10_001}, "C:ShareTooLarge", "most 10000, found 10001"),
+        ({"valid_until": now - 1}, "C:QuoteExpired", f"validUntil {now - 1}, time "),
+        ({"purpose": "unheard-of"}, "C:UnknownCode", "code unheard-of"),
+        ({"token": digest("worthless")[:20]}, "C:AssetNotAllowed", "token "),
+        ({"merchant": bytes(20)}, "C:MerchantNotAllowed", "merchant "),
+    ):
+        with pytest.raises(Invalid) as refusal:
+            city.pay(payer, *quote_for(open_world, open_world.token, 1_000, **changes))
+        assert refusal.value.rule == rule
+        assert refusal.value.why.startswith(why)
+    quote, signature = quote_for(open_world, open_world.token, 1_000)
+    with refused("C:NotSeated", "PaymentRouter.pay"):
+        city.pay(payer, replace(quote, amount=1), signature)
+    with refused("C:ERC20InsufficientAllowance", "PaymentRouter.pay"):
+        city.pay(payer, quote, signature)
+
+
+def test_nothing_is_taken_before_the_act_for_direct_settlement_is_in_force(world: World) -> None:
+    with pytest.raises(Invalid) as off:
+        world.city.pay(wallet(PAYER), *quote_for(world, world.token, 1_000))
+    assert (off.value.rule, off.value.why) == ("C:DirectSettlementOff", "needed 1, found 0")
+    terms = Terms(digest("invoice"), SALE, MERCHANT.address, 300)
+    world.city.mint(wallet(DEPLOYER), world.token, world.city.deposit_address(terms), 1_000)
+    with refused("C:DirectSettlementOff", "PaymentRouter.flush"):
+        world.city.flush(wallet(PAYER), [terms], world.token)
+    world.wait(14 * DAY + 1)
+    world.city.flush(wallet(PAYER), [terms], world.token)
+    assert world.city.balance(world.token, world.city.deployment.treasury) == 30
+
+
+def test_deposit_addresses_are_flushed_in_one_batch_into_the_same_split(open_world: World) -> None:
+    city, payer = open_world.city, wallet(PAYER)
+    batch = [Terms(digest(f"invoice {number}"), SALE, MERCHANT.address, 50 * number) for number in range(6)]
+    for number, terms in enumerate(batch[:5]):
+        city.mint(wallet(DEPLOYER), open_world.token, city.deposit_address(terms), 1_001 + number)
+    receipt = city.flush(payer, batch, open_world.token)
+    print("gas flush of 5, each deployed", receipt["gasUsed"])
+    block = receipt["blockNumber"]
+    flushed = read_events(open_world.w3, Flushed, [city.deployment.router], block, block)
+    assert [event.deposit for event in flushed] == [city.deposit_address(terms) for terms in batch[:5]]
+    # Terms below the least share of 100 pay the least share.
+    shares = [max(terms.share_bps, 100) for terms in batch[:5]]
+    expected = [-(-(1_001 + number) * share // 10_000) for number, share in enumerate(shares)]
+    assert [(event.amount, event.city_amount) for event in flushed] == list(zip(range(1_001, 1_006), expected, strict=True))
+    assert city.balance(open_world.token, city.deployment.treasury) == sum(expected)
+    assert city.balance(open_world.token, MERCHANT.address) == sum(range(1_001, 1_006)) - sum(expected)
+
+    city.transfer(payer, COIN, city.deposit_address(batch[5]), 10_000)
+    before = city.balance(COIN, MERCHANT.address)
+    city.flush(payer, batch, COIN)
+    assert city.balance(COIN, MERCHANT.address) - before == 9_750
+
+
+# --- spending ---------------------------------------------------------------------------------------
+
+
+def payable(world: World, amount: int = 20_000_000) -> Execution:
+    """An order with all it rests on, recorded and anchored; not yet payable."""
+    now = world.now()
+    stage = allocation(decode_time(world))
+    commitment = Commitment(now, "contract-1", hash_struct(stage), "builder", 40_000_000, digest("contract"))
+    milestone = Milestone(now, "stage-1", hash_struct(commitment), amount, digest("stage"))
+    certificate = Certificate(now, hash_struct(milestone), amount, 1, digest("photos"))
+    order = Order(now, "order-1", hash_struct(commitment), hash_struct(stage), hash_struct(certificate), "treasury-tkzt",
+                  amount, "builder")  # fmt: skip
+    for record in (commitment, milestone, certificate):
+        world.add(record)
+    index = world.add(order)
+    world.anchor()
+    return Execution(order, commitment, milestone, certificate, world.approve(order, [AUTHORITY], 60 * DAY),
+                     world.approve(certificate, [CERTIFIER], 60 * DAY), *world.path(index))  # fmt: skip
+
+
+def decode_time(world: World) -> int:
+    """When the allocation was recorded."""
+    return next(record.time for record in map(decode, world.log) if isinstance(record, Allocation))
+
+
+def test_an_order_is_paid_after_its_delay_and_only_once(open_world: World) -> None:
+    city, payer, token = open_world.city, wallet(PAYER), open_world.token
+    execution = payable(open_world)
+    with refused("C:OrderTooEarly", "Treasury.execute"):
+        city.execute(payer, execution)
+    open_world.wait(DAY)
+    with pytest.raises(Invalid) as poor:
+        city.execute(payer, execution)
+    assert (poor.value.rule, poor.value.why) == ("C:NotEnough", "free 0, needed 20000000")
+    city.mint(wallet(DEPLOYER), token, city.deployment.treasury, 60_000_000)
+    for changed, rule in (
+        (replace(execution, certificate=replace(execution.certificate, accepted=0)), "C:CertificateDiffers"),
+        (replace(execution, order=replace(execution.order, amount=20_000_001)), "C:NotIncluded"),
+        (replace(execution, commitment=replace(execution.commitment, payee="thief")), "C:CommitmentDiffers"),
+        (replace(execution, certificate_approvals=[]), "C:NoQuorum"),
+        (replace(execution, order_approvals=open_world.approve(execution.order, [AUDITOR])), "C:NotSeated"),
+        (replace(execution, path=execution.path[1:]), "C:NotIncluded"),
+    ):
+        with refused(rule, "Treasury.execute"):
+            city.execute(payer, changed)
+    receipt = city.execute(payer, execution)
+    print("gas execute", receipt["gasUsed"])
+    assert city.balance(token, BUILDER.address) == 20_000_000
+    assert city.paid(execution.commitment) == 20_000_000
+    block = receipt["blockNumber"]
+    (event,) = read_events(open_world.w3, Executed, [city.deployment.treasury], block, block)
+    assert (event.order_hash, event.payee, event.amount) == (hash_struct(execution.order), BUILDER.address, 20_000_000)
+    with refused("C:OrderPaid", "Treasury.execute"):
+        city.execute(payer, execution)
+
+
+def test_an_auditor_stops_one_order_for_thirty_days_once(open_world: World) -> None:
+    city, token = open_world.city, open_world.token
+    execution = payable(open_world)
+    city.mint(wallet(DEPLOYER), token, city.deployment.treasury, 60_000_000)
+    with refused("C:NotSeated", "Treasury.stop"):
+        city.stop(wallet(PAYER), execution.order)
+    city.stop(wallet(AUDITOR), execution.order)
+    open_world.wait(DAY)
+    with refused("C:OrderStopped", "Treasury.execute"):
+        city.execute(wallet(PAYER), execution)
+    with refused("C:AlreadyStopped", "Treasury.stop"):
+        city.stop(wallet(AUDITOR), execution.order)
+    open_world.wait(29 * DAY)
+    city.execute(wallet(PAYER), execution)
+    assert city.is_order_paid(execution.order)
+    assert city.balance(token, BUILDER.address) == 20_000_000
+
+
+# --- failures ---------------------------------------------------------------------------------------
+
+
+def test_a_node_that_does_not_answer_is_no_verdict(world: World) -> None:
+    gone = City(Web3(HTTPProvider("http://127.0.0.1:9", request_kwargs={"timeout": 1})), world.city.deployment)
+    with pytest.raises(Unavailable):
+        gone.head()
+    with pytest.raises(Unavailable):
+        gone.stop(wallet(AUDITOR), Order(1, "o", ACT, ACT, ACT, "a", 1, "b"))
+
+
+def test_a_refusal_that_nobody_knows_is_shown_as_it_came() -> None:
+    assert explain("0xdeadbeef") == ("C:Reverted", "reverted with 0xdeadbeef")
+    assert explain(None) == ("C:Reverted", "")

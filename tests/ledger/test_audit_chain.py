@@ -1,0 +1,403 @@
+"""The auditor against a node: what the chain says and the ledger does not, and the other way."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import rules
+from ledger.audit import audit
+from ledger.audit.__main__ import main
+from ledger.records import Contract, Transfer, Unavailable, address_word, encode_name, keccak256
+from tests import bundles, city
+
+CODE = b"\x60\x00the treasury's code"
+PAYER, THIEF = city.Key("payer").address, city.Key("thief").address
+
+
+def _hex(data: bytes) -> str:
+    return "0x" + data.hex()
+
+
+def _word(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def _topic(event: str) -> bytes:
+    return keccak256(event.encode())
+
+
+@dataclass
+class Node:
+    """A node of a chain that a test can write on, and that can misbehave."""
+
+    chain_id: int = city.CHAIN_ID
+    latest: int = 10_000
+    final: int | None = 9_000
+    now: int = 0
+    code: dict[bytes, bytes] = field(default_factory=dict)
+    logs: list[dict[str, Any]] = field(default_factory=list)
+    views: dict[tuple[bytes, bytes], bytes] = field(default_factory=dict)
+    times: dict[int, int] = field(default_factory=dict)
+    most_blocks: int = 4_000
+    answer: Callable[[str], object] | None = None
+
+    def log(self, at: bytes, topics: list[bytes], data: bytes, block: int, transaction: bytes, index: int = 0) -> None:
+        self.logs.append(
+            {
+                "address": _hex(at),
+                "topics": [_hex(topic) for topic in topics],
+                "data": _hex(data),
+                "blockNumber": hex(block),
+                "blockHash": _hex(city.digest(f"block {block}")),
+                "transactionHash": _hex(transaction),
+                "logIndex": hex(index),
+                "removed": False,
+            }
+        )
+
+    def move(self, payer: bytes, to: bytes, amount: int, block: int, transaction: bytes, token: bytes = city.TOKEN) -> None:
+        topics = [_topic("Transfer(address,address,uint256)"), address_word(payer), address_word(to)]
+        self.log(token, topics, _word(amount), block, transaction, 3)
+
+    def view(self, at: bytes, signature: str, answer: bytes, *words: bytes) -> None:
+        self.views[at, keccak256(signature.encode())[:4] + b"".join(words)] = answer
+
+    def ask(self, method: str, parameters: list[Any]) -> object:
+        if method == "eth_chainId":
+            return hex(self.chain_id)
+        if method == "eth_getBlockByNumber":
+            tag = parameters[0]
+            number = {"latest": self.latest, "finalized": self.final}.get(tag, None if tag[:2] != "0x" else int(tag, 16))
+            time = self.times.get(number or 0, self.now)
+            return None if number is None else {"number": hex(number), "timestamp": hex(time)}
+        if method == "eth_getCode":
+            return _hex(self.code.get(bytes.fromhex(parameters[0][2:]), b""))
+        if method == "eth_call":
+            key = bytes.fromhex(parameters[0]["to"][2:]), bytes.fromhex(parameters[0]["data"][2:])
+            return _hex(self.views.get(key, b""))
+        if method == "eth_getTransactionReceipt":
+            return next(({"blockNumber": log["blockNumber"]} for log in self.logs if log["transactionHash"] == parameters[0]), None)
+        assert method == "eth_getLogs"
+        first, last = (int(parameters[0][name], 16) for name in ("fromBlock", "toBlock"))
+        if last - first > self.most_blocks:
+            raise ValueError("too many blocks")
+        return [
+            log
+            for log in self.logs
+            if log["address"] == parameters[0]["address"]
+            and first <= int(log["blockNumber"], 16) <= last
+            and len(log["topics"]) >= len(parameters[0]["topics"])
+            and all(w in {None, t} for w, t in zip(parameters[0]["topics"], log["topics"], strict=False))
+        ]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Node], str]]:
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(node: Node) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                said: dict[str, object] = {"jsonrpc": "2.0", "id": asked["id"]}
+                try:
+                    strange = node.answer and node.answer(asked["method"])
+                    said["result"] = strange or node.ask(asked["method"], asked["params"])
+                except ValueError as error:
+                    said["error"] = {"code": -32000, "message": str(error)}
+                body = strange if isinstance(strange, bytes) else json.dumps(said).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@dataclass
+class Town:
+    """A ledger with chain money, its bundle, and a node that agrees with both."""
+
+    folder: Path
+    log: city.Log
+    node: Node
+    documents: dict[str, bytes]
+    anchors: list[dict[str, str]]
+
+    def write(self) -> None:
+        bundles.write(self.folder, self.log, public=self.documents, anchored=self.anchors)
+
+
+def evidence(block: int, transaction: bytes, amount: int, to: bytes, **changed: str) -> bytes:
+    said = {
+        "blockHash": _hex(city.digest(f"block {block}")),
+        "chainId": str(city.CHAIN_ID),
+        "kind": "evm-log",
+        "logIndex": "3",
+        "token": _hex(city.TOKEN),
+        "amount": str(amount),
+        "to": _hex(to),
+        "transaction": _hex(transaction),
+    }
+    return json.dumps(said | changed, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _receive(town: Town, amount: int, mark: str, block: int, **changed: str) -> None:
+    transaction = city.digest(f"transaction {mark}")
+    document = evidence(block, transaction, amount, city.TREASURY, **changed)
+    town.documents |= bundles.documents(document)
+    town.log.add(replace(city.revenue(town.log, amount, mark=mark), evidence=sha256(document).digest()))
+    town.node.move(PAYER, city.TREASURY, amount, block, transaction)
+
+
+def _pay(town: Town, order: Any, **changed: str) -> None:
+    order_hash = town.log.act(order)
+    transaction = city.digest("transaction payment")
+    document = evidence(120, transaction, order.amount, city.PAYEE_ADDRESS, **changed)
+    town.documents |= bundles.documents(document)
+    town.log.add(replace(city.payment(order, order_hash), evidence=sha256(document).digest()))
+    town.node.move(city.TREASURY, city.PAYEE_ADDRESS, order.amount, 120, transaction)
+
+
+def _anchor_all(town: Town) -> None:
+    """Anchor what there is, in the bundle and on the chain."""
+    town.anchors[:] = bundles.anchors(town.log.records)
+    node = town.node
+    node.logs = [log for log in node.logs if log["address"] != _hex(city.ANCHOR)]
+    for said in town.anchors:
+        size, time = int(said["size"]), int(said["time"])
+        topics = [_topic("Anchored(uint64,bytes32,uint64)"), _word(size)]
+        data = bytes.fromhex(said["root"][2:]) + _word(time)
+        node.log(city.ANCHOR, topics, data, int(said["block"]), bytes.fromhex(said["transaction"][2:]))
+    node.view(city.ANCHOR, "head()", _word(size) + _word(time) + data[:32])
+    node.now = town.log.now + 120
+    town.write()
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Town:
+    log, order = city.certified()
+    log = city.opened()
+    log.act(Contract(0, "treasury", city.CHAIN_ID, city.TREASURY, keccak256(CODE), city.ACT))
+    made = Town(tmp_path / "bundle", log, Node(), bundles.documents(), [])
+    full, _ = city.certified()
+    for data in full.records[len(city.opened().records) + 4 :]:
+        # The same city again, but for its treasury's code and its receipts.
+        record = rules.decode(data)
+        log.now = record.time
+        if isinstance(record, Transfer):
+            _receive(made, 50_000_000, "1", 100)
+        else:
+            log.add(record)
+    _pay(made, replace(order, allocation_hash=order.allocation_hash))
+    node = made.node
+    node.code[city.TREASURY] = CODE
+    node.view(city.TOKEN, "balanceOf(address)", _word(10_000_000), address_word(city.TREASURY))
+    genesis = log.state.genesis
+    assert genesis is not None
+    node.view(city.COUNCIL_CONTRACT, "ledger()", genesis.ledger)
+    node.view(city.COUNCIL_CONTRACT, "founding()", genesis.founding)
+    node.view(city.COUNCIL_CONTRACT, "retentionEnd()", _word(genesis.retention_end))
+    node.view(city.COUNCIL_CONTRACT, "anchor()", address_word(city.ANCHOR))
+    for holder, role in log.state.roles.items():
+        words = (encode_name(role), address_word(holder))
+        node.view(city.COUNCIL_CONTRACT, "seated(bytes32,address)", _word(1), *words)
+    _anchor_all(made)
+    return made
+
+
+def test_a_chain_that_agrees_is_said_to_be_checked(town: Town, serve: Callable[[Node], str]) -> None:
+    verdict = audit(town.folder, rpcs=[serve(town.node)])
+    assert verdict.findings == []
+    assert verdict.pending == []
+    assert "chain not checked" not in verdict.last_line()
+
+
+# --- one row for each way in which chain and ledger can differ ----------------------------
+
+
+def _steal(town: Town, amount: int = 7) -> None:
+    town.node.move(city.TREASURY, THIEF, amount, 90, city.digest("theft"))
+
+
+def _view(signature: str, answer: bytes, at: bytes = city.COUNCIL_CONTRACT, *words: bytes) -> Callable[[Town], None]:
+    return lambda town: town.node.view(at, signature, answer, *words)
+
+
+def _logs_of(town: Town, at: bytes) -> list[dict[str, Any]]:
+    return [log for log in town.node.logs if log["address"] == _hex(at)]
+
+
+def _change(at: bytes, place: int, **changed: object) -> Callable[[Town], None]:
+    return lambda town: _logs_of(town, at)[place].update(changed)
+
+
+def _forget(at: bytes, place: int) -> Callable[[Town], None]:
+    return lambda town: town.node.logs.remove(_logs_of(town, at)[place])
+
+
+def _larger_head(town: Town) -> None:
+    topics = [_topic("Anchored(uint64,bytes32,uint64)"), _word(9_999)]
+    town.node.log(city.ANCHOR, topics, bytes(64), 800, city.digest("later"))
+    town.node.view(city.ANCHOR, "head()", _word(9_999) + bytes(64))
+
+
+def _left_out(town: Town) -> None:
+    town.anchors.pop(0)
+    town.write()
+
+
+def _enact(town: Town) -> None:
+    topics = [_topic("Enacted(bytes32,bytes32,bytes32,uint64)"), bytes(32), city.digest("no act"), bytes(32)]
+    town.node.log(city.COUNCIL_CONTRACT, topics, _word(1), 50, city.digest("enact"))
+
+
+def _unseated_thief(town: Town) -> None:
+    # In the ledger the term of this seat is over.
+    town.node.now = city.FOREVER_S + 1
+
+
+def _unpublished(town: Town) -> None:
+    del town.documents[next(path for path, content in town.documents.items() if b"evm-log" in content)]
+    (town.folder / "documents").rename(town.folder.parent / "old")
+    town.write()
+
+
+def _again(**changed: str) -> Callable[[Town], None]:
+    def again(town: Town) -> None:
+        _receive(town, 1_000, "again", 130, **changed)
+        town.node.view(city.TOKEN, "balanceOf(address)", _word(10_001_000), address_word(city.TREASURY))
+        _anchor_all(town)
+
+    return again
+
+
+def _same_movement(town: Town) -> None:
+    """A second revenue whose evidence is another spelling of the first receipt."""
+    _again(transaction=_hex(city.digest("transaction 1")), blockHash=_hex(city.digest("block 100")), amount="50000000")(town)
+
+
+DIFFERS: list[tuple[str, str, Callable[[Town], None]]] = [
+    ("L6", "contract treasury", lambda town: town.node.code.clear()),
+    ("L6", "rpc 127.0.0.1", lambda town: setattr(town.node, "chain_id", 5)),
+    ("L7", "anchors.json size", _forget(city.ANCHOR, 0)),
+    ("L7", "anchors.json size", _change(city.ANCHOR, 0, blockHash=_hex(bytes(32)))),
+    ("L7", "anchors.json size", _change(city.ANCHOR, 0, transactionHash=_hex(bytes(32)))),
+    ("L7", "anchors.json size", _change(city.ANCHOR, 0, data=_hex(city.digest("fork") + bytes(32)))),
+    ("L7", "anchor 0x", _change(city.ANCHOR, 0, data=_hex(city.digest("fork") + bytes(32)))),
+    ("L7", "anchor 0x", _larger_head),
+    ("L7", "anchor 0x", _left_out),
+    ("L7", "anchor 0x", _view("head()", bytes(96), city.ANCHOR)),
+    ("L7", "anchor 0x", _view("head()", b"", city.ANCHOR)),
+    ("L8", "transaction 0x", _steal),
+    ("L8", "transaction 0x", lambda town: town.node.move(PAYER, city.TREASURY, 9, 10, city.digest("gift"))),
+    ("L8", "record ", _forget(city.TOKEN, 0)),
+    ("L8", "record ", _forget(city.TOKEN, 1)),
+    ("L8", "record ", _change(city.TOKEN, 0, data=_hex(_word(49_999_999)))),
+    ("L8", "record ", _change(city.TOKEN, 0, blockHash=_hex(bytes(32)))),
+    ("L8", "record ", lambda town: _logs_of(town, city.TOKEN)[1]["topics"].__setitem__(2, _hex(address_word(THIEF)))),
+    ("L8", "record ", lambda town: _logs_of(town, city.TOKEN)[0]["topics"].__setitem__(2, _hex(address_word(THIEF)))),
+    ("L8", "record ", _unpublished),
+    ("L8", "record ", _again(token=_hex(THIEF))),
+    ("L8", "record ", _again(chainId="1")),
+    ("L8", "record ", _again(kind="evm-call")),
+    ("L8", "record ", _again(amount="1e3")),
+    ("L8", "record ", _same_movement),
+    ("L9", "0x", _view("balanceOf(address)", _word(9_999_999), city.TOKEN, address_word(city.TREASURY))),
+    ("L9", "0x", _view("balanceOf(address)", b"", city.TOKEN, address_word(city.TREASURY))),
+    ("L10", "council 0x", _view("founding()", bytes(32))),
+    ("L10", "council 0x", _view("ledger()", b"")),
+    ("L10", "council 0x", _enact),
+    ("L10", "council 0x", _unseated_thief),
+]
+
+
+@pytest.mark.parametrize(("rule", "where", "differs"), DIFFERS, ids=[f"{r}-{n}" for n, (r, _, _) in enumerate(DIFFERS)])
+def test_where_chain_and_ledger_differ_it_is_named(
+    town: Town, serve: Callable[[Node], str], rule: str, where: str, differs: Callable[[Town], None]
+) -> None:
+    differs(town)
+    verdict = audit(town.folder, rpcs=[serve(town.node)])
+    assert [f for f in verdict.findings if f.rule == rule and f.where.startswith(where)]
+
+
+def test_a_debit_that_no_order_authorises_is_critical_and_has_its_amount(town: Town, serve: Callable[[Node], str]) -> None:
+    town.node.move(city.TREASURY, THIEF, 7, 8_999, city.digest("theft"))
+    finding = audit(town.folder, rpcs=[serve(town.node)]).findings[0]
+    assert (finding.rule, finding.severity, finding.amount, finding.asset) == ("L8", "critical", 7, "USDT")
+    assert "no order authorises it" in finding.why
+
+
+def test_money_that_came_after_the_newest_anchor_is_pending(town: Town, serve: Callable[[Node], str]) -> None:
+    town.node.move(PAYER, city.TREASURY, 9, 8_999, city.digest("late"))
+    verdict = audit(town.folder, rpcs=[serve(town.node)])
+    assert verdict.findings == []
+    assert len(verdict.pending) == 1
+
+
+def test_movements_of_nothing_and_events_of_other_tokens_are_nobodys_business(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
+    town.node.move(city.TREASURY, THIEF, 0, 90, city.digest("noise"))
+    town.node.move(city.TREASURY, THIEF, 5, 90, city.digest("noise 2"), token=THIEF)
+    assert audit(town.folder, rpcs=[serve(town.node)]).findings == []
+
+
+def test_an_old_bundle_is_told_from_a_forked_one(town: Town, serve: Callable[[Node], str]) -> None:
+    _larger_head(town)
+    address = serve(town.node)
+    assert any("older than the chain" in f.why for f in audit(town.folder, rpcs=[address]).findings)
+    _change(city.ANCHOR, 0, data=_hex(city.digest("fork") + bytes(32)))(town)
+    assert any("it is forked" in f.why for f in audit(town.folder, rpcs=[address]).findings)
+
+
+def test_records_that_no_anchor_covers_may_not_wait_long_by_the_chains_clock(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
+    town.anchors.pop()
+    town.write()
+    assert audit(town.folder).findings == []
+    town.node.now = town.log.now + 3 * rules.DAY
+    assert "L4" in {f.rule for f in audit(town.folder, rpcs=[serve(town.node)]).findings}
+
+
+def test_a_node_without_finality_is_said(town: Town, serve: Callable[[Node], str]) -> None:
+    town.node.final = None
+    verdict = audit(town.folder, rpcs=[serve(town.node)])
+    assert verdict.is_valid
+    assert any("no finalized block" in sentence for sentence in verdict.said)
+
+
+@pytest.mark.parametrize("answer", [b"", b"null", b"[1", b'{"result": 1.5}', b"[" * 99_999, "0xzz", 7, {"a": []}, ["x"]])
+@pytest.mark.parametrize("method", ["eth_chainId", "eth_getBlockByNumber", "eth_getCode", "eth_getLogs", "eth_call"])
+def test_a_node_that_answers_nonsense_is_no_verdict(
+    town: Town, serve: Callable[[Node], str], method: str, answer: object
+) -> None:
+    town.node.answer = lambda asked: (answer or b" ") if asked == method else None
+    with pytest.raises(Unavailable):
+        audit(town.folder, rpcs=[serve(town.node)])
+
+
+def test_a_node_that_is_not_there_is_exit_2(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(town.folder), "--rpc", "http://127.0.0.1:1"]) == 2
+    assert capsys.readouterr().err.startswith("could not check: rpc 127.0.0.1: did not answer")

