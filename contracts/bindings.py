@@ -22,7 +22,13 @@ from eth_typing import Hash32
 from requests.exceptions import RequestException
 from web3 import Web3
 from web3.contract.contract import Contract as Web3Contract
-from web3.exceptions import ContractLogicError, ContractPanicError, Web3Exception
+from web3.exceptions import (
+    ContractLogicError,
+    ContractPanicError,
+    MismatchedABI,
+    Web3Exception,
+    Web3ValidationError,
+)
 from web3.types import LogReceipt, Nonce, TxParams, TxReceipt, Wei
 from web3.utils import get_create_address
 
@@ -363,6 +369,8 @@ def _answering(where: str) -> Iterator[None]:
     except ContractLogicError as error:
         rule, why = explain(error.data)
         reject(rule, where, why or str(error))
+    except (MismatchedABI, Web3ValidationError) as error:
+        reject("C:arguments", where, " ".join(str(error).split())[:500])
     except (Web3Exception, RequestException, OSError, TimeoutError) as error:
         raise Unavailable("chain", f"{where}: {error}") from error
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
-from sqlalchemy import Engine
 from starlette.middleware.base import RequestResponseEndpoint
 
 from gateway.api import errors, routes
+from gateway.db import Engine
 from gateway.ledger_view import LedgerView
 from gateway.pages import routes as pages
 from gateway.payments.service import Clock, Payments
@@ -70,7 +70,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         answer.headers["Referrer-Policy"] = "no-referrer"
         answer.headers.setdefault(
             "Content-Security-Policy",
-            "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; frame-ancestors 'none'",
+            "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
         )
         return answer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +46,34 @@ def demo(
 
 
 @app.command()
+def serve(
+    folder: Annotated[Path, typer.Option(help="a city made by `qazyna demo`")] = DEMO_FOLDER,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+) -> None:
+    """Serve a demo city: pages, API and the public log; it is made first if there is none."""
+    import uvicorn
+
+    from gateway.app import create_app
+    from gateway.embedded import Clock, EmbeddedCity, Plan
+
+    if not (folder / "plan.json").exists():
+        demo(folder)
+    public_url = f"http://{host}:{port}"
+    with EmbeddedCity(folder, Clock()) as city:
+        city.start(Plan.load(city.plan_path), public_url)
+        stop = threading.Event()
+        background = threading.Thread(target=city.run, args=(stop,), daemon=True)
+        background.start()
+        console.print(f"the city: {public_url}/   its log: {public_url}/log/   its chain: {city.outside.rpc_url}")
+        try:
+            uvicorn.run(create_app(city.gateway), host=host, port=port, log_level="warning")
+        finally:
+            stop.set()
+            background.join(30)
+
+
+@app.command()
 def show(
     receipt: Annotated[Path, typer.Argument(help="a receipt (tlog-proof)")],
     trust: Annotated[Path, typer.Option(help="trust.json with the keys that you believe")],
@@ -62,7 +91,9 @@ def show(
 
 
 @app.command()
-def audit(arguments: Annotated[list[str] | None, typer.Argument(help="as for python -m ledger.audit")] = None) -> None:
+def audit(
+    arguments: Annotated[list[str] | None, typer.Argument(help="as for python -m ledger.audit")] = None,
+) -> None:
     """Audit a public bundle: the same as `python -m ledger.audit`."""
     from ledger.audit.__main__ import main as audit_main
 

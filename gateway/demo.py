@@ -26,6 +26,7 @@ from gateway.app import create_app
 from gateway.budget.acts import Work, book_payment, enact, execution
 from gateway.budget.desk import Desk, Proposed
 from gateway.db import engine as open_engine
+from gateway.db import reading
 from gateway.embedded import COUNCIL_SEATS, SEATS, Clock, EmbeddedCity, Plan
 from gateway.kz import iban_check_digits
 from gateway.merchants import store as merchants
@@ -41,6 +42,7 @@ from ledger.records import (
     ZERO_HASH,
     Account,
     Allocation,
+    Approval,
     Asset,
     Block,
     Certificate,
@@ -60,6 +62,7 @@ from ledger.records import (
     Seat,
     Transfer,
     address_word,
+    decode,
     encode,
     encode_name,
     hash_struct,
@@ -157,9 +160,12 @@ def open_city(city: EmbeddedCity, say: Say) -> Day:
     keys, clock, w3 = city.keys, city.clock, city.outside.web3
     now = clock()
     act = sha256(ACT).digest()
-    offices = [(rules.COUNCIL, f"council-{n}") for n in range(COUNCIL_SEATS)] + [(role, role) for role in SEATS]
+    offices = [(rules.COUNCIL, f"council-{n}") for n in range(COUNCIL_SEATS)] + [
+        (role, role) for role in SEATS
+    ]
     founding: list[Record] = [
-        Seat(now, role, keys.address(name), now, RETENTION_END_S + 50 * 365 * DAY, act) for role, name in offices
+        Seat(now, role, keys.address(name), now, RETENTION_END_S + 50 * 365 * DAY, act)
+        for role, name in offices
     ]
     founding += [Quorum(now, rules.COUNCIL, 3, act), Quorum(now, rules.AUTHORITY, 1, act)]
     ledger = sha256(b"sample ledger " + str(now).encode()).digest()
@@ -169,11 +175,19 @@ def open_city(city: EmbeddedCity, say: Say) -> Day:
     plan.save(city.plan_path)
     city.start(plan)
     day = Day(city, say)
-    say(f"contracts: {', '.join(f'{name} 0x{getattr(deployment, name).hex()[:8]}…' for name in deployment.code_hashes)}")
+    places = {name: getattr(deployment, name).hex() for name in deployment.code_hashes}
+    say(f"contracts: {', '.join(f'{name} 0x{place[:8]}…' for name, place in places.items())}")
     day.act = day.document(ACT)
     bound = keccak256(b"".join(hash_struct(record) for record in founding))
     genesis = Genesis(
-        now, ledger, RETENTION_END_S, deployment.chain_id, deployment.council, deployment.anchor, day.act, bound
+        now,
+        ledger,
+        RETENTION_END_S,
+        deployment.chain_id,
+        deployment.council,
+        deployment.anchor,
+        day.act,
+        bound,
     )
     opened = day.desk.propose(genesis)
     day.desk.propose_all(founding)
@@ -192,7 +206,9 @@ def _register(day: Day) -> None:
     """Rules, contracts, parameters, assets, accounts, revenue rules, the budget."""
     plan, now, act = day.city.plan, day.now, day.act
     package = files("ledger")
-    decided_by = rules_hash([package.joinpath(name).read_bytes() for name in ("records.py", "rules.py", "proof.py")])
+    decided_by = rules_hash(
+        [package.joinpath(name).read_bytes() for name in ("records.py", "rules.py", "proof.py")]
+    )
     chain_id = plan.deployment.chain_id
     records: list[Record] = [
         Rules(0, decided_by, now, act),
@@ -211,14 +227,25 @@ def _register(day: Day) -> None:
         Account(0, "bank-kzt", "KZT", rules.RETAINED, "bank", iban, ZERO_HASH, act),
         Account(0, "treasury-usdt", "USDT", rules.RETAINED, "chain", treasury, ZERO_HASH, act),
         *(
-            Account(0, f"revenue-{code}-{asset.lower()}", asset, rules.RETAINED, "revenue", encode_name(code), ZERO_HASH, act)
+            Account(
+                0,
+                f"revenue-{code}-{asset.lower()}",
+                asset,
+                rules.RETAINED,
+                "revenue",
+                encode_name(code),
+                ZERO_HASH,
+                act,
+            )
             for code in (FEE_CODE, SALE_CODE)
             for asset in ("KZT", "USDT")
         ),
         *(_payee(day, name) for name in ("builder", "republic")),
     ]
     day.desk.act_all(accounts, day.council)
-    day.say(f"ledger open: {day.city.writer.state.size} records, {len(day.city.writer.state.accounts)} accounts")
+    day.say(
+        f"ledger open: {day.city.writer.state.size} records, {len(day.city.writer.state.accounts)} accounts"
+    )
 
 
 def _payee(day: Day, name: str) -> Account:
@@ -271,7 +298,7 @@ def load_projects(day: Day) -> None:
         ),
         day.council,
     )
-    day.say(f"44 projects (sample), {state.invested_tiyn:,} tiyn of private investment kept apart from public money")
+    day.say(f"44 projects (sample); {state.invested_tiyn:,} tiyn of private investment, never public money")
 
 
 def enact_all(day: Day, records: Sequence[type[Record]], names: Sequence[str] = ()) -> int:
@@ -292,11 +319,11 @@ def enact_all(day: Day, records: Sequence[type[Record]], names: Sequence[str] = 
     return count
 
 
-def _approvals(day: Day) -> dict[bytes, list[rules.Approval]]:
-    found: dict[bytes, list[rules.Approval]] = {}
+def _approvals(day: Day) -> dict[bytes, list[Approval]]:
+    found: dict[bytes, list[Approval]] = {}
     for data in store.records(day.city.writer.engine):
-        record = rules.decode(data)
-        if isinstance(record, rules.Approval):
+        record = decode(data)
+        if isinstance(record, Approval):
             found.setdefault(record.approves, []).append(record)
     return found
 
@@ -326,7 +353,9 @@ def give_notice(day: Day) -> None:
 @contextmanager
 def serving(city: EmbeddedCity) -> Iterator[str]:
     """The gateway over HTTP on loopback; gives its address."""
-    config = uvicorn.Config(create_app(city.gateway), host="127.0.0.1", port=0, log_level="warning", ws="none")
+    config = uvicorn.Config(
+        create_app(city.gateway), host="127.0.0.1", port=0, log_level="warning", ws="none"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -348,7 +377,8 @@ class Inbox:
         self.events: list[dict[str, object]] = []
 
     def take(self, connection: sqlite3.Connection, body: bytes) -> None:
-        """Handle one event, once."""
+        """Handle one event, once; a shop would write its order through the connection."""
+        del connection
         self.events.append(json.loads(body))
 
     def types(self, invoice: str) -> list[str]:
@@ -363,8 +393,15 @@ def take_payments(day: Day, http: httpx.Client) -> None:
     with city.gateway.engine.begin() as connection:
         operator_key = merchants.new_key(connection, merchants.OPERATOR, None, day.now)
     iban = f"KZ{iban_check_digits('KZ', '722S000012345678')}722S000012345678"
-    enrolled = {"name": "Sample café", "bin": MERCHANT_BIN, "iban": iban, "wallet": "0x" + merchant_address.hex()}
-    wrong = http.post("/v1/merchants", json={**enrolled, "bin": "081240013778"}, headers=_bearer(operator_key))
+    enrolled = {
+        "name": "Sample café",
+        "bin": MERCHANT_BIN,
+        "iban": iban,
+        "wallet": "0x" + merchant_address.hex(),
+    }
+    wrong = http.post(
+        "/v1/merchants", json={**enrolled, "bin": "081240013778"}, headers=_bearer(operator_key)
+    )
     must(wrong.status_code == 422, f"a wrong BIN is refused, not {wrong.status_code}")
     merchant = _ok(http.post("/v1/merchants", json=enrolled, headers=_bearer(operator_key)))
     bearer = _bearer(str(merchant["key"]))
@@ -378,12 +415,16 @@ def take_payments(day: Day, http: httpx.Client) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
     try:
-        first = _ok(http.post("/v1/invoices", json=_invoice("order-1"), headers=bearer | {"Idempotency-Key": "a1"}))
+        first = _ok(
+            http.post("/v1/invoices", json=_invoice("order-1"), headers=bearer | {"Idempotency-Key": "a1"})
+        )
         _pay_by_wallet(day, first)
         city.outside.mine(3)
         city.worker.round()
         _check_paid(day, http, bearer, first, inbox, merchant_address)
-        second = _ok(http.post("/v1/invoices", json=_invoice("order-2"), headers=bearer | {"Idempotency-Key": "a2"}))
+        second = _ok(
+            http.post("/v1/invoices", json=_invoice("order-2"), headers=bearer | {"Idempotency-Key": "a2"})
+        )
         _pay_by_transfer(day, second)
         _check_paid(day, http, bearer, second, inbox, merchant_address)
     finally:
@@ -396,7 +437,10 @@ def _bearer(key: str) -> dict[str, str]:
 
 
 def _ok(answer: httpx.Response) -> dict[str, object]:
-    must(answer.is_success, f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text}")
+    must(
+        answer.is_success,
+        f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text}",
+    )
     found: dict[str, object] = answer.json()
     return found
 
@@ -443,7 +487,12 @@ def _pay_by_transfer(day: Day, invoice: dict[str, object]) -> None:
 
 
 def _check_paid(
-    day: Day, http: httpx.Client, bearer: dict[str, str], invoice: dict[str, object], inbox: Inbox, merchant: bytes
+    day: Day,
+    http: httpx.Client,
+    bearer: dict[str, str],
+    invoice: dict[str, object],
+    inbox: Inbox,
+    merchant: bytes,
 ) -> None:
     shown = _ok(http.get(f"/v1/invoices/{invoice['id']}", headers=bearer))
     must(shown["status"] == "final", f"the invoice is {shown['status']}, not final")
@@ -456,7 +505,8 @@ def _check_paid(
     on_chain = day.city.city.balance(token, plan.deployment.treasury)
     must(on_chain == held, f"Treasury holds {on_chain}, the ledger says {held}")
     net = day.city.city.balance(token, merchant)
-    day.say(f"  {invoice['reference']}: final, merchant has {net}, Treasury {on_chain}, webhooks {', '.join(types)}")
+    told = ", ".join(types)
+    day.say(f"  {invoice['reference']}: final, merchant has {net}, Treasury {on_chain}, webhooks {told}")
 
 
 # --- 4: a resident -------------------------------------------------------------------------
@@ -483,13 +533,23 @@ def pay_fee(day: Day, http: httpx.Client) -> Path:
     path.write_bytes(answer.content)
     (city.folder / "bill.txt").write_text(str(bill["id"]))
     checked = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-m", "gateway.cli", "show", str(path), "--trust", str(city.publisher.folder / "trust.json")],
+        [
+            sys.executable,
+            "-m",
+            "gateway.cli",
+            "show",
+            str(path),
+            "--trust",
+            str(city.publisher.folder / "trust.json"),
+        ],
         capture_output=True,
         text=True,
         check=False,
     )
     must(checked.returncode == 0, f"the receipt does not check: {checked.stdout}{checked.stderr}")
-    day.say(f"resident's fee of {amount} tiyn came in a camt.054 file, was matched by its reference, is RETAINED")
+    day.say(
+        f"resident's fee of {amount} tiyn came in a camt.054 file, was matched by its reference, is RETAINED"
+    )
     day.say(f"  {checked.stdout.strip().splitlines()[-1]}")
     return path
 
@@ -629,12 +689,15 @@ def check(day: Day) -> None:
 def run_audit(bundle: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """The auditor as anybody runs it: its own process, on the public folder."""
     return subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-m", "ledger.audit", str(bundle), *options], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "ledger.audit", str(bundle), *options],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def _change_a_byte(bundle: Path, size: int) -> None:
-    path = sorted(p for p in (bundle / "tile" / "entries").rglob("*") if p.is_file())[0]
+    path = min(p for p in (bundle / "tile" / "entries").rglob("*") if p.is_file())
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -664,8 +727,10 @@ def steal(city: EmbeddedCity, folder: Path) -> int:
         records.append(encode(theft))
         tree = Tree()
         tree.extend(leaf_hash(data) for data in records)
-        batch = store.Batch(0, [(data, leaf_hash(data)) for data in records], [], [], {}, b"".join(tree.edge()))
-        with store.reading(city.writer.engine) as connection:
+        batch = store.Batch(
+            0, [(data, leaf_hash(data)) for data in records], [], [], {}, b"".join(tree.edge())
+        )
+        with reading(city.writer.engine) as connection:
             documents, anchors = list(store.documents(connection)), store.anchors(connection)
         with engine.begin() as connection:
             fence = store.take_fence(connection)
@@ -704,5 +769,3 @@ def run_day(
             pay_fee(day, http)
             spend(day)
         check(day)
-
-

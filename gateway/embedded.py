@@ -43,8 +43,8 @@ from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
 from gateway.worker import Publication, Worker
 from ledger.anchor import EvmAnchor
-from ledger.records import Unavailable
 from ledger.publish import LogKeys, Publisher, Trust
+from ledger.records import Unavailable
 from ledger.watcher import Watcher
 from ledger.writer import Writer, only_writer
 
@@ -187,7 +187,7 @@ class Outside:
             for name in keys.names():
                 self._ask("anvil_setBalance", keys.account(name).address, hex(1_000 * ETHER))
         else:
-            balances = {keys.account(name).address: 1_000 * ETHER for name in keys.names()}
+            balances: dict[str, int] = {keys.account(name).address: 1_000 * ETHER for name in keys.names()}
             chain = DevChain(folder / "chain.jsonl", balances, clock, chain_id=CHAIN_ID)
             self.chain = stack.enter_context(chain)
             self.web3, self.rpc_url = Web3(chain.provider), chain.serve()
@@ -213,7 +213,7 @@ class Outside:
         )
 
     def shift(self, seconds: int) -> None:
-        """Move another node's clock with ours (the chain of this process asks ours), and let a block show it."""
+        """Move another node's clock with ours (the in-process chain asks ours); let a block show it."""
         if self.chain is None:
             self._ask("evm_increaseTime", seconds)
         self.mine()

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import threading
 
-from sqlalchemy import Engine
-
+from gateway.db import Engine
 from ledger import rules, store
 from ledger.records import RevenueRule, hash_struct, reject
 
@@ -46,10 +45,10 @@ class LedgerView:
     def _account(self, fund: str, asset: str, kinds: frozenset[str], code: str | None = None) -> str:
         for name, account in self.refresh().accounts.items():
             record = account.record
-            if (record.fund, record.asset) == (fund, asset) and record.kind in kinds:
-                if code is None or record.owner.rstrip(b"\0") == code.encode():
-                    return name
-        reject("M1", "account", f"no account of {asset} in {fund} takes {code or 'money'}")
+            fits = (record.fund, record.asset) == (fund, asset) and record.kind in kinds
+            if fits and (code is None or record.owner.rstrip(b"\0") == code.encode()):
+                return name
+        return reject("M1", "account", f"no account of {asset} in {fund} takes {code or 'money'}")
 
     def check_asset(self, asset: str, now: int) -> None:
         """Refuse an asset that is not allowed at this instant (P1), before anybody pays in it."""

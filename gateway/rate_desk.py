@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
-
+from gateway.db import Connection
 from gateway.payments.service import Clock
 from gateway.rates import CombinedRate, Policy, RateSource, ask_all, combine
 from ledger import store

@@ -75,7 +75,10 @@ class CombinedRate:
 class RateSource(Protocol):
     """Something that can be asked for a rate: answers or raises Unavailable."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Under which its rates are known."""
+        ...
 
     def fetch(self, now_s: int) -> SourcedRate:
         """Ask for the rate that holds now."""

@@ -113,9 +113,7 @@ class RatesSimulator:
             self._stopped.wait(30)
             return
         status, kind, body = 200, "text/html", _ERROR_PAGE
-        if wrong is Misbehaviour.STATUS_500:
-            status = 500
-        elif wrong is Misbehaviour.ENDLESS:
+        if wrong is Misbehaviour.ENDLESS:
             body = b"<rates>" + b" " * (2 * 1024 * 1024)
         elif wrong is Misbehaviour.ERROR_PAGE_WITH_200:
             pass
@@ -127,6 +125,8 @@ class RatesSimulator:
             kind, body = "application/json", self._price(name, query["symbol"], wrong)
         else:
             status = 404
+        if wrong is Misbehaviour.STATUS_500:
+            status = 500  # With the usual body: only the status says that it does not count.
         try:
             request.send_response(status)
             request.send_header("Content-Type", kind)

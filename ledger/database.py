@@ -132,3 +132,6 @@ def _begin_sqlite(connection: Connection) -> None:
     # "database is locked"; so whoever may write takes the write lock first and queues.
     read_only = connection.get_execution_options().get(READ_ONLY, False)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+__all__ = ["Amount", "Connection", "Engine", "Hash32", "Integer64", "engine", "naming", "reading"]

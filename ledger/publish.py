@@ -15,10 +15,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
-from sqlalchemy import Engine
 
 from ledger import store
-from ledger.database import reading
+from ledger.database import Engine, reading
 from ledger.proof import (
     ED25519,
     ML_DSA_44,

@@ -221,7 +221,7 @@ class Proposal:
 
 
 @dataclass(slots=True)
-class Project_:
+class ProjectState:
     """A project in effect; the totals are tiyn (G10)."""
 
     record: Project
@@ -233,7 +233,7 @@ class Project_:
 
 
 @dataclass(slots=True)
-class Block_:
+class BlockState:
     """A block budget in effect; allotted is tiyn."""
 
     record: Block
@@ -241,7 +241,7 @@ class Block_:
 
 
 @dataclass(slots=True)
-class Allocation_:
+class AllocationState:
     """An allocation in effect; totals in base units of its asset."""
 
     record: Allocation
@@ -263,7 +263,7 @@ class Allocation_:
 
 
 @dataclass(slots=True)
-class Commitment_:
+class CommitmentState:
     """A commitment in effect; totals in base units."""
 
     record: Commitment
@@ -273,7 +273,7 @@ class Commitment_:
 
 
 @dataclass(slots=True)
-class Milestone_:
+class MilestoneState:
     """A milestone in effect; certificate is the hash of the one it has."""
 
     record: Milestone
@@ -282,7 +282,7 @@ class Milestone_:
 
 
 @dataclass(slots=True)
-class Account_:
+class AccountState:
     """An account in effect; balance is debits less credits, reserved is ordered and unpaid."""
 
     record: Account
@@ -314,15 +314,15 @@ class State:
     rates: dict[bytes, Rate] = field(default_factory=dict)
     last_rate: dict[str, Rate] = field(default_factory=dict)
     first_rate: dict[str, Rate] = field(default_factory=dict)  # of the day that last_rate is in
-    accounts: dict[str, Account_] = field(default_factory=dict)
+    accounts: dict[str, AccountState] = field(default_factory=dict)
     owners: dict[bytes, str] = field(default_factory=dict)
-    blocks: dict[str, Block_] = field(default_factory=dict)
+    blocks: dict[str, BlockState] = field(default_factory=dict)
     names: set[tuple[str, str]] = field(default_factory=set)
-    projects: dict[bytes, Project_] = field(default_factory=dict)
+    projects: dict[bytes, ProjectState] = field(default_factory=dict)
     project_hashes: dict[str, bytes] = field(default_factory=dict)
-    allocations: dict[bytes, Allocation_] = field(default_factory=dict)
-    commitments: dict[bytes, Commitment_] = field(default_factory=dict)
-    milestones: dict[bytes, Milestone_] = field(default_factory=dict)
+    allocations: dict[bytes, AllocationState] = field(default_factory=dict)
+    commitments: dict[bytes, CommitmentState] = field(default_factory=dict)
+    milestones: dict[bytes, MilestoneState] = field(default_factory=dict)
     certificates: dict[bytes, Certificate] = field(default_factory=dict)
     orders: dict[bytes, Order] = field(default_factory=dict)
     paid_orders: set[bytes] = field(default_factory=set)
@@ -544,7 +544,7 @@ def _check_account(state: State, record: Account, now: int, at: str) -> None:
 
 def _effect_account(state: State, record: Account, digest: bytes, now: int) -> None:
     state.names.add(("account", record.account))
-    state.accounts[record.account] = Account_(record, now)
+    state.accounts[record.account] = AccountState(record, now)
     if record.kind == PAYEE:
         state.owners.setdefault(record.owner, f"{PAYEE} {record.account}")
     elif record.kind == REPUBLIC:
@@ -601,7 +601,7 @@ def _check_block(state: State, record: Block, now: int, at: str) -> None:
 
 def _effect_block(state: State, record: Block, digest: bytes, now: int) -> None:
     state.names.add(("block", record.block))
-    state.blocks[record.block] = Block_(record)
+    state.blocks[record.block] = BlockState(record)
 
 
 def _check_project(state: State, record: Project, now: int, at: str) -> None:
@@ -614,7 +614,7 @@ def _check_project(state: State, record: Project, now: int, at: str) -> None:
 
 def _effect_project(state: State, record: Project, digest: bytes, now: int) -> None:
     state.names.add(("project", record.project))
-    state.projects[digest] = Project_(record)
+    state.projects[digest] = ProjectState(record)
     state.project_hashes[record.project] = digest
 
 
@@ -661,7 +661,7 @@ def _effect_allocation(state: State, record: Allocation, digest: bytes, now: int
     state.names.add(("allocation", record.allocation))
     block = state.blocks[record.block]
     numerator, denominator = _allocation_rate(state, record, "")
-    allocation = Allocation_(record, block.record.fund, numerator, denominator)
+    allocation = AllocationState(record, block.record.fund, numerator, denominator)
     state.allocations[digest] = allocation
     block.allotted += allocation.tiyn(record.amount)
     state.projects[record.project_hash].allotted += allocation.tiyn(record.amount)
@@ -718,7 +718,7 @@ def _effect_commitment(state: State, record: Commitment, digest: bytes, now: int
     project = state.projects[allocation.record.project_hash]
     project.committed += allocation.step(allocation.committed, record.amount)
     allocation.committed += record.amount
-    state.commitments[digest] = Commitment_(record)
+    state.commitments[digest] = CommitmentState(record)
 
 
 def _check_milestone(state: State, record: Milestone, now: int, at: str) -> None:
@@ -734,7 +734,7 @@ def _check_milestone(state: State, record: Milestone, now: int, at: str) -> None
 def _effect_milestone(state: State, record: Milestone, digest: bytes, now: int) -> None:
     state.names.add(("milestone", record.milestone))
     state.commitments[record.commitment_hash].milestones += record.amount
-    state.milestones[digest] = Milestone_(record)
+    state.milestones[digest] = MilestoneState(record)
 
 
 def _check_certificate(state: State, record: Certificate, now: int, at: str) -> None:
@@ -860,7 +860,7 @@ def _check_revenue(
 
 
 def _check_payment(
-    state: State, record: Transfer, project: Account, money: Account_, now: int, at: str
+    state: State, record: Transfer, project: Account, money: AccountState, now: int, at: str
 ) -> None:
     # Orders reserve what they pay (O10), so that this stops only what no order covers.
     if record.amount > money.balance:
@@ -953,7 +953,7 @@ def _recover(digest: bytes, record: Approval, at: str) -> bytes:
     signature = record.r + record.s + bytes([record.v - 27])
     try:
         key = coincurve.PublicKey.from_signature_and_message(signature, digest, hasher=None)
-    except Exception as error:  # noqa: BLE001 - coincurve raises bare Exception where no key fits
+    except Exception as error:
         reject("A6", at, f"no key made this signature: {error}")
     return keccak256(key.format(compressed=False)[1:])[12:]
 

@@ -37,6 +37,8 @@ from sqlalchemy import (
 from ledger.database import Amount, Hash32, Integer64, naming, reading
 from ledger.records import Invalid, reject
 
+ADVISORY_LOCK = 0x71617A796E61  # "qazyna"
+
 tables = MetaData(naming_convention=naming)
 heads_tables = MetaData(naming_convention=naming)
 
@@ -119,6 +121,10 @@ _head = Table(
 INSERT_ONLY = (_record, _transfer, _answer, _document, _anchor, _head)
 
 
+def _after_create(table: Table, statement: str, dialect: str) -> None:
+    event.listen(table, "after_create", DDL(statement).execute_if(dialect=dialect))  # type: ignore[no-untyped-call]
+
+
 def _refuse_changes(table: Table) -> None:
     name = table.name
     for action in ("UPDATE", "DELETE"):
@@ -126,7 +132,7 @@ def _refuse_changes(table: Table) -> None:
             f"CREATE TRIGGER {name}_no_{action.lower()} BEFORE {action} ON {name}"
             f" BEGIN SELECT RAISE(ABORT, '{name} is insert-only'); END"
         )
-        event.listen(table, "after_create", DDL(trigger).execute_if(dialect="sqlite"))
+        _after_create(table, trigger, "sqlite")
     function = (
         f"CREATE OR REPLACE FUNCTION {name}_refuse() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$ BEGIN RAISE EXCEPTION '{name} is insert-only'; END $$"
@@ -136,7 +142,7 @@ def _refuse_changes(table: Table) -> None:
         f" FOR EACH STATEMENT EXECUTE FUNCTION {name}_refuse()"
     )
     for statement in (function, trigger):
-        event.listen(table, "after_create", DDL(statement).execute_if(dialect="postgresql"))
+        _after_create(table, statement, "postgresql")
 
 
 for _table in INSERT_ONLY:
@@ -237,6 +243,22 @@ def waiting(connection: Connection, most: int) -> list[Waiting]:
         .limit(most)
     )
     return [Waiting(bytes(row.id), bytes(row.template)) for row in rows]
+
+
+# --- one writer -------------------------------------------------------------------
+
+
+def try_lock(connection: Connection) -> bool:
+    """Take the writer's advisory lock of PostgreSQL, for as long as this connection lives."""
+    taken = bool(connection.execute(select(func.pg_try_advisory_lock(ADVISORY_LOCK))).scalar())
+    connection.commit()
+    return taken
+
+
+def unlock(connection: Connection) -> None:
+    """Give the advisory lock back."""
+    connection.execute(select(func.pg_advisory_unlock(ADVISORY_LOCK)))
+    connection.commit()
 
 
 # --- records ----------------------------------------------------------------------

@@ -15,10 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine, text
-
 from ledger import rules, store
-from ledger.database import reading
+from ledger.database import Connection, Engine, reading
 from ledger.proof import leaf_hash
 from ledger.publish import LogKeys, Publisher
 from ledger.records import Invalid, Record, Transfer, Unavailable, decode, encode, reject
@@ -26,21 +24,26 @@ from ledger.tree import Tree
 from ledger.watcher import Clock, SignedHead
 
 BATCH_RECORDS = 1_000
-ADVISORY_LOCK = 0x71617A796E61  # "qazyna"
 
 
 class Witness(Protocol):
     """Somebody who fetches what was published, replays it, and signs for it or refuses."""
 
-    def sign(self, folder: Path) -> SignedHead: ...
+    def sign(self, folder: Path) -> SignedHead:
+        """Sign the head of the bundle in a folder, or raise Invalid."""
+        ...
 
 
 class Anchor(Protocol):
     """A chain that takes heads."""
 
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """The size that the chain holds; 0 before the first head."""
+        ...
 
-    def append(self, size: int, root: bytes, path: list[bytes], head: SignedHead) -> store.Anchored: ...
+    def append(self, size: int, root: bytes, path: list[bytes], head: SignedHead) -> store.Anchored:
+        """Have the chain take a head that extends what it holds."""
+        ...
 
 
 def submit(connection: Connection, record: Record, now: int, key: bytes | None = None) -> bytes:
@@ -63,17 +66,12 @@ def only_writer(engine: Engine, lock: Path) -> Iterator[None]:
     """Hold the writer's lock: advisory on PostgreSQL, a file lock beside SQLite; Unavailable if taken."""
     if engine.dialect.name == "postgresql":
         with engine.connect() as connection:
-            taken = connection.execute(
-                text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_LOCK}
-            ).scalar()
-            connection.commit()
-            if not taken:
+            if not store.try_lock(connection):
                 raise Unavailable("writer", "another writer holds the ledger's advisory lock")
             try:
                 yield
             finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
-                connection.commit()
+                store.unlock(connection)
         return
     with lock.open("w") as handle:
         try:
@@ -98,7 +96,8 @@ class Writer:
         for data in store.records(engine):
             rules.apply(self.state, data)
             self.tree.append(leaf_hash(data))
-        assert self.state.size == size and b"".join(self.tree.edge()) == edge, "records and edge disagree"
+        assert self.state.size == size, f"{self.state.size} records, the edge says {size}"
+        assert b"".join(self.tree.edge()) == edge, "records and edge disagree"
         self._check_not_rolled_back()
 
     def _check_not_rolled_back(self) -> None:
@@ -165,8 +164,8 @@ class Writer:
         self, changes: dict[str, tuple[bool, int, int]], account: str, debit: int, credit: int
     ) -> None:
         is_money = self.state.accounts[account].record.kind in rules.MONEY
-        _, debits, credits = changes.get(account, (is_money, 0, 0))
-        changes[account] = (is_money, debits + debit, credits + credit)
+        _, debits, credited = changes.get(account, (is_money, 0, 0))
+        changes[account] = (is_money, debits + debit, credited + credit)
 
     def drain(self) -> None:
         """Answer all that waits."""

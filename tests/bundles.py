@@ -120,7 +120,9 @@ class Written:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
 
-    def sign_checkpoint(self, *, size: int | None = None, root: bytes | None = None, leave_out: str = "") -> None:
+    def sign_checkpoint(
+        self, *, size: int | None = None, root: bytes | None = None, leave_out: str = ""
+    ) -> None:
         """Sign a checkpoint; leave_out: which of ed, ml and watcher does not sign."""
         size = len(self.records) if size is None else size
         text = format_checkpoint(Checkpoint(ORIGIN, size, root or root_at(self.records, size)))
@@ -133,7 +135,9 @@ class Written:
         lines.pop(leave_out, None)
         self.write("checkpoint", format_note((text, tuple(lines.values()))))
 
-    def sign_manifest(self, *, size: int | None = None, origin: str = ORIGIN, title: str = "qazyna manifest v1") -> None:
+    def sign_manifest(
+        self, *, size: int | None = None, origin: str = ORIGIN, title: str = "qazyna manifest v1"
+    ) -> None:
         """Name every file but tiles and those that are left unnamed, and sign that."""
         paths = sorted(
             path

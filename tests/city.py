@@ -81,7 +81,9 @@ COUNCIL = [Key(f"council {n}") for n in range(5)]
 AUTHORITY, CERTIFIER, AUDITOR = Key("authority"), Key("certifier"), Key("auditor")
 WATCHER, OPERATOR, GATEWAY = Key("watcher"), Key("operator"), Key("gateway")
 SIGNERS = {rules.COUNCIL: COUNCIL[:3], rules.AUTHORITY: [AUTHORITY], rules.CERTIFIER: [CERTIFIER]}
-COUNCIL_CONTRACT, ANCHOR, TREASURY, TOKEN = (Key(n).address for n in ("council contract", "anchor", "treasury", "token"))
+COUNCIL_CONTRACT, ANCHOR, TREASURY, TOKEN = (
+    Key(n).address for n in ("council contract", "anchor", "treasury", "token")
+)
 PAYEE_ADDRESS = Key("payee").address
 CODE = "108125"
 
@@ -132,7 +134,9 @@ def founding() -> list[Record]:
         ("gateway", GATEWAY),
     ]
     seats: list[Record] = [Seat(START_S, role, key.address, START_S, FOREVER_S, ACT) for role, key in offices]
-    quorums: list[Record] = [Quorum(START_S, role, needed, ACT) for role, needed in ((rules.COUNCIL, 3), (rules.AUTHORITY, 1))]
+    quorums: list[Record] = [
+        Quorum(START_S, role, needed, ACT) for role, needed in ((rules.COUNCIL, 3), (rules.AUTHORITY, 1))
+    ]
     return seats + quorums
 
 
@@ -161,16 +165,36 @@ def registered() -> Log:
     log.act(RevenueRule(0, CODE, rules.RETAINED, 10_000, START_S, ACT))
     log.act(Parameter(0, "direct_settlement", 1, START_S, ACT))
     log.act(Account(0, "bank-kzt", "KZT", rules.RETAINED, "bank", digest("iban"), ZERO_HASH, ACT))
-    log.act(Account(0, "treasury-usdt", "USDT", rules.RETAINED, "chain", address_word(TREASURY), ZERO_HASH, ACT))
+    log.act(
+        Account(0, "treasury-usdt", "USDT", rules.RETAINED, "chain", address_word(TREASURY), ZERO_HASH, ACT)
+    )
     for asset in ("kzt", "usdt"):
         log.act(
-            Account(0, f"fees-{asset}", asset.upper(), rules.RETAINED, rules.REVENUE, encode_name(CODE), ZERO_HASH, ACT)
+            Account(
+                0,
+                f"fees-{asset}",
+                asset.upper(),
+                rules.RETAINED,
+                rules.REVENUE,
+                encode_name(CODE),
+                ZERO_HASH,
+                ACT,
+            )
         )
     log.act(Block(0, "block-2026", rules.RETAINED, 2026, 2028, 10**15, ACT))
     project = log.act(Project(0, "water-main", "water", "alatau-gate", 10**13, digest("project")))
     log.act(Account(0, "spent-water-usdt", "USDT", rules.RETAINED, rules.PROJECT, project, ZERO_HASH, ACT))
     log.act(
-        Account(0, "builder-usdt", "USDT", rules.RETAINED, rules.PAYEE, address_word(PAYEE_ADDRESS), digest("bin"), ACT)
+        Account(
+            0,
+            "builder-usdt",
+            "USDT",
+            rules.RETAINED,
+            rules.PAYEE,
+            address_word(PAYEE_ADDRESS),
+            digest("bin"),
+            ACT,
+        )
     )
     log.wait(rules.NOTICE_S)
     return log
@@ -206,10 +230,14 @@ def certified(amount: int = 40_000_000) -> tuple[Log, Order]:
     rate = log.add(Rate(0, "USDT", 51_234, 1_000_000, digest("source 1"), digest("source 2")))
     project = log.state.project_hashes["water-main"]
     allocation = log.act(Allocation(0, "allocation-1", "block-2026", project, "USDT", amount, rate, ACT))
-    commitment = log.act(Commitment(0, "commitment-1", allocation, "builder-usdt", amount, digest("contract")))
+    commitment = log.act(
+        Commitment(0, "commitment-1", allocation, "builder-usdt", amount, digest("contract"))
+    )
     milestone = log.act(Milestone(0, "milestone-1", commitment, amount, digest("milestone")))
     certificate = log.act(Certificate(0, milestone, amount, 1, digest("survey")))
-    return log, Order(0, "order-1", commitment, allocation, certificate, "treasury-usdt", amount, "builder-usdt")
+    return log, Order(
+        0, "order-1", commitment, allocation, certificate, "treasury-usdt", amount, "builder-usdt"
+    )
 
 
 def payment(order: Order, order_hash: bytes) -> Transfer:
@@ -255,10 +283,21 @@ def second_before_2050() -> tuple[Log, Commitment]:
     """The last second of retention; returns the log and a commitment to the republican budget."""
     log = registered()
     log.act(
-        Account(0, "republic", "KZT", rules.RETAINED, rules.REPUBLIC, digest("iban of 070"), digest("bin of 070"), ACT)
+        Account(
+            0,
+            "republic",
+            "KZT",
+            rules.RETAINED,
+            rules.REPUBLIC,
+            digest("iban of 070"),
+            digest("bin of 070"),
+            ACT,
+        )
     )
     log.act(Block(0, "block-2049", rules.RETAINED, 2049, 2050, 10**15, ACT))
     log.wait(RETENTION_END_S - 1 - log.now)
     project = log.state.project_hashes["water-main"]
-    allocation = log.act(Allocation(0, "allocation-2049", "block-2049", project, "KZT", 1_000, ZERO_HASH, ACT))
+    allocation = log.act(
+        Allocation(0, "allocation-2049", "block-2049", project, "KZT", 1_000, ZERO_HASH, ACT)
+    )
     return log, Commitment(0, "commitment-2049", allocation, "republic", 1_000, digest("contract 2049"))

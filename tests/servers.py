@@ -130,10 +130,12 @@ def started(
     command: Sequence[str | Path], is_ready: Callable[[], bool], folder: Path, **options: Any
 ) -> Iterator[int]:
     """Run a server until the block ends, and give its process id once it answers."""
+    # Where the machine can, the server ends with us, even if we are killed and reach no `finally`.
+    guard = ["setpriv", "--pdeathsig", "INT"] if shutil.which("setpriv") else []
     log = folder / f"{Path(command[0]).name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **options
+            [*guard, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **options
         )
     try:
         deadline = time.monotonic() + START_TIMEOUT_S

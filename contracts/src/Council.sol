@@ -33,9 +33,8 @@ contract Council is ICouncil {
     uint256 internal constant NOTICE = 14 days;
     uint256 internal constant COUNCIL_FLOOR = 3;
     uint16 internal constant WHOLE = 10_000;
-    bytes32 internal constant DOMAIN = keccak256(
-        "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract,bytes32 salt)"
-    );
+    bytes32 internal constant DOMAIN =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract,bytes32 salt)");
 
     bytes32 public immutable ledger;
     uint64 public immutable retentionEnd;
@@ -110,12 +109,10 @@ contract Council is ICouncil {
     }
 
     /// @inheritdoc ICouncil
-    function checkApproved(
-        bytes32 role,
-        bytes32 approveTypeHash,
-        bytes32 recordHash,
-        Signature[] calldata approvals
-    ) public view {
+    function checkApproved(bytes32 role, bytes32 approveTypeHash, bytes32 recordHash, Signature[] calldata approvals)
+        public
+        view
+    {
         uint256 needed = required(role);
         if (approvals.length < needed) revert NoQuorum(role, needed, approvals.length);
         address previous = address(0);
@@ -140,9 +137,7 @@ contract Council is ICouncil {
     /// @inheritdoc ICouncil
     function domainSeparator() public view returns (bytes32) {
         // Not cached: after a fork of the chain the same signature must not count on both sides.
-        return keccak256(
-            abi.encode(DOMAIN, keccak256("Qazyna"), keccak256("1"), block.chainid, address(this), ledger)
-        );
+        return keccak256(abi.encode(DOMAIN, keccak256("Qazyna"), keccak256("1"), block.chainid, address(this), ledger));
     }
 
     /// @inheritdoc ICouncil
@@ -219,8 +214,8 @@ contract Council is ICouncil {
         bytes32 key = keccak256(abi.encode(kind, object));
         uint64 next = _next[key];
         // What may be said again is a seat's term and whatever has a date; any other name is given once (N1).
-        bool again = kind == Records.SEAT || kind == Records.QUORUM || kind == Records.PARAMETER
-            || kind == Records.REVENUE_RULE;
+        bool again =
+            kind == Records.SEAT || kind == Records.QUORUM || kind == Records.PARAMETER || kind == Records.REVENUE_RULE;
         if (next != 0 && !again) revert NameTaken(object);
         if (index < next) revert OutOfOrder(next - 1, index);
         _next[key] = index + 1;

@@ -24,9 +24,7 @@ contract LedgerAnchor is ILedgerAnchor {
     }
 
     /// @inheritdoc ILedgerAnchor
-    function append(uint64 size, bytes32 root, bytes32[] calldata proof, Signature calldata watcherSignature)
-        external
-    {
+    function append(uint64 size, bytes32 root, bytes32[] calldata proof, Signature calldata watcherSignature) external {
         if (!council.seated(Names.OPERATOR, msg.sender)) revert NotSeated(Names.OPERATOR, msg.sender);
         uint64 anchored = _size;
         if (size <= anchored) revert SizeNotGrowing(anchored, size);

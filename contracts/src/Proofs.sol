@@ -55,13 +55,11 @@ library Proofs {
     }
 
     /// @notice Whether the new tree begins with all that the old tree has. There is no proof from size 0.
-    function isConsistent(
-        uint256 oldSize,
-        bytes32 oldRoot,
-        uint256 newSize,
-        bytes32 newRoot,
-        bytes32[] calldata proof
-    ) internal view returns (bool) {
+    function isConsistent(uint256 oldSize, bytes32 oldRoot, uint256 newSize, bytes32 newRoot, bytes32[] calldata proof)
+        internal
+        view
+        returns (bool)
+    {
         if (oldSize == 0 || oldSize > newSize || newSize > MAX_SIZE || proof.length > MAX_HASHES) return false;
         if (oldSize == newSize) return proof.length == 0 && oldRoot == newRoot;
         // Where the old tree is one whole subtree the proof leaves its root out: the verifier has it.

@@ -142,47 +142,62 @@ library Records {
     bytes32 internal constant SEAT =
         keccak256("Seat(uint64 time,bytes32 role,address holder,uint64 validFrom,uint64 validTo,bytes32 act)");
     bytes32 internal constant QUORUM = keccak256("Quorum(uint64 time,bytes32 role,uint8 needed,bytes32 act)");
-    bytes32 internal constant ASSET =
-        keccak256("Asset(uint64 time,bytes32 asset,uint8 decimals,uint256 chainId,address token,uint64 validFrom,uint64 validTo,bytes32 act)");
-    bytes32 internal constant ACCOUNT =
-        keccak256("Account(uint64 time,bytes32 account,bytes32 asset,bytes32 fund,bytes32 kind,bytes32 owner,bytes32 party,bytes32 act)");
+    bytes32 internal constant ASSET = keccak256(
+        "Asset(uint64 time,bytes32 asset,uint8 decimals,uint256 chainId,address token,uint64 validFrom,uint64 validTo,bytes32 act)"
+    );
+    bytes32 internal constant ACCOUNT = keccak256(
+        "Account(uint64 time,bytes32 account,bytes32 asset,bytes32 fund,bytes32 kind,bytes32 owner,bytes32 party,bytes32 act)"
+    );
     bytes32 internal constant REVENUE_RULE =
         keccak256("RevenueRule(uint64 time,bytes32 code,bytes32 fund,uint16 minShare,uint64 validFrom,bytes32 act)");
     bytes32 internal constant PROJECT =
         keccak256("Project(uint64 time,bytes32 project,bytes32 sector,bytes32 place,uint128 limit,bytes32 document)");
-    bytes32 internal constant ALLOCATION =
-        keccak256("Allocation(uint64 time,bytes32 allocation,bytes32 block,bytes32 projectHash,bytes32 asset,uint128 amount,bytes32 rateHash,bytes32 act)");
-    bytes32 internal constant COMMITMENT =
-        keccak256("Commitment(uint64 time,bytes32 commitment,bytes32 allocationHash,bytes32 payee,uint128 amount,bytes32 document)");
+    bytes32 internal constant ALLOCATION = keccak256(
+        "Allocation(uint64 time,bytes32 allocation,bytes32 block,bytes32 projectHash,bytes32 asset,uint128 amount,bytes32 rateHash,bytes32 act)"
+    );
+    bytes32 internal constant COMMITMENT = keccak256(
+        "Commitment(uint64 time,bytes32 commitment,bytes32 allocationHash,bytes32 payee,uint128 amount,bytes32 document)"
+    );
     bytes32 internal constant MILESTONE =
         keccak256("Milestone(uint64 time,bytes32 milestone,bytes32 commitmentHash,uint128 amount,bytes32 document)");
     bytes32 internal constant CERTIFICATE =
         keccak256("Certificate(uint64 time,bytes32 milestoneHash,uint128 amount,uint8 accepted,bytes32 document)");
-    bytes32 internal constant ORDER =
-        keccak256("Order(uint64 time,bytes32 order,bytes32 commitmentHash,bytes32 allocationHash,bytes32 certificateHash,bytes32 account,uint128 amount,bytes32 payee)");
+    bytes32 internal constant ORDER = keccak256(
+        "Order(uint64 time,bytes32 order,bytes32 commitmentHash,bytes32 allocationHash,bytes32 certificateHash,bytes32 account,uint128 amount,bytes32 payee)"
+    );
 
-    bytes32 internal constant APPROVE_CONTRACT =
-        keccak256("Approve(Contract record,uint64 validUntil)Contract(uint64 time,bytes32 name,uint256 chainId,address at,bytes32 codeHash,bytes32 act)");
-    bytes32 internal constant APPROVE_PARAMETER =
-        keccak256("Approve(Parameter record,uint64 validUntil)Parameter(uint64 time,bytes32 name,uint128 value,uint64 validFrom,bytes32 act)");
-    bytes32 internal constant APPROVE_SEAT =
-        keccak256("Approve(Seat record,uint64 validUntil)Seat(uint64 time,bytes32 role,address holder,uint64 validFrom,uint64 validTo,bytes32 act)");
+    bytes32 internal constant APPROVE_CONTRACT = keccak256(
+        "Approve(Contract record,uint64 validUntil)Contract(uint64 time,bytes32 name,uint256 chainId,address at,bytes32 codeHash,bytes32 act)"
+    );
+    bytes32 internal constant APPROVE_PARAMETER = keccak256(
+        "Approve(Parameter record,uint64 validUntil)Parameter(uint64 time,bytes32 name,uint128 value,uint64 validFrom,bytes32 act)"
+    );
+    bytes32 internal constant APPROVE_SEAT = keccak256(
+        "Approve(Seat record,uint64 validUntil)Seat(uint64 time,bytes32 role,address holder,uint64 validFrom,uint64 validTo,bytes32 act)"
+    );
     bytes32 internal constant APPROVE_QUORUM =
         keccak256("Approve(Quorum record,uint64 validUntil)Quorum(uint64 time,bytes32 role,uint8 needed,bytes32 act)");
-    bytes32 internal constant APPROVE_ASSET =
-        keccak256("Approve(Asset record,uint64 validUntil)Asset(uint64 time,bytes32 asset,uint8 decimals,uint256 chainId,address token,uint64 validFrom,uint64 validTo,bytes32 act)");
-    bytes32 internal constant APPROVE_ACCOUNT =
-        keccak256("Approve(Account record,uint64 validUntil)Account(uint64 time,bytes32 account,bytes32 asset,bytes32 fund,bytes32 kind,bytes32 owner,bytes32 party,bytes32 act)");
-    bytes32 internal constant APPROVE_REVENUE_RULE =
-        keccak256("Approve(RevenueRule record,uint64 validUntil)RevenueRule(uint64 time,bytes32 code,bytes32 fund,uint16 minShare,uint64 validFrom,bytes32 act)");
-    bytes32 internal constant APPROVE_PROJECT =
-        keccak256("Approve(Project record,uint64 validUntil)Project(uint64 time,bytes32 project,bytes32 sector,bytes32 place,uint128 limit,bytes32 document)");
-    bytes32 internal constant APPROVE_ALLOCATION =
-        keccak256("Approve(Allocation record,uint64 validUntil)Allocation(uint64 time,bytes32 allocation,bytes32 block,bytes32 projectHash,bytes32 asset,uint128 amount,bytes32 rateHash,bytes32 act)");
-    bytes32 internal constant APPROVE_CERTIFICATE =
-        keccak256("Approve(Certificate record,uint64 validUntil)Certificate(uint64 time,bytes32 milestoneHash,uint128 amount,uint8 accepted,bytes32 document)");
-    bytes32 internal constant APPROVE_ORDER =
-        keccak256("Approve(Order record,uint64 validUntil)Order(uint64 time,bytes32 order,bytes32 commitmentHash,bytes32 allocationHash,bytes32 certificateHash,bytes32 account,uint128 amount,bytes32 payee)");
+    bytes32 internal constant APPROVE_ASSET = keccak256(
+        "Approve(Asset record,uint64 validUntil)Asset(uint64 time,bytes32 asset,uint8 decimals,uint256 chainId,address token,uint64 validFrom,uint64 validTo,bytes32 act)"
+    );
+    bytes32 internal constant APPROVE_ACCOUNT = keccak256(
+        "Approve(Account record,uint64 validUntil)Account(uint64 time,bytes32 account,bytes32 asset,bytes32 fund,bytes32 kind,bytes32 owner,bytes32 party,bytes32 act)"
+    );
+    bytes32 internal constant APPROVE_REVENUE_RULE = keccak256(
+        "Approve(RevenueRule record,uint64 validUntil)RevenueRule(uint64 time,bytes32 code,bytes32 fund,uint16 minShare,uint64 validFrom,bytes32 act)"
+    );
+    bytes32 internal constant APPROVE_PROJECT = keccak256(
+        "Approve(Project record,uint64 validUntil)Project(uint64 time,bytes32 project,bytes32 sector,bytes32 place,uint128 limit,bytes32 document)"
+    );
+    bytes32 internal constant APPROVE_ALLOCATION = keccak256(
+        "Approve(Allocation record,uint64 validUntil)Allocation(uint64 time,bytes32 allocation,bytes32 block,bytes32 projectHash,bytes32 asset,uint128 amount,bytes32 rateHash,bytes32 act)"
+    );
+    bytes32 internal constant APPROVE_CERTIFICATE = keccak256(
+        "Approve(Certificate record,uint64 validUntil)Certificate(uint64 time,bytes32 milestoneHash,uint128 amount,uint8 accepted,bytes32 document)"
+    );
+    bytes32 internal constant APPROVE_ORDER = keccak256(
+        "Approve(Order record,uint64 validUntil)Order(uint64 time,bytes32 order,bytes32 commitmentHash,bytes32 allocationHash,bytes32 certificateHash,bytes32 account,uint128 amount,bytes32 payee)"
+    );
 
     /// @notice What the Council signs for a kind of record, and how many words that kind has after its type hash.
     /// Both are zero for a kind that is not the Council's to enact on a chain.

@@ -117,9 +117,7 @@ contract Treasury is ITreasury, ReentrancyGuard {
         if (certificate.accepted != 1) revert NotAccepted(1, certificate.accepted);
         if (certificate.amount != order.amount) revert AmountNotCertified(certificate.amount, order.amount);
         if (order.amount > execution.milestone.amount) revert AboveMilestone(execution.milestone.amount, order.amount);
-        council.checkApproved(
-            Names.CERTIFIER, Records.APPROVE_CERTIFICATE, found, execution.certificateApprovals
-        );
+        council.checkApproved(Names.CERTIFIER, Records.APPROVE_CERTIFICATE, found, execution.certificateApprovals);
     }
 
     /// @dev The account is this contract's, of the allocation's asset.

@@ -57,7 +57,9 @@ abstract contract City is Assertions {
 
     function foundingSeats() internal pure returns (Records.Seat[] memory seats) {
         seats = new Records.Seat[](11);
-        for (uint256 key = 1; key <= 5; ++key) seats[key - 1] = seat(Names.COUNCIL, key);
+        for (uint256 key = 1; key <= 5; ++key) {
+            seats[key - 1] = seat(Names.COUNCIL, key);
+        }
         seats[5] = seat(Names.AUTHORITY, AUTHORITY);
         seats[6] = seat(Names.CERTIFIER, CERTIFIER);
         seats[7] = seat(Names.AUDITOR, AUDITOR);
@@ -165,8 +167,8 @@ abstract contract City is Assertions {
         return approve(keys3(1, 2, 3), approveTypeHash, record, FOREVER);
     }
 
-    function enactContract(bytes32 name, address at) internal {
-        enact(abi.encode(Records.CONTRACT, Records.Contract(START, name, block.chainid, at, at.codehash, ACT)));
+    function enactContract(bytes32 name, address place) internal {
+        enact(abi.encode(Records.CONTRACT, Records.Contract(START, name, block.chainid, place, place.codehash, ACT)));
     }
 
     function enactAsset(bytes32 name, address token_) internal {

@@ -42,14 +42,21 @@ contract CouncilTest is City {
         twice = approve(keys3(2, 2, 2), Records.APPROVE_REVENUE_RULE, record, FOREVER);
         _refused(record, index, twice, abi.encodeWithSelector(ICouncil.SignersNotAscending.selector, second, second));
         Signature[] memory stranger = approve(keys3(1, 2, AUTHORITY), Records.APPROVE_REVENUE_RULE, record, FOREVER);
-        _refused(record, index, stranger, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, vm.addr(AUTHORITY)));
+        _refused(
+            record,
+            index,
+            stranger,
+            abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, vm.addr(AUTHORITY))
+        );
     }
 
     function test_an_approval_ends_with_its_last_second() external {
         (bytes memory record, uint64 index) = _share("code", 1);
         Signature[] memory approvals = approve(keys3(1, 2, 3), Records.APPROVE_REVENUE_RULE, record, START + 10);
         vm.warp(START + 11);
-        _refused(record, index, approvals, abi.encodeWithSelector(ICouncil.SignatureExpired.selector, START + 10, START + 11));
+        _refused(
+            record, index, approvals, abi.encodeWithSelector(ICouncil.SignatureExpired.selector, START + 10, START + 11)
+        );
         vm.warp(START + 10);
         this.enactWith(record, index, approvals);
     }
@@ -84,7 +91,12 @@ contract CouncilTest is City {
         vm.warp(START + 20 days - 1);
         isTrue(council.seated(Names.COUNCIL, vm.addr(3)));
         vm.warp(START + 20 days);
-        _refused(record, index, councillors(record), abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, vm.addr(3)));
+        _refused(
+            record,
+            index,
+            councillors(record),
+            abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, vm.addr(3))
+        );
         this.enactWith(record, index, approve(keys3(1, 2, 4), Records.APPROVE_REVENUE_RULE, record, FOREVER));
     }
 
@@ -94,7 +106,9 @@ contract CouncilTest is City {
         vm.warp(START + 14 days);
         same(council.required(Names.COUNCIL), 4);
         (bytes memory record, uint64 index) = _share("code", 1);
-        _refused(record, index, councillors(record), abi.encodeWithSelector(ICouncil.NoQuorum.selector, Names.COUNCIL, 4, 3));
+        _refused(
+            record, index, councillors(record), abi.encodeWithSelector(ICouncil.NoQuorum.selector, Names.COUNCIL, 4, 3)
+        );
         vm.warp(FOREVER);
         same(council.required(Names.COUNCIL), 3);
     }
@@ -134,7 +148,10 @@ contract CouncilTest is City {
     }
 
     function test_seats_that_break_a_rule_are_refused() external {
-        _seatRefused(_seatFor(Names.AUDITOR, 1), abi.encodeWithSelector(ICouncil.OneHolderOneRole.selector, vm.addr(1), Names.COUNCIL, Names.AUDITOR));
+        _seatRefused(
+            _seatFor(Names.AUDITOR, 1),
+            abi.encodeWithSelector(ICouncil.OneHolderOneRole.selector, vm.addr(1), Names.COUNCIL, Names.AUDITOR)
+        );
         _seatRefused(_seatFor("mayor", 40), abi.encodeWithSelector(ICouncil.UnknownRole.selector, bytes32("mayor")));
         Records.Seat memory record = _seatFor(Names.AUDITOR, 40);
         record.holder = address(0);
@@ -149,17 +166,35 @@ contract CouncilTest is City {
     }
 
     function test_parameters_stay_inside_their_bounds() external {
-        _parameterRefused(Names.ORDER_DELAY, 1 days - 1, abi.encodeWithSelector(ICouncil.OutOfBounds.selector, Names.ORDER_DELAY, 1 days, 30 days, 1 days - 1));
-        _parameterRefused(Names.ORDER_DELAY, 30 days + 1, abi.encodeWithSelector(ICouncil.OutOfBounds.selector, Names.ORDER_DELAY, 1 days, 30 days, 30 days + 1));
-        _parameterRefused(Names.DIRECT_SETTLEMENT, 2, abi.encodeWithSelector(ICouncil.OutOfBounds.selector, Names.DIRECT_SETTLEMENT, 0, 1, 2));
+        _parameterRefused(
+            Names.ORDER_DELAY,
+            1 days - 1,
+            abi.encodeWithSelector(ICouncil.OutOfBounds.selector, Names.ORDER_DELAY, 1 days, 30 days, 1 days - 1)
+        );
+        _parameterRefused(
+            Names.ORDER_DELAY,
+            30 days + 1,
+            abi.encodeWithSelector(ICouncil.OutOfBounds.selector, Names.ORDER_DELAY, 1 days, 30 days, 30 days + 1)
+        );
+        _parameterRefused(
+            Names.DIRECT_SETTLEMENT,
+            2,
+            abi.encodeWithSelector(ICouncil.OutOfBounds.selector, Names.DIRECT_SETTLEMENT, 0, 1, 2)
+        );
         _parameterRefused("mood", 1, abi.encodeWithSelector(ICouncil.UnknownParameter.selector, bytes32("mood")));
         vm.expectRevert(abi.encodeWithSelector(ICouncil.UnknownParameter.selector, bytes32("mood")));
         council.parameter("mood");
     }
 
     function test_a_quorum_of_the_council_is_three_at_least() external {
-        enactRefused(abi.encode(Records.QUORUM, Records.Quorum(START, Names.COUNCIL, 2, ACT)), abi.encodeWithSelector(ICouncil.QuorumTooSmall.selector, Names.COUNCIL, 3, 2));
-        enactRefused(abi.encode(Records.QUORUM, Records.Quorum(START, Names.AUTHORITY, 0, ACT)), abi.encodeWithSelector(ICouncil.QuorumTooSmall.selector, Names.AUTHORITY, 1, 0));
+        enactRefused(
+            abi.encode(Records.QUORUM, Records.Quorum(START, Names.COUNCIL, 2, ACT)),
+            abi.encodeWithSelector(ICouncil.QuorumTooSmall.selector, Names.COUNCIL, 3, 2)
+        );
+        enactRefused(
+            abi.encode(Records.QUORUM, Records.Quorum(START, Names.AUTHORITY, 0, ACT)),
+            abi.encodeWithSelector(ICouncil.QuorumTooSmall.selector, Names.AUTHORITY, 1, 0)
+        );
     }
 
     // --- order and shape ---
@@ -169,7 +204,12 @@ contract CouncilTest is City {
         bring(record, index);
         uint64 again = add(record);
         publish();
-        _refused(record, again, councillors(record), abi.encodeWithSelector(ICouncil.AlreadyEnacted.selector, keccak256(record)));
+        _refused(
+            record,
+            again,
+            councillors(record),
+            abi.encodeWithSelector(ICouncil.AlreadyEnacted.selector, keccak256(record))
+        );
     }
 
     function test_acts_on_one_object_come_in_the_order_of_the_ledger() external {
@@ -179,6 +219,16 @@ contract CouncilTest is City {
         _refused(first, early, councillors(first), abi.encodeWithSelector(ICouncil.OutOfOrder.selector, late, early));
         (bytes memory other, uint64 index) = _share("other", 3);
         bring(other, index);
+    }
+
+    function test_an_act_that_the_ledger_does_not_have_is_refused() external {
+        (, uint64 index) = _share("code", 1);
+        bytes memory record =
+            abi.encode(Records.REVENUE_RULE, Records.RevenueRule(START, "code", Names.RETAINED, 2, START, ACT));
+        uint64 size = anchor.head().size;
+        _refused(
+            record, index, councillors(record), abi.encodeWithSelector(ILedgerAnchor.NotIncluded.selector, index, size)
+        );
     }
 
     function test_a_name_is_given_once() external {
@@ -191,26 +241,54 @@ contract CouncilTest is City {
         bytes memory record = abi.encode(Records.REVENUE_RULE, rule);
         _shapeRefused(bytes.concat(record, bytes32(0)), abi.encodeWithSelector(ICouncil.WrongLength.selector, 224, 256));
         _shapeRefused("", abi.encodeWithSelector(ICouncil.WrongLength.selector, 32, 0));
-        _shapeRefused(abi.encode(Records.COMMITMENT, rule), abi.encodeWithSelector(ICouncil.UnknownKind.selector, Records.COMMITMENT));
+        _shapeRefused(
+            abi.encode(Records.COMMITMENT, rule),
+            abi.encodeWithSelector(ICouncil.UnknownKind.selector, Records.COMMITMENT)
+        );
         rule.act = 0;
         record = abi.encode(Records.REVENUE_RULE, rule);
         _shapeRefused(record, abi.encodeWithSelector(ICouncil.ActMissing.selector, keccak256(record)));
         rule = Records.RevenueRule(START, "two words", Names.RETAINED, 1, START, ACT);
-        enactRefused(abi.encode(Records.REVENUE_RULE, rule), abi.encodeWithSelector(ICouncil.NotAName.selector, bytes32("two words")));
+        enactRefused(
+            abi.encode(Records.REVENUE_RULE, rule),
+            abi.encodeWithSelector(ICouncil.NotAName.selector, bytes32("two words"))
+        );
         // A share with a dirty bit above its 16.
-        enactRefused(abi.encode(Records.REVENUE_RULE, START, bytes32("c"), Names.RETAINED, uint256(1) << 16, START, ACT), "");
+        enactRefused(
+            abi.encode(Records.REVENUE_RULE, START, bytes32("c"), Names.RETAINED, uint256(1) << 16, START, ACT), ""
+        );
     }
 
     // --- what is registered ---
 
     function test_accounts_that_break_a_rule_are_refused() external {
         address seatHolder = vm.addr(AUTHORITY);
-        _accountRefused(account("a", "XXX", Names.PAYEE, vm.addr(77)), abi.encodeWithSelector(ICouncil.UnknownAsset.selector, bytes32("XXX")));
-        _accountRefused(account("a", "TKZT", "bank", vm.addr(77)), abi.encodeWithSelector(ICouncil.KindNotOnChain.selector, bytes32("bank")));
-        _accountRefused(account("a", "TKZT", Names.PAYEE, seatHolder), abi.encodeWithSelector(ICouncil.OwnerHoldsSeat.selector, seatHolder, Names.AUTHORITY));
-        _accountRefused(account("a", "TKZT", Names.REPUBLIC, address(treasury)), abi.encodeWithSelector(ICouncil.OwnerIsContract.selector, address(treasury)));
-        _accountRefused(account("a", "TKZT", Names.PAYEE, address(0)), abi.encodeWithSelector(ICouncil.OwnerNotAnAddress.selector, bytes32(0)));
-        _accountRefused(account("a", "TKZT", Names.CHAIN, builder), abi.encodeWithSelector(ICouncil.NotTheTreasury.selector, address(treasury), bytes32(uint256(uint160(builder)))));
+        _accountRefused(
+            account("a", "XXX", Names.PAYEE, vm.addr(77)),
+            abi.encodeWithSelector(ICouncil.UnknownAsset.selector, bytes32("XXX"))
+        );
+        _accountRefused(
+            account("a", "TKZT", "bank", vm.addr(77)),
+            abi.encodeWithSelector(ICouncil.KindNotOnChain.selector, bytes32("bank"))
+        );
+        _accountRefused(
+            account("a", "TKZT", Names.PAYEE, seatHolder),
+            abi.encodeWithSelector(ICouncil.OwnerHoldsSeat.selector, seatHolder, Names.AUTHORITY)
+        );
+        _accountRefused(
+            account("a", "TKZT", Names.REPUBLIC, address(treasury)),
+            abi.encodeWithSelector(ICouncil.OwnerIsContract.selector, address(treasury))
+        );
+        _accountRefused(
+            account("a", "TKZT", Names.PAYEE, address(0)),
+            abi.encodeWithSelector(ICouncil.OwnerNotAnAddress.selector, bytes32(0))
+        );
+        _accountRefused(
+            account("a", "TKZT", Names.CHAIN, builder),
+            abi.encodeWithSelector(
+                ICouncil.NotTheTreasury.selector, address(treasury), bytes32(uint256(uint160(builder)))
+            )
+        );
         Records.Account memory record = account("a", "TKZT", Names.PAYEE, vm.addr(77));
         record.party = 0;
         _accountRefused(record, abi.encodeWithSelector(ICouncil.PartyMissing.selector, bytes32("a")));
@@ -224,26 +302,44 @@ contract CouncilTest is City {
 
     function test_assets_and_contracts_are_of_this_chain() external {
         Records.Asset memory asset = Records.Asset(START, "B", 6, 1, vm.addr(5), START, FOREVER, ACT);
-        enactRefused(abi.encode(Records.ASSET, asset), abi.encodeWithSelector(ICouncil.WrongChain.selector, block.chainid, 1));
+        enactRefused(
+            abi.encode(Records.ASSET, asset), abi.encodeWithSelector(ICouncil.WrongChain.selector, block.chainid, 1)
+        );
         asset.chainId = block.chainid;
         asset.validTo = START;
-        enactRefused(abi.encode(Records.ASSET, asset), abi.encodeWithSelector(ICouncil.TermEndsFirst.selector, START, START));
+        enactRefused(
+            abi.encode(Records.ASSET, asset), abi.encodeWithSelector(ICouncil.TermEndsFirst.selector, START, START)
+        );
         asset.validTo = FOREVER;
         asset.token = address(token);
-        enactRefused(abi.encode(Records.ASSET, asset), abi.encodeWithSelector(ICouncil.TokenTaken.selector, address(token), bytes32("TKZT")));
+        enactRefused(
+            abi.encode(Records.ASSET, asset),
+            abi.encodeWithSelector(ICouncil.TokenTaken.selector, address(token), bytes32("TKZT"))
+        );
         Records.Contract memory place = Records.Contract(START, "x", 1, address(router), address(router).codehash, ACT);
-        enactRefused(abi.encode(Records.CONTRACT, place), abi.encodeWithSelector(ICouncil.WrongChain.selector, block.chainid, 1));
+        enactRefused(
+            abi.encode(Records.CONTRACT, place), abi.encodeWithSelector(ICouncil.WrongChain.selector, block.chainid, 1)
+        );
         place.chainId = block.chainid;
         place.codeHash = ACT;
-        enactRefused(abi.encode(Records.CONTRACT, place), abi.encodeWithSelector(ICouncil.CodeDiffers.selector, ACT, address(router).codehash));
+        enactRefused(
+            abi.encode(Records.CONTRACT, place),
+            abi.encodeWithSelector(ICouncil.CodeDiffers.selector, ACT, address(router).codehash)
+        );
         place.at = vm.addr(123);
         place.codeHash = place.at.codehash;
-        enactRefused(abi.encode(Records.CONTRACT, place), abi.encodeWithSelector(ICouncil.CodeDiffers.selector, place.codeHash, 0));
+        enactRefused(
+            abi.encode(Records.CONTRACT, place),
+            abi.encodeWithSelector(ICouncil.CodeDiffers.selector, place.codeHash, 0)
+        );
     }
 
     function test_shares_have_a_rule_in_force_a_fund_and_a_most() external {
         Records.RevenueRule memory rule = Records.RevenueRule(START, "code", Names.RETAINED, 10_001, START, ACT);
-        enactRefused(abi.encode(Records.REVENUE_RULE, rule), abi.encodeWithSelector(ICouncil.ShareTooLarge.selector, 10_000, 10_001));
+        enactRefused(
+            abi.encode(Records.REVENUE_RULE, rule),
+            abi.encodeWithSelector(ICouncil.ShareTooLarge.selector, 10_000, 10_001)
+        );
         rule.minShare = 500;
         rule.validFrom = START + 5 days;
         enact(abi.encode(Records.REVENUE_RULE, rule));
@@ -259,25 +355,40 @@ contract CouncilTest is City {
 
     function test_money_of_the_city_is_allotted_to_infrastructure_in_alatau() external {
         Records.Project memory project = Records.Project(START, "p", "roads", "astana", 1, ACT);
-        enactRefused(abi.encode(Records.PROJECT, project), abi.encodeWithSelector(ICouncil.PlaceNotInAlatau.selector, bytes32("astana")));
+        enactRefused(
+            abi.encode(Records.PROJECT, project),
+            abi.encodeWithSelector(ICouncil.PlaceNotInAlatau.selector, bytes32("astana"))
+        );
         project.place = "alatau-green";
         project.sector = "palaces";
         bytes memory record = abi.encode(Records.PROJECT, project);
         enact(record);
-        Records.Allocation memory allocation = Records.Allocation(START, "a", "b", keccak256(record), "TKZT", 1, ACT, ACT);
-        enactRefused(abi.encode(Records.ALLOCATION, allocation), abi.encodeWithSelector(ICouncil.SectorNotInfrastructure.selector, bytes32("palaces")));
+        Records.Allocation memory allocation =
+            Records.Allocation(START, "a", "b", keccak256(record), "TKZT", 1, ACT, ACT);
+        enactRefused(
+            abi.encode(Records.ALLOCATION, allocation),
+            abi.encodeWithSelector(ICouncil.SectorNotInfrastructure.selector, bytes32("palaces"))
+        );
         allocation.projectHash = ACT;
-        enactRefused(abi.encode(Records.ALLOCATION, allocation), abi.encodeWithSelector(ICouncil.UnknownProject.selector, ACT));
+        enactRefused(
+            abi.encode(Records.ALLOCATION, allocation), abi.encodeWithSelector(ICouncil.UnknownProject.selector, ACT)
+        );
         project.sector = "roads";
         project.project = "q";
         record = abi.encode(Records.PROJECT, project);
         enact(record);
         allocation.projectHash = keccak256(record);
         allocation.amount = 0;
-        enactRefused(abi.encode(Records.ALLOCATION, allocation), abi.encodeWithSelector(ICouncil.AmountIsZero.selector, bytes32("a")));
+        enactRefused(
+            abi.encode(Records.ALLOCATION, allocation),
+            abi.encodeWithSelector(ICouncil.AmountIsZero.selector, bytes32("a"))
+        );
         allocation.amount = 1;
         allocation.asset = "XXX";
-        enactRefused(abi.encode(Records.ALLOCATION, allocation), abi.encodeWithSelector(ICouncil.UnknownAsset.selector, bytes32("XXX")));
+        enactRefused(
+            abi.encode(Records.ALLOCATION, allocation),
+            abi.encodeWithSelector(ICouncil.UnknownAsset.selector, bytes32("XXX"))
+        );
         allocation.asset = "TKZT";
         record = abi.encode(Records.ALLOCATION, allocation);
         enact(record);

@@ -11,14 +11,24 @@ import {vm} from "./Vm.sol";
 contract LedgerAnchorTest is City {
     function setUp() public override {
         super.setUp();
-        for (uint256 i = 0; i < 5; ++i) add(abi.encode(i));
+        for (uint256 i = 0; i < 5; ++i) {
+            add(abi.encode(i));
+        }
         publish();
     }
 
     function test_the_first_head_needs_no_proof_and_takes_none() external {
         super.setUp();
         bytes32[] memory proof = new bytes32[](1);
-        _refused(OPERATOR, WATCHER, 1, keccak256("root"), proof, FOREVER, abi.encodeWithSelector(ILedgerAnchor.ProofNotEmpty.selector, 0, 1));
+        _refused(
+            OPERATOR,
+            WATCHER,
+            1,
+            keccak256("root"),
+            proof,
+            FOREVER,
+            abi.encodeWithSelector(ILedgerAnchor.ProofNotEmpty.selector, 0, 1)
+        );
     }
 
     function test_a_head_says_when_it_was_anchored() external {
@@ -42,9 +52,33 @@ contract LedgerAnchorTest is City {
     function test_a_size_that_does_not_grow_is_refused() external {
         bytes32[] memory none = new bytes32[](0);
         bytes32 root = anchor.head().root;
-        _refused(OPERATOR, WATCHER, 5, root, none, FOREVER, abi.encodeWithSelector(ILedgerAnchor.SizeNotGrowing.selector, 5, 5));
-        _refused(OPERATOR, WATCHER, 4, root, none, FOREVER, abi.encodeWithSelector(ILedgerAnchor.SizeNotGrowing.selector, 5, 4));
-        _refused(OPERATOR, WATCHER, 2 ** 63, root, none, FOREVER, abi.encodeWithSelector(ILedgerAnchor.SizeTooLarge.selector, 2 ** 63 - 1, 2 ** 63));
+        _refused(
+            OPERATOR,
+            WATCHER,
+            5,
+            root,
+            none,
+            FOREVER,
+            abi.encodeWithSelector(ILedgerAnchor.SizeNotGrowing.selector, 5, 5)
+        );
+        _refused(
+            OPERATOR,
+            WATCHER,
+            4,
+            root,
+            none,
+            FOREVER,
+            abi.encodeWithSelector(ILedgerAnchor.SizeNotGrowing.selector, 5, 4)
+        );
+        _refused(
+            OPERATOR,
+            WATCHER,
+            2 ** 63,
+            root,
+            none,
+            FOREVER,
+            abi.encodeWithSelector(ILedgerAnchor.SizeTooLarge.selector, 2 ** 63 - 1, 2 ** 63)
+        );
     }
 
     function test_a_log_that_forgot_is_refused() external {
@@ -52,22 +86,62 @@ contract LedgerAnchorTest is City {
         add("next");
         bytes32[] memory proof = Reference.consistency(5, leaves, 0, 6, true);
         bytes32 root = Reference.root(leaves, 0, 6);
-        _refused(OPERATOR, WATCHER, 6, root, proof, FOREVER, abi.encodeWithSelector(ILedgerAnchor.NotConsistent.selector, 5, 6));
+        _refused(
+            OPERATOR,
+            WATCHER,
+            6,
+            root,
+            proof,
+            FOREVER,
+            abi.encodeWithSelector(ILedgerAnchor.NotConsistent.selector, 5, 6)
+        );
     }
 
     function test_only_an_operator_appends_with_a_watcher_in_time() external {
         add("next");
         bytes32[] memory proof = Reference.consistency(5, leaves, 0, 6, true);
         bytes32 root = Reference.root(leaves, 0, 6);
-        _refused(WATCHER, WATCHER, 6, root, proof, FOREVER, abi.encodeWithSelector(ILedgerAnchor.NotSeated.selector, Names.OPERATOR, vm.addr(WATCHER)));
-        _refused(OPERATOR, OPERATOR, 6, root, proof, FOREVER, abi.encodeWithSelector(ILedgerAnchor.NotSeated.selector, Names.WATCHER, vm.addr(OPERATOR)));
-        _refused(OPERATOR, WATCHER, 6, root, proof, START - 1, abi.encodeWithSelector(ILedgerAnchor.SignatureExpired.selector, START - 1, START));
+        _refused(
+            WATCHER,
+            WATCHER,
+            6,
+            root,
+            proof,
+            FOREVER,
+            abi.encodeWithSelector(ILedgerAnchor.NotSeated.selector, Names.OPERATOR, vm.addr(WATCHER))
+        );
+        _refused(
+            OPERATOR,
+            OPERATOR,
+            6,
+            root,
+            proof,
+            FOREVER,
+            abi.encodeWithSelector(ILedgerAnchor.NotSeated.selector, Names.WATCHER, vm.addr(OPERATOR))
+        );
+        _refused(
+            OPERATOR,
+            WATCHER,
+            6,
+            root,
+            proof,
+            START - 1,
+            abi.encodeWithSelector(ILedgerAnchor.SignatureExpired.selector, START - 1, START)
+        );
         Signature memory other = witness(WATCHER, 6, keccak256("another"), FOREVER);
         vm.prank(vm.addr(OPERATOR));
         vm.expectRevert();
         anchor.append(6, root, proof, other);
         vm.warp(FOREVER);
-        _refused(OPERATOR, WATCHER, 6, root, proof, FOREVER, abi.encodeWithSelector(ILedgerAnchor.NotSeated.selector, Names.OPERATOR, vm.addr(OPERATOR)));
+        _refused(
+            OPERATOR,
+            WATCHER,
+            6,
+            root,
+            proof,
+            FOREVER,
+            abi.encodeWithSelector(ILedgerAnchor.NotSeated.selector, Names.OPERATOR, vm.addr(OPERATOR))
+        );
         vm.warp(FOREVER - 1);
         publish();
         same(anchor.head().size, 6);
@@ -85,7 +159,15 @@ contract LedgerAnchorTest is City {
         anchor.checkIncluded(abi.encode(3), 3, 4, proof);
     }
 
-    function _refused(uint256 sender, uint256 signer, uint64 size, bytes32 root, bytes32[] memory proof, uint64 until, bytes memory refusal) private {
+    function _refused(
+        uint256 sender,
+        uint256 signer,
+        uint64 size,
+        bytes32 root,
+        bytes32[] memory proof,
+        uint64 until,
+        bytes memory refusal
+    ) private {
         Signature memory signature = witness(signer, size, root, until);
         vm.prank(vm.addr(sender));
         vm.expectRevert(refusal);

@@ -33,10 +33,12 @@ contract ProofsTest is Assertions {
         same(Proofs.leafHash(entry), Reference.leaf(entry));
     }
 
-    function testFuzz_every_leaf_is_included_at_its_index_alone(uint256 seed, uint256 size, uint256 index, uint256 other)
-        external
-        view
-    {
+    function testFuzz_every_leaf_is_included_at_its_index_alone(
+        uint256 seed,
+        uint256 size,
+        uint256 index,
+        uint256 other
+    ) external view {
         size = within(size, 1, MOST);
         index = within(index, 0, size - 1);
         bytes32[] memory leaves = _leaves(seed, size);
@@ -54,7 +56,10 @@ contract ProofsTest is Assertions {
         }
     }
 
-    function testFuzz_a_tree_is_consistent_with_its_beginnings_alone(uint256 seed, uint256 size, uint256 old) external view {
+    function testFuzz_a_tree_is_consistent_with_its_beginnings_alone(uint256 seed, uint256 size, uint256 old)
+        external
+        view
+    {
         size = within(size, 1, MOST);
         old = within(old, 1, size);
         bytes32[] memory leaves = _leaves(seed, size);
@@ -98,7 +103,9 @@ contract ProofsTest is Assertions {
     function test_sixty_three_hashes_are_enough_for_the_largest_tree_and_sixty_four_are_refused() external view {
         bytes32[] memory path = new bytes32[](63);
         bytes32 root = bytes32(uint256(1));
-        for (uint256 i = 0; i < 63; ++i) root = Reference.node(root, path[i]);
+        for (uint256 i = 0; i < 63; ++i) {
+            root = Reference.node(root, path[i]);
+        }
         isTrue(this.included(bytes32(uint256(1)), 0, 2 ** 63 - 1, root, path));
         isTrue(!this.included(bytes32(uint256(1)), 0, 2 ** 64, Reference.node(root, 0), new bytes32[](64)));
     }
@@ -109,13 +116,17 @@ contract ProofsTest is Assertions {
         isTrue(!Names.isName("a\x00b") && !Names.isName("\x7f") && !Names.isName(bytes32(uint256(0x61))));
         length = within(length, 0, 31);
         bytes memory text = new bytes(32);
-        for (uint256 i = 0; i < length; ++i) text[i] = bytes1(uint8(0x21 + uint8(word[i]) % 94));
+        for (uint256 i = 0; i < length; ++i) {
+            text[i] = bytes1(uint8(0x21 + uint8(word[i]) % 94));
+        }
         isTrue(Names.isName(bytes32(text)) == (length > 0));
     }
 
     function _leaves(uint256 seed, uint256 size) private pure returns (bytes32[] memory leaves) {
         leaves = new bytes32[](size);
-        for (uint256 i = 0; i < size; ++i) leaves[i] = keccak256(abi.encode(seed, i));
+        for (uint256 i = 0; i < size; ++i) {
+            leaves[i] = keccak256(abi.encode(seed, i));
+        }
     }
 
     function _changed(bytes32[] memory list, uint256 seed) private pure returns (bytes32[] memory copy) {
@@ -125,11 +136,15 @@ contract ProofsTest is Assertions {
 
     function _longer(bytes32[] memory list) private pure returns (bytes32[] memory copy) {
         copy = new bytes32[](list.length + 1);
-        for (uint256 i = 0; i < list.length; ++i) copy[i] = list[i];
+        for (uint256 i = 0; i < list.length; ++i) {
+            copy[i] = list[i];
+        }
     }
 
     function _shorter(bytes32[] memory list) private pure returns (bytes32[] memory copy) {
         copy = new bytes32[](list.length - 1);
-        for (uint256 i = 0; i < copy.length; ++i) copy[i] = list[i];
+        for (uint256 i = 0; i < copy.length; ++i) {
+            copy[i] = list[i];
+        }
     }
 }

@@ -66,5 +66,5 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> JSONResponse:
         # Our own bug: the caller learns that, the log learns why, and nothing inside is shown.
-        LOGGER.exception("%s %s", request.method, request.url.path)
+        LOGGER.error("%s %s", request.method, request.url.path, exc_info=error)
         return problem(500, "bug", request.url.path, "an error of ours; nothing was changed")

@@ -68,7 +68,11 @@ def book_payment(
         and int.from_bytes(bytes(log["data"]), "big") == order.amount
     ]
     if not moved:
-        reject("L8", f"transaction {receipt['transactionHash'].hex()}", f"no log moves {order.amount} to the payee")
+        reject(
+            "L8",
+            f"transaction {receipt['transactionHash'].hex()}",
+            f"no log moves {order.amount} to the payee",
+        )
     document = evidence_document(writer.state.contracts["treasury"].chain_id, moved[0], order.amount)
     with writer.engine.begin() as connection:
         evidence = store.add_document(connection, document)

@@ -75,7 +75,5 @@ for _fee in CATALOGUE:
 
 def fee(id: str) -> Fee:
     """The fee with this id."""
-    for found in CATALOGUE:
-        if found.id == id:
-            return found
-    reject("not_found", "fee", f"no fee is called {id[:40]!a}")
+    found = next((one for one in CATALOGUE if one.id == id), None)
+    return found or reject("not_found", "fee", f"no fee is called {id[:40]!a}")

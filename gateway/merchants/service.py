@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from sqlalchemy import Connection
-
+from gateway.db import Connection
 from gateway.kz import check_bin, check_iban
 from gateway.merchants import store
 from gateway.merchants.store import Merchant

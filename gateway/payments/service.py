@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine
-
-from gateway.db import reading
+from gateway.db import Connection, Engine, reading
 from gateway.ledger_view import LedgerView
 from gateway.payments import store
 from gateway.payments.model import MOVES, Derived, Status, derive
 from gateway.payments.store import Invoice, Seen
-from gateway.rails import BOOKS, Evidence, Kind, Stage
+from gateway.rails import BOOKS, Evidence, Stage
 from gateway.rails.tenge.reference import RANDOM_BYTES, new_reference
 from gateway.rates import CombinedRate, quote_amount
 from gateway.webhooks import store as webhooks
@@ -38,17 +36,23 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 class ChainQuotes(Protocol):
     """What an invoice needs of a chain: computed here, without a call to it (field failure 52)."""
 
-    def deposit_address(self, number: bytes, purpose: str, payee: bytes, share_bps: int) -> bytes: ...
+    def deposit_address(self, number: bytes, purpose: str, payee: bytes, share_bps: int) -> bytes:
+        """Where money for these terms can be sent."""
+        ...
 
     def sign_quote(
         self, number: bytes, purpose: str, payee: bytes, asset: str, amount: int, share_bps: int, until: int
-    ) -> bytes: ...
+    ) -> bytes:
+        """The 65 bytes r, s, v of the gateway's seat over a quote."""
+        ...
 
 
 class Rates(Protocol):
     """Where a believed rate comes from; Unavailable when there is none."""
 
-    def current(self, asset: str) -> CombinedRate: ...
+    def current(self, asset: str) -> CombinedRate:
+        """The rate that holds now."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class Payments:
             reject("E4", "amount", f"an amount is at least 1 tiyn, this is {request.tiyn}")
         self.view.check_asset(request.asset, now)
         rule, _ = self.view.revenue_rule(request.purpose, now)
-        # A merchant's sale needs no account of tenge at the city; a fee does. Better refused here than after it is paid.
+        # Better refused here than after it is paid.
         self.view.revenue_account(request.purpose, rule.fund, request.asset)
         share_bps = SHARE_WHOLE if request.merchant_id is None else rule.min_share
         id = "".join(_ALPHABET[byte % 32] for byte in secrets.token_bytes(26))

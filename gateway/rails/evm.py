@@ -129,7 +129,7 @@ class EvmRail:
         return Stage.CONFIRMING if depth > 1 else Stage.DETECTED
 
     def _split(self, log: LogReceipt, moved: list[LogReceipt], head: Head) -> Evidence | None:
-        """A payment or a flush through the router: believed only with the Transfer that moved the city's share."""
+        """A payment or a flush: believed only with the Transfer that moved the city's share."""
         paid = bytes(log["topics"][0]) == PAID
         token = _address(log, 3)
         if token not in self.place.tokens:

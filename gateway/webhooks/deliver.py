@@ -20,7 +20,7 @@ from gateway.webhooks.egress import Egress
 from ledger.records import Invalid, Unavailable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from gateway.db import Engine
 
 Clock = Callable[[], int]
 

@@ -76,7 +76,7 @@ def check_manifest(note: bytes, trust: Trust) -> tuple[int, dict[str, bytes]]:
         reject("D1", "manifest", "its lines are not sorted by path, each path once")
     for path in NAMED:
         if path not in named:
-            reject("D2", path, "the manifest does not name it")
+            reject("D2", "manifest", f"does not name {path}")
     return int(size), named
 
 
@@ -101,7 +101,8 @@ def _read_signed(source: Source) -> dict[str, bytes]:
             time.sleep(0.25 * attempt)
         found = {path: content for path in ("manifest", *NAMED) if (content := source.read(path)) is not None}
         manifest = found.get("manifest", b"").decode("latin-1")
-        if "manifest" not in found or all(f"{sha256(found.get(path, b'')).hexdigest()} {path}\n" in manifest for path in NAMED):
+        lines = [f"{sha256(found.get(path, b'')).hexdigest()} {path}\n" for path in NAMED]
+        if not manifest or all(line in manifest for line in lines):
             break
     if not {"manifest", "checkpoint"} & set(found):
         raise Unavailable("bundle", f"{source.name} has neither a checkpoint nor a manifest")

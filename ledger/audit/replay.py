@@ -12,7 +12,7 @@ from ledger.audit.bundle import Bundle, loose_documents
 from ledger.audit.tree import Tree
 from ledger.audit.trust import Anchor
 from ledger.audit.verdict import Findings, Progress
-from ledger.records import BY_TYPE_HASH, WORD, ZERO_HASH, Invalid, Transfer, decode, rules_hash
+from ledger.records import BY_TYPE_HASH, WORD, ZERO_HASH, Invalid, Record, Transfer, decode, rules_hash
 
 SKEW_S = 900
 # The members by which a record names a file that may be published.
@@ -83,8 +83,13 @@ def replay(
             now = next(stretches)
         for place in _PLACES.get(data[:WORD], ()):
             named.add(data[place : place + WORD])
+        record: Record | None = None
         try:
-            _, broken = rules.replay((data,), done.state)
+            # rules.replay, step by step: what is invalid has no effect, and its place is taken.
+            record = rules.apply(done.state, data)
+        except Invalid as broken:
+            done.state.size = index + 1
+            _take(broken, data, findings)
         except Exception as error:
             # A hostile record must not stop the audit: what the rules cannot read has no effect.
             findings.add("D12", f"record {index}", f"the rules stopped with {type(error).__name__}: {error}")
@@ -94,12 +99,10 @@ def replay(
         _check_time(index, time, now, findings)
         if started:
             done.firsts.append((index, time))
-        for finding in broken:
-            _take(finding, data, findings)
-        if not broken:
+        if record is not None:
             done.last_time = time
-            if data[:WORD] == Transfer.type_hash:
-                _keep(done, index, data)
+        if isinstance(record, Transfer):
+            _keep(done, index, record)
     if trusted < len(entries):
         findings.say(
             f"records from {trusted} on were not replayed: their bytes are not those that were signed"
@@ -132,9 +135,7 @@ def _take(broken: Invalid, data: bytes, findings: Findings) -> None:
     findings.add(broken.rule, broken.where, broken.why, amount=amount, asset=asset if amount else "")
 
 
-def _keep(done: Replayed, index: int, data: bytes) -> None:
-    transfer = decode(data)
-    assert isinstance(transfer, Transfer)
+def _keep(done: Replayed, index: int, transfer: Transfer) -> None:
     kinds = {done.state.accounts[name].record.kind for name in (transfer.debit, transfer.credit)}
     if "chain" in kinds:
         done.chain.append((index, transfer))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappush, heappushpop
 from typing import Any
 
 from ledger import proof, rules
@@ -95,8 +96,9 @@ class Findings:
     """The findings so far, and what else is to be said."""
 
     def __init__(self) -> None:
-        self._found: dict[str, list[Finding]] = {}
-        self._more: dict[str, int] = {}
+        # For each rule a heap whose first is the least: the smallest amount, of equal ones the last found.
+        self._found: dict[str, list[tuple[int, int, Finding]]] = {}
+        self._counts: dict[str, int] = {}
         self.said: list[str] = []
 
     def add(
@@ -109,13 +111,16 @@ class Findings:
         asset: str = "",
         severity: str = "",
     ) -> None:
-        """Note one finding."""
-        listed = self._found.setdefault(rule, [])
-        if len(listed) >= MOST_OF_A_RULE:
-            self._more[rule] = self._more.get(rule, 0) + 1
-            return
+        """Note one finding; of a flood the largest amounts stay, and the rest is counted (LEAKS 26)."""
         weight = "low" if rule in _LOW else "critical" if rule.rstrip("0123456789") in _CRITICAL else "high"
-        listed.append(Finding(rule, printable(where), printable(why), severity or weight, amount, asset))
+        finding = Finding(rule, printable(where), printable(why), severity or weight, amount, asset)
+        count = self._counts[rule] = self._counts.get(rule, 0) + 1
+        listed = self._found.setdefault(rule, [])
+        item = (amount or 0, -count, finding)
+        if count <= MOST_OF_A_RULE:
+            heappush(listed, item)
+        else:
+            heappushpop(listed, item)
 
     def take(self, broken: Invalid, place: str = "") -> None:
         """Note what a check of the rules or of a proof refused."""
@@ -129,12 +134,18 @@ class Findings:
         return bool(self._found)
 
     def listed(self) -> list[Finding]:
-        """The gravest first, by severity, then in the order found; amounts decide inside a rule's kind."""
-        for rule, count in self._more.items():
-            self._found[rule].append(Finding(rule, "elsewhere", f"{count} more of this rule", "critical"))
-        self._more = {}
-        found = [finding for listed in self._found.values() for finding in listed]
-        return sorted(found, key=lambda finding: WEIGHTS[finding.severity])
+        """The gravest first; among equals what touches the bytes themselves, then the largest amount."""
+        rows = []
+        for place, (rule, heap) in enumerate(self._found.items()):
+            rows += [
+                (WEIGHTS[finding.severity], rule[0] not in "DX", -amount, place, -order, finding)
+                for amount, order, finding in heap
+            ]
+            if more := self._counts[rule] - len(heap):
+                severity = min((finding.severity for *_, finding in heap), key=lambda weight: WEIGHTS[weight])
+                last = Finding(rule, "elsewhere", f"{more} more of this rule", severity)
+                rows.append((WEIGHTS[severity], rule[0] not in "DX", 0, place, self._counts[rule] + 1, last))
+        return [finding for *_, finding in sorted(rows, key=lambda row: row[:-1])]
 
 
 @dataclass(frozen=True)

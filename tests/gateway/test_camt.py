@@ -197,6 +197,23 @@ def test_a_reversal_names_the_credit_that_it_takes_back():
     assert credit.signed_tiyn + reversal.signed_tiyn == 0
 
 
+def test_a_reversal_is_never_the_money_that_it_reverses():
+    (credit,) = read_notification(one_file())
+    debit = replace(credit, credit=False)
+    kinds = [credit, debit, replace(credit, reversal=True), replace(debit, reversal=True)]
+    assert len({movement.identity for movement in kinds}) == 4
+
+
+def test_several_notifications_or_statements_in_one_file_keep_their_money_apart():
+    bank = new_bank(8, Misbehaviour.NO_SERVICER_REFERENCE)
+    account = bank.open_account()
+    bank.receive(account, Transfer(100))
+    for file, part in ((bank.collect()[0], b"Ntfctn"), (bank.end_day(account), b"Stmt")):
+        twice = re.sub(rb"(<%b>.*</%b>)" % (part, part), rb"\1\1", file)
+        check_schema(twice)
+        assert len({movement.identity for movement in read_notification(twice)}) == 2
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -283,6 +300,16 @@ def test_a_statement_that_does_not_add_up_is_refused_with_the_numbers():
     why = refused("T12", bank.end_day(account)).why
     assert "150" in why
     assert "151" in why
+
+
+def test_announced_money_is_not_in_the_closing_balance():
+    bank = new_bank()
+    account = bank.open_account(100)
+    bank.receive(account, Transfer(50))
+    file = bank.end_day(account).replace(b"BOOK", b"PDNG")
+    refused("T12", file)
+    (day,) = read_statements(file.replace(b">1.50<", b">1.00<"))
+    assert [entry.booked for entry in day.entries] == [False]
 
 
 BAD_REPLACEMENTS = [

@@ -154,6 +154,14 @@ def test_of_a_hundred_check_digits_exactly_one_is_right(account: str, digits: in
         refused("K6", kz.check_iban, f"KZ{digits:02}{account}")
 
 
+@pytest.mark.parametrize(("right", "alias"), [("97", "00"), ("98", "01"), ("02", "99")])
+def test_check_digits_that_are_only_equal_modulo_97_are_refused(right: str, alias: str):
+    tried = (f"722{number:013}" for number in range(10_000))
+    account = next(account for account in tried if kz.iban_check_digits("KZ", account) == right)
+    kz.check_iban(f"KZ{right}{account}")
+    refused("K6", kz.check_iban, f"KZ{alias}{account}")
+
+
 @pytest.mark.parametrize("kbk", ["104102", "104302", "104402", "105101"])
 def test_codes_of_budget_revenue_are_accepted(kbk: str):
     kz.check_kbk(kbk)

@@ -167,6 +167,12 @@ def test_ff32_a_source_that_is_not_there_is_unavailable(client: httpx.Client):
         rates.NationalBank(client, "no url at all", "USDT", 6, "USD").fetch(NOW)
 
 
+def test_ff32_an_endless_answer_is_cut(simulator: RatesSimulator, sources: list[rates.RateSource]):
+    simulator.misbehaves["nationalbank"] = Misbehaviour.ENDLESS
+    with pytest.raises(Unavailable, match="more than"):
+        sources[0].fetch(NOW)
+
+
 def test_ff32_a_server_that_drips_is_left(
     simulator: RatesSimulator, sources: list[rates.RateSource], monkeypatch: pytest.MonkeyPatch
 ):
@@ -188,6 +194,13 @@ def test_ff31_no_rate_is_no_rate():
     nothing([rated("alpha", "474")])
     nothing([rated("alpha", "474"), rated("alpha", "474", age_s=1)])
     nothing([rated("alpha", "474"), rated("unknown", "474")])
+
+
+def test_ff31_of_two_tellings_of_one_source_the_newest_counts():
+    tellings = [rated("alpha", "474", age_s=9), rated("alpha", "475"), rated("alpha", "470", age_s=5)]
+    combined = combine([*tellings, rated("beta", "475")], NOW, None, POLICY)
+    assert combined.fraction == Fraction(475, 10**4)
+    assert len(combined.sources) == 2
 
 
 def test_ff31_an_old_rate_and_one_from_the_future_do_not_count():

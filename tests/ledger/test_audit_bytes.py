@@ -105,7 +105,7 @@ def serve() -> Iterator[object]:
 
     def start(handler: object) -> str:
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)  # type: ignore[arg-type]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"
 
@@ -163,7 +163,9 @@ def _answer(status: int, headers: dict[str, str], body: bytes) -> type[BaseHTTPR
         (200, {"Content-Length": str(65 << 20)}, bytes(65 << 20)),
     ],
 )
-def test_a_server_that_misbehaves_could_not_be_checked(serve, status: int, headers: dict[str, str], body: bytes) -> None:
+def test_a_server_that_misbehaves_could_not_be_checked(
+    serve, status: int, headers: dict[str, str], body: bytes
+) -> None:
     with pytest.raises(Unavailable):
         audit(serve(_answer(status, headers, body)))
 

@@ -50,7 +50,9 @@ class Node:
     most_blocks: int = 4_000
     answer: Callable[[str], object] | None = None
 
-    def log(self, at: bytes, topics: list[bytes], data: bytes, block: int, transaction: bytes, index: int = 0) -> None:
+    def log(
+        self, at: bytes, topics: list[bytes], data: bytes, block: int, transaction: bytes, index: int = 0
+    ) -> None:
         self.logs.append(
             {
                 "address": _hex(at),
@@ -64,7 +66,9 @@ class Node:
             }
         )
 
-    def move(self, payer: bytes, to: bytes, amount: int, block: int, transaction: bytes, token: bytes = city.TOKEN) -> None:
+    def move(
+        self, payer: bytes, to: bytes, amount: int, block: int, transaction: bytes, token: bytes = city.TOKEN
+    ) -> None:
         topics = [_topic("Transfer(address,address,uint256)"), address_word(payer), address_word(to)]
         self.log(token, topics, _word(amount), block, transaction, 3)
 
@@ -76,7 +80,9 @@ class Node:
             return hex(self.chain_id)
         if method == "eth_getBlockByNumber":
             tag = parameters[0]
-            number = {"latest": self.latest, "finalized": self.final}.get(tag, None if tag[:2] != "0x" else int(tag, 16))
+            number = {"latest": self.latest, "finalized": self.final}.get(
+                tag, None if tag[:2] != "0x" else int(tag, 16)
+            )
             time = self.times.get(number or 0, self.now)
             return None if number is None else {"number": hex(number), "timestamp": hex(time)}
         if method == "eth_getCode":
@@ -85,7 +91,14 @@ class Node:
             key = bytes.fromhex(parameters[0]["to"][2:]), bytes.fromhex(parameters[0]["data"][2:])
             return _hex(self.views.get(key, b""))
         if method == "eth_getTransactionReceipt":
-            return next(({"blockNumber": log["blockNumber"]} for log in self.logs if log["transactionHash"] == parameters[0]), None)
+            return next(
+                (
+                    {"blockNumber": log["blockNumber"]}
+                    for log in self.logs
+                    if log["transactionHash"] == parameters[0]
+                ),
+                None,
+            )
         assert method == "eth_getLogs"
         first, last = (int(parameters[0][name], 16) for name in ("fromBlock", "toBlock"))
         if last - first > self.most_blocks:
@@ -124,7 +137,7 @@ def serve() -> Iterator[Callable[[Node], str]]:
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"
 
@@ -148,26 +161,26 @@ class Town:
         bundles.write(self.folder, self.log, public=self.documents, anchored=self.anchors)
 
 
-def evidence(block: int, transaction: bytes, amount: int, to: bytes, **changed: str) -> bytes:
+def evidence(block: int, paid_in: bytes, units: int, to: bytes, **changed: str) -> bytes:
     said = {
         "blockHash": _hex(city.digest(f"block {block}")),
         "chainId": str(city.CHAIN_ID),
         "kind": "evm-log",
         "logIndex": "3",
         "token": _hex(city.TOKEN),
-        "amount": str(amount),
+        "amount": str(units),
         "to": _hex(to),
-        "transaction": _hex(transaction),
+        "transaction": _hex(paid_in),
     }
     return json.dumps(said | changed, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _receive(town: Town, amount: int, mark: str, block: int, **changed: str) -> None:
+def _receive(town: Town, units: int, mark: str, block: int, **changed: str) -> None:
     transaction = city.digest(f"transaction {mark}")
-    document = evidence(block, transaction, amount, city.TREASURY, **changed)
+    document = evidence(block, transaction, units, city.TREASURY, **changed)
     town.documents |= bundles.documents(document)
-    town.log.add(replace(city.revenue(town.log, amount, mark=mark), evidence=sha256(document).digest()))
-    town.node.move(PAYER, city.TREASURY, amount, block, transaction)
+    town.log.add(replace(city.revenue(town.log, units, mark=mark), evidence=sha256(document).digest()))
+    town.node.move(PAYER, city.TREASURY, units, block, transaction)
 
 
 def _pay(town: Town, order: Any, **changed: str) -> None:
@@ -196,11 +209,10 @@ def _anchor_all(town: Town) -> None:
 
 @pytest.fixture
 def town(tmp_path: Path) -> Town:
-    log, order = city.certified()
+    full, order = city.certified()
     log = city.opened()
     log.act(Contract(0, "treasury", city.CHAIN_ID, city.TREASURY, keccak256(CODE), city.ACT))
     made = Town(tmp_path / "bundle", log, Node(), bundles.documents(), [])
-    full, _ = city.certified()
     for data in full.records[len(city.opened().records) + 4 :]:
         # The same city again, but for its treasury's code and its receipts.
         record = rules.decode(data)
@@ -209,7 +221,7 @@ def town(tmp_path: Path) -> Town:
             _receive(made, 50_000_000, "1", 100)
         else:
             log.add(record)
-    _pay(made, replace(order, allocation_hash=order.allocation_hash))
+    _pay(made, order)
     node = made.node
     node.code[city.TREASURY] = CODE
     node.view(city.TOKEN, "balanceOf(address)", _word(10_000_000), address_word(city.TREASURY))
@@ -240,7 +252,14 @@ def _steal(town: Town, amount: int = 7) -> None:
     town.node.move(city.TREASURY, THIEF, amount, 90, city.digest("theft"))
 
 
-def _view(signature: str, answer: bytes, at: bytes = city.COUNCIL_CONTRACT, *words: bytes) -> Callable[[Town], None]:
+def _gift(town: Town) -> None:
+    town.node.times[10] = city.START_S
+    town.node.move(PAYER, city.TREASURY, 9, 10, city.digest("gift"))
+
+
+def _view(
+    signature: str, answer: bytes, at: bytes = city.COUNCIL_CONTRACT, *words: bytes
+) -> Callable[[Town], None]:
     return lambda town: town.node.view(at, signature, answer, *words)
 
 
@@ -293,8 +312,8 @@ def _again(**changed: str) -> Callable[[Town], None]:
 
 
 def _same_movement(town: Town) -> None:
-    """A second revenue whose evidence is another spelling of the first receipt."""
-    _again(transaction=_hex(city.digest("transaction 1")), blockHash=_hex(city.digest("block 100")), amount="50000000")(town)
+    """A second revenue whose evidence names the first receipt again."""
+    _again(transaction=_hex(city.digest("transaction 1")), blockHash=_hex(city.digest("block 100")))(town)
 
 
 DIFFERS: list[tuple[str, str, Callable[[Town], None]]] = [
@@ -310,13 +329,21 @@ DIFFERS: list[tuple[str, str, Callable[[Town], None]]] = [
     ("L7", "anchor 0x", _view("head()", bytes(96), city.ANCHOR)),
     ("L7", "anchor 0x", _view("head()", b"", city.ANCHOR)),
     ("L8", "transaction 0x", _steal),
-    ("L8", "transaction 0x", lambda town: town.node.move(PAYER, city.TREASURY, 9, 10, city.digest("gift"))),
+    ("L8", "transaction 0x", _gift),
     ("L8", "record ", _forget(city.TOKEN, 0)),
     ("L8", "record ", _forget(city.TOKEN, 1)),
     ("L8", "record ", _change(city.TOKEN, 0, data=_hex(_word(49_999_999)))),
     ("L8", "record ", _change(city.TOKEN, 0, blockHash=_hex(bytes(32)))),
-    ("L8", "record ", lambda town: _logs_of(town, city.TOKEN)[1]["topics"].__setitem__(2, _hex(address_word(THIEF)))),
-    ("L8", "record ", lambda town: _logs_of(town, city.TOKEN)[0]["topics"].__setitem__(2, _hex(address_word(THIEF)))),
+    (
+        "L8",
+        "record ",
+        lambda town: _logs_of(town, city.TOKEN)[1]["topics"].__setitem__(2, _hex(address_word(THIEF))),
+    ),
+    (
+        "L8",
+        "record ",
+        lambda town: _logs_of(town, city.TOKEN)[0]["topics"].__setitem__(2, _hex(address_word(THIEF))),
+    ),
     ("L8", "record ", _unpublished),
     ("L8", "record ", _again(token=_hex(THIEF))),
     ("L8", "record ", _again(chainId="1")),
@@ -332,7 +359,9 @@ DIFFERS: list[tuple[str, str, Callable[[Town], None]]] = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "where", "differs"), DIFFERS, ids=[f"{r}-{n}" for n, (r, _, _) in enumerate(DIFFERS)])
+@pytest.mark.parametrize(
+    ("rule", "where", "differs"), DIFFERS, ids=[f"{r}-{n}" for n, (r, _, _) in enumerate(DIFFERS)]
+)
 def test_where_chain_and_ledger_differ_it_is_named(
     town: Town, serve: Callable[[Node], str], rule: str, where: str, differs: Callable[[Town], None]
 ) -> None:
@@ -341,7 +370,9 @@ def test_where_chain_and_ledger_differ_it_is_named(
     assert [f for f in verdict.findings if f.rule == rule and f.where.startswith(where)]
 
 
-def test_a_debit_that_no_order_authorises_is_critical_and_has_its_amount(town: Town, serve: Callable[[Node], str]) -> None:
+def test_a_debit_that_no_order_authorises_is_critical_and_has_its_amount(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
     town.node.move(city.TREASURY, THIEF, 7, 8_999, city.digest("theft"))
     finding = audit(town.folder, rpcs=[serve(town.node)]).findings[0]
     assert (finding.rule, finding.severity, finding.amount, finding.asset) == ("L8", "critical", 7, "USDT")
@@ -388,8 +419,12 @@ def test_a_node_without_finality_is_said(town: Town, serve: Callable[[Node], str
     assert any("no finalized block" in sentence for sentence in verdict.said)
 
 
-@pytest.mark.parametrize("answer", [b"", b"null", b"[1", b'{"result": 1.5}', b"[" * 99_999, "0xzz", 7, {"a": []}, ["x"]])
-@pytest.mark.parametrize("method", ["eth_chainId", "eth_getBlockByNumber", "eth_getCode", "eth_getLogs", "eth_call"])
+@pytest.mark.parametrize(
+    "answer", [b"", b"null", b"[1", b'{"result": 1.5}', b"[" * 99_999, "0xzz", 7, {"a": []}, ["x"]]
+)
+@pytest.mark.parametrize(
+    "method", ["eth_chainId", "eth_getBlockByNumber", "eth_getCode", "eth_getLogs", "eth_call"]
+)
 def test_a_node_that_answers_nonsense_is_no_verdict(
     town: Town, serve: Callable[[Node], str], method: str, answer: object
 ) -> None:

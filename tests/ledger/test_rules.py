@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import rules
@@ -768,7 +768,6 @@ def _start() -> Watched:
     return watched
 
 
-@settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 2**64)), max_size=60))
 def test_whatever_is_tried_the_money_foots_and_the_totals_are_in_order(
     tried: list[tuple[Callable[[Log, Draw], None], int]],
@@ -814,7 +813,6 @@ def test_what_is_tried_at_random_also_gets_somewhere() -> None:
 
 
 @given(st.lists(st.integers(0, 83), min_size=1, max_size=4), st.integers(0, 10_000))
-@settings(max_examples=60)
 def test_a_record_left_out_repeated_or_bent_never_gives_more_to_spend(places: list[int], bit: int) -> None:
     """Whoever keeps the log may leave out, repeat and bend; invalid records have no effect (G16)."""
     records = city.paid().records

@@ -114,12 +114,9 @@ interface ICouncil {
     function required(bytes32 role) external view returns (uint256);
 
     /// @notice Refuse unless a quorum of the role signed this record.
-    function checkApproved(
-        bytes32 role,
-        bytes32 approveTypeHash,
-        bytes32 recordHash,
-        Signature[] calldata approvals
-    ) external view;
+    function checkApproved(bytes32 role, bytes32 approveTypeHash, bytes32 recordHash, Signature[] calldata approvals)
+        external
+        view;
 
     /// @notice Who signed this EIP-712 struct in this ledger's domain; refuses v other than 27 or 28 and a high s.
     /// WARNING: any signature recovers to somebody. Ask `seated` about the answer.

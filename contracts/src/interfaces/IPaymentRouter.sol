@@ -44,11 +44,7 @@ interface IPaymentRouter {
         uint256 cityAmount
     );
     event Flushed(
-        bytes32 indexed invoice,
-        address indexed deposit,
-        address indexed token,
-        uint256 amount,
-        uint256 cityAmount
+        bytes32 indexed invoice, address indexed deposit, address indexed token, uint256 amount, uint256 cityAmount
     );
     event Credited(address indexed merchant, address indexed token, uint256 amount);
     event Pulled(address indexed merchant, address indexed token, uint256 amount);

@@ -18,11 +18,11 @@ def read_file(content: bytes, accounts: Collection[str]) -> list[Evidence]:
     A credit is final when the bank has booked it. Debits are not payments to us: the
     auditor compares them with the statement (L8).
     """
-    found = []
-    for entry in read_notification(content, accounts):
-        if entry.credit and not entry.reversal:
-            found.append(_evidence(entry, Stage.FINAL if entry.booked else Stage.DETECTED))
-    return found
+    return [
+        _evidence(entry, Stage.FINAL if entry.booked else Stage.DETECTED)
+        for entry in read_notification(content, accounts)
+        if entry.credit and not entry.reversal
+    ]
 
 
 def _evidence(entry: Credit, stage: Stage) -> Evidence:

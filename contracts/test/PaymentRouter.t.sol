@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
+
+import {DepositAddress} from "../src/DepositAddress.sol";
+import {ICouncil} from "../src/interfaces/ICouncil.sol";
+import {IPaymentRouter} from "../src/interfaces/IPaymentRouter.sol";
+import {Names} from "../src/Names.sol";
+import {City} from "./City.sol";
+import {Closed, HostileToken} from "./HostileTokens.sol";
+import {vm} from "./Vm.sol";
+
+contract PaymentRouterTest is City {
+    HostileToken internal hostile;
+    Closed internal closed;
+    address internal payer = address(this);
+
+    function setUp() public override {
+        super.setUp();
+        hostile = new HostileToken();
+        closed = new Closed();
+        enactAsset("TKZT", address(token));
+        enactAsset("HOST", address(hostile));
+        enactAsset("COIN", address(0));
+        enactShare("fee", 10_000);
+        enactShare("sale", 100);
+        enactParameter(Names.DIRECT_SETTLEMENT, 1);
+        vm.warp(START + 14 days);
+        token.mint(payer, 1e30);
+        hostile.mint(payer, 1e30);
+        token.approve(address(router), type(uint256).max);
+        hostile.approve(address(router), type(uint256).max);
+        vm.deal(payer, 1e30);
+    }
+
+    // --- pay ---
+
+    function testFuzz_a_payment_is_split_to_the_last_unit_and_dust_is_the_citys(uint128 amount, uint16 share) external {
+        amount = uint128(within(amount, 1, 1e30));
+        share = uint16(within(share, 100, 10_000));
+        IPaymentRouter.Quote memory quote = _quote(address(token), amount, share);
+        _pay(quote);
+        uint256 city = token.balanceOf(address(treasury));
+        same(city + token.balanceOf(merchant), amount);
+        isTrue(city * 10_000 >= uint256(amount) * share && city * 10_000 < uint256(amount) * share + 10_000);
+        same(token.balanceOf(address(router)), 0);
+    }
+
+    function testFuzz_coin_is_split_alike(uint128 amount, uint16 share) external {
+        amount = uint128(within(amount, 1, 1e30));
+        share = uint16(within(share, 100, 10_000));
+        _payNative(_quote(address(0), amount, share), amount);
+        same(address(treasury).balance + merchant.balance, amount);
+        same(address(treasury).balance, (uint256(amount) * share + 9_999) / 10_000);
+    }
+
+    function test_a_quote_is_paid_once() external {
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 300);
+        _pay(quote);
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.QuoteUsed.selector, router.quoteHash(quote)));
+    }
+
+    function test_quotes_that_break_a_rule_are_refused_with_both_numbers() external {
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 99);
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.ShareTooSmall.selector, 100, 99));
+        quote = _quote(address(token), 1_000, 10_001);
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.ShareTooLarge.selector, 10_000, 10_001));
+        quote = _quote(address(token), 1_000, 9_999);
+        quote.purpose = "fee";
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.ShareTooSmall.selector, 10_000, 9_999));
+        quote.purpose = "other";
+        _payRefused(quote, abi.encodeWithSelector(ICouncil.UnknownCode.selector, bytes32("other")));
+        quote = _quote(address(token), 0, 300);
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.AmountIsZero.selector, quote.invoice));
+        quote = _quote(address(0x1234), 1_000, 300);
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.AssetNotAllowed.selector, address(0x1234)));
+        quote = _quote(address(token), 1_000, 300);
+        quote.merchant = address(0);
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.MerchantNotAllowed.selector, address(0)));
+        quote.merchant = address(router);
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.MerchantNotAllowed.selector, address(router)));
+        _payRefused(
+            _quote(address(0), 1_000, 300), abi.encodeWithSelector(IPaymentRouter.TokenIsCoin.selector, address(0))
+        );
+    }
+
+    function test_a_quote_ends_with_its_last_second() external {
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 300);
+        vm.warp(quote.validUntil + 1);
+        _payRefused(
+            quote, abi.encodeWithSelector(IPaymentRouter.QuoteExpired.selector, quote.validUntil, quote.validUntil + 1)
+        );
+        vm.warp(quote.validUntil);
+        _pay(quote);
+    }
+
+    function test_only_a_seated_gateway_signs_quotes() external {
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 300);
+        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, OPERATOR);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.NotSeated.selector, Names.GATEWAY, vm.addr(OPERATOR)));
+        router.pay(quote, v, r, s);
+        (v, r, s) = _signed(quote, GATEWAY);
+        quote.amount = 1;
+        vm.expectRevert();
+        router.pay(quote, v, r, s);
+    }
+
+    function test_an_asset_is_taken_in_its_term_only() external {
+        vm.warp(FOREVER);
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 300);
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.AssetNotInForce.selector, START, FOREVER, FOREVER));
+        vm.warp(FOREVER - 1);
+        _pay(quote);
+    }
+
+    function test_nothing_is_taken_or_flushed_without_the_act_for_direct_settlement() external {
+        enactParameter(Names.DIRECT_SETTLEMENT, 0);
+        vm.warp(START + 28 days);
+        bytes memory off = abi.encodeWithSelector(IPaymentRouter.DirectSettlementOff.selector, 1, 0);
+        _payRefused(_quote(address(token), 1_000, 300), off);
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        token.mint(router.depositAddress(terms[0]), 5);
+        vm.expectRevert(off);
+        router.flush(terms, address(token));
+    }
+
+    function test_coin_is_paid_to_the_unit() external {
+        IPaymentRouter.Quote memory quote = _quote(address(0), 1_000, 300);
+        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, GATEWAY);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.WrongValue.selector, 1_000, 999));
+        router.payNative{value: 999}(quote, v, r, s);
+        quote = _quote(address(token), 1_000, 300);
+        (v, r, s) = _signed(quote, GATEWAY);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.TokenNotCoin.selector, address(token)));
+        router.payNative{value: 1_000}(quote, v, r, s);
+    }
+
+    function test_coin_that_belongs_to_nobody_is_not_taken() external {
+        (bool taken, bytes memory refusal) = address(router).call{value: 1}("");
+        isTrue(!taken);
+        same(keccak256(refusal), keccak256(abi.encodeWithSelector(IPaymentRouter.CoinNotExpected.selector, payer)));
+    }
+
+    function test_a_resident_without_allowance_hears_why_from_the_token() external {
+        token.approve(address(router), 999);
+        _payRefused(
+            _quote(address(token), 1_000, 10_000),
+            abi.encodeWithSelector(IERC20Errors.ERC20InsufficientAllowance.selector, address(router), 999, 1_000)
+        );
+    }
+
+    function test_a_token_that_takes_a_fee_or_lies_is_refused_in_pay() external {
+        IPaymentRouter.Quote memory quote = _quote(address(hostile), 1_000, 300);
+        hostile.set(HostileToken.Mode.TakesFee);
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(treasury), 30, 29));
+        hostile.set(HostileToken.Mode.SaysYesMovesNothing);
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(treasury), 30, 0));
+        hostile.set(HostileToken.Mode.ReturnsFalse);
+        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, GATEWAY);
+        vm.expectRevert();
+        router.pay(quote, v, r, s);
+        isTrue(!router.isQuoteUsed(router.quoteHash(quote)));
+    }
+
+    function test_a_merchant_on_a_denylist_is_credited_and_the_city_still_paid() external {
+        hostile.deny(merchant);
+        _pay(_quote(address(hostile), 1_000, 300));
+        same(hostile.balanceOf(address(treasury)), 30);
+        same(router.credit(merchant, address(hostile)), 970);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.NotReceived.selector, merchant, address(hostile)));
+        router.pull(merchant, address(hostile));
+        hostile.deny(address(0));
+        router.pull(merchant, address(hostile));
+        same(hostile.balanceOf(merchant), 970);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.NothingCredited.selector, merchant, address(hostile)));
+        router.pull(merchant, address(hostile));
+    }
+
+    function test_a_merchant_that_refuses_coin_is_credited() external {
+        merchant = address(closed);
+        _payNative(_quote(address(0), 1_000, 300), 1_000);
+        same(router.credit(merchant, address(0)), 970);
+        closed.set(true);
+        router.pull(merchant, address(0));
+        same(merchant.balance, 970);
+    }
+
+    function test_a_token_that_calls_back_finds_every_door_locked() external {
+        IPaymentRouter.Quote memory quote = _quote(address(hostile), 1_000, 300);
+        IPaymentRouter.Quote memory other = _quote(address(token), 500, 300);
+        other.invoice = keccak256("other");
+        (uint8 v, bytes32 r, bytes32 s) = _signed(other, GATEWAY);
+        bytes[3] memory doors = [
+            abi.encodeCall(router.pay, (other, v, r, s)),
+            abi.encodeCall(router.flush, (_terms(1), address(token))),
+            abi.encodeCall(router.pull, (merchant, address(token)))
+        ];
+        bytes memory locked = abi.encodeWithSignature("ReentrancyGuardReentrantCall()");
+        for (uint256 i = 0; i < doors.length; ++i) {
+            hostile.reenter(address(router), doors[i]);
+            _payRefused(quote, locked);
+        }
+    }
+
+    // --- deposit addresses ---
+
+    function testFuzz_a_flush_splits_all_of_it_and_never_below_the_least_share(uint128 amount, uint16 share) external {
+        amount = uint128(within(amount, 1, type(uint128).max - 1e30));
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        terms[0].shareBps = uint16(within(share, 0, 10_000));
+        token.mint(router.depositAddress(terms[0]), amount);
+        router.flush(terms, address(token));
+        uint256 least = terms[0].shareBps < 100 ? 100 : terms[0].shareBps;
+        same(token.balanceOf(address(treasury)), (uint256(amount) * least + 9_999) / 10_000);
+        same(token.balanceOf(address(treasury)) + token.balanceOf(merchant), amount);
+    }
+
+    function test_a_batch_passes_over_the_empty_and_flushes_again_later() external {
+        IPaymentRouter.Terms[] memory terms = _terms(3);
+        token.mint(router.depositAddress(terms[0]), 1_000);
+        token.mint(router.depositAddress(terms[2]), 2_000);
+        router.flush(terms, address(token));
+        same(token.balanceOf(address(treasury)), 10 + 20);
+        isTrue(router.depositAddress(terms[1]).code.length == 0);
+        token.mint(router.depositAddress(terms[0]), 3_000);
+        router.flush(terms, address(token));
+        same(token.balanceOf(address(treasury)), 60);
+        same(token.balanceOf(merchant), 5_940);
+    }
+
+    function test_coin_at_a_deposit_address_is_split_and_a_merchant_that_refuses_is_credited() external {
+        merchant = address(closed);
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        vm.deal(router.depositAddress(terms[0]), 1_000);
+        router.flush(terms, address(0));
+        same(address(treasury).balance, 10);
+        same(router.credit(merchant, address(0)), 990);
+        (bool taken,) = router.depositAddress(terms[0]).call{value: 500}("");
+        isTrue(taken);
+        router.flush(terms, address(0));
+        same(router.credit(merchant, address(0)), 990 + 495);
+        same(address(router).balance, 990 + 495);
+    }
+
+    function test_a_flush_says_what_the_city_got_even_of_a_token_that_takes_a_fee() external {
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        address deposit = router.depositAddress(terms[0]);
+        hostile.mint(deposit, 1_000);
+        hostile.set(HostileToken.Mode.TakesFee);
+        vm.expectEmit(address(router));
+        emit IPaymentRouter.Flushed(terms[0].invoice, deposit, address(hostile), 1_000, 9);
+        router.flush(terms, address(hostile));
+        same(hostile.balanceOf(address(treasury)), 9);
+    }
+
+    function test_a_deposit_address_obeys_its_router_alone() external {
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        DepositAddress deposit = DepositAddress(payable(router.depositAddress(terms[0])));
+        token.mint(address(deposit), 1_000);
+        router.flush(terms, address(token));
+        token.mint(address(deposit), 1_000);
+        vm.expectRevert(abi.encodeWithSelector(DepositAddress.NotTheRouter.selector, address(router), payer));
+        deposit.send(address(token), payer, 1);
+    }
+
+    function test_terms_that_leave_somebody_out_have_no_address() external {
+        IPaymentRouter.Terms memory terms = _terms(1)[0];
+        terms.merchant = address(0);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.MerchantNotAllowed.selector, address(0)));
+        router.depositAddress(terms);
+        terms.shareBps = 10_001;
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.ShareTooLarge.selector, 10_000, 10_001));
+        router.depositAddress(terms);
+        terms.shareBps = 10_000;
+        isTrue(router.depositAddress(terms) != address(0));
+    }
+
+    function testFuzz_other_terms_have_another_address(bytes32 invoice, bytes32 purpose, address other, uint16 share)
+        external
+        view
+    {
+        IPaymentRouter.Terms memory terms = _terms(1)[0];
+        address deposit = router.depositAddress(terms);
+        share = uint16(within(share, 0, 10_000));
+        vm.assume(other != address(0) && other != address(router));
+        vm.assume(
+            invoice != terms.invoice || purpose != terms.purpose || other != terms.merchant || share != terms.shareBps
+        );
+        isTrue(router.depositAddress(IPaymentRouter.Terms(invoice, purpose, other, share)) != deposit);
+    }
+
+    // --- in short ---
+
+    function _quote(address token_, uint128 amount, uint16 share) private view returns (IPaymentRouter.Quote memory) {
+        return IPaymentRouter.Quote(
+            keccak256("invoice"), "sale", merchant, token_, amount, share, uint64(block.timestamp) + 60
+        );
+    }
+
+    function _terms(uint256 count) private view returns (IPaymentRouter.Terms[] memory terms) {
+        terms = new IPaymentRouter.Terms[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            terms[i] = IPaymentRouter.Terms(bytes32(i + 1), "sale", merchant, 100);
+        }
+    }
+
+    function _signed(IPaymentRouter.Quote memory quote, uint256 key) private view returns (uint8, bytes32, bytes32) {
+        return vm.sign(key, keccak256(abi.encodePacked(hex"1901", council.domainSeparator(), router.quoteHash(quote))));
+    }
+
+    function _pay(IPaymentRouter.Quote memory quote) private {
+        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, GATEWAY);
+        router.pay(quote, v, r, s);
+    }
+
+    function _payNative(IPaymentRouter.Quote memory quote, uint256 value) private {
+        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, GATEWAY);
+        router.payNative{value: value}(quote, v, r, s);
+    }
+
+    function _payRefused(IPaymentRouter.Quote memory quote, bytes memory refusal) private {
+        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, GATEWAY);
+        vm.expectRevert(refusal);
+        router.pay(quote, v, r, s);
+    }
+}

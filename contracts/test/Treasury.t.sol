@@ -1,0 +1,459 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {ICouncil} from "../src/interfaces/ICouncil.sol";
+import {ILedgerAnchor} from "../src/interfaces/ILedgerAnchor.sol";
+import {ITreasury} from "../src/interfaces/ITreasury.sol";
+import {Names} from "../src/Names.sol";
+import {Records, Signature} from "../src/Records.sol";
+import {City} from "./City.sol";
+import {Closed, HostileToken} from "./HostileTokens.sol";
+import {vm} from "./Vm.sol";
+
+/// @notice Each test starts from an order that is payable now, and breaks one thing.
+contract TreasuryTest is City {
+    uint128 internal constant AMOUNT = 400;
+    uint128 internal constant COMMITTED = 1_000;
+    uint128 internal constant ALLOTTED = 1_500;
+
+    HostileToken internal hostile;
+    Closed internal closed;
+    bytes32 internal projectHash;
+    uint64 internal number;
+
+    function setUp() public override {
+        super.setUp();
+        hostile = new HostileToken();
+        closed = new Closed();
+        enactContract("treasury", address(treasury));
+        enactAsset("TKZT", address(token));
+        enactAsset("HOST", address(hostile));
+        enactAsset("COIN", address(0));
+        enactAccount("t-tkzt", "TKZT", Names.CHAIN, address(treasury));
+        enactAccount("t-host", "HOST", Names.CHAIN, address(treasury));
+        enactAccount("t-coin", "COIN", Names.CHAIN, address(treasury));
+        enactAccount("builder", "TKZT", Names.PAYEE, builder);
+        enactAccount("republic", "TKZT", Names.REPUBLIC, republic);
+        enactAccount("h-builder", "HOST", Names.PAYEE, builder);
+        enactAccount("closed", "COIN", Names.PAYEE, address(closed));
+        bytes memory project = abi.encode(Records.PROJECT, Records.Project(START, "p", "water", "alatau-gate", 9, ACT));
+        enact(project);
+        projectHash = keccak256(project);
+        token.mint(address(treasury), 10_000);
+        hostile.mint(address(treasury), 10_000);
+        vm.deal(address(treasury), 10_000);
+        vm.warp(START + 14 days);
+    }
+
+    // --- the way it should be ---
+
+    function test_an_order_is_paid_once() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        treasury.execute(execution);
+        same(token.balanceOf(builder), AMOUNT);
+        same(token.balanceOf(address(treasury)), 10_000 - AMOUNT);
+        same(treasury.paid(execution.order.commitmentHash), AMOUNT);
+        same(treasury.paid(execution.order.allocationHash), AMOUNT);
+        _refused(execution, abi.encodeWithSelector(ITreasury.OrderPaid.selector, _hash(execution.order)));
+    }
+
+    function test_another_order_for_the_same_milestone_is_refused() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        treasury.execute(execution);
+        execution.order.order = "again";
+        _sign(execution);
+        _refused(
+            execution, abi.encodeWithSelector(ITreasury.MilestonePaid.selector, execution.certificate.milestoneHash)
+        );
+    }
+
+    // --- the ledger and the delay ---
+
+    function test_an_order_waits_for_its_delay_from_the_anchor_on() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        uint256 due = anchor.head().time + 1 days;
+        vm.warp(due - 1);
+        _refused(execution, abi.encodeWithSelector(ITreasury.OrderTooEarly.selector, due, due - 1));
+        vm.warp(due);
+        treasury.execute(execution);
+    }
+
+    function test_an_order_that_is_not_in_the_ledger_is_refused() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        execution.order.order = "unheard-of";
+        execution.orderApprovals =
+            _approvals(AUTHORITY, Records.APPROVE_ORDER, abi.encode(Records.ORDER, execution.order));
+        _refused(
+            execution, abi.encodeWithSelector(ILedgerAnchor.NotIncluded.selector, execution.index, execution.headSize)
+        );
+    }
+
+    function test_an_auditor_stops_an_order_for_thirty_days_and_once() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        bytes32 orderHash = _hash(execution.order);
+        vm.expectRevert(abi.encodeWithSelector(ITreasury.NotSeated.selector, Names.AUDITOR, address(this)));
+        treasury.stop(orderHash);
+        uint256 until = block.timestamp + 30 days;
+        vm.prank(vm.addr(AUDITOR));
+        treasury.stop(orderHash);
+        vm.warp(until - 1);
+        _refused(execution, abi.encodeWithSelector(ITreasury.OrderStopped.selector, until, until - 1));
+        vm.prank(vm.addr(AUDITOR));
+        vm.expectRevert(abi.encodeWithSelector(ITreasury.AlreadyStopped.selector, orderHash, until));
+        treasury.stop(orderHash);
+        vm.warp(until);
+        treasury.execute(execution);
+        vm.prank(vm.addr(AUDITOR));
+        vm.expectRevert(abi.encodeWithSelector(ITreasury.OrderPaid.selector, orderHash));
+        treasury.stop(orderHash);
+    }
+
+    // --- who signed ---
+
+    function test_an_order_needs_the_authority_and_a_certificate_the_certifier() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        execution.orderApprovals =
+            _approvals(CERTIFIER, Records.APPROVE_ORDER, abi.encode(Records.ORDER, execution.order));
+        _refused(execution, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.AUTHORITY, vm.addr(CERTIFIER)));
+        execution.orderApprovals = new Signature[](0);
+        _refused(execution, abi.encodeWithSelector(ICouncil.NoQuorum.selector, Names.AUTHORITY, 1, 0));
+        _sign(execution);
+        execution.certificateApprovals = new Signature[](0);
+        _refused(execution, abi.encodeWithSelector(ICouncil.NoQuorum.selector, Names.CERTIFIER, 1, 0));
+        execution.certificateApprovals =
+            _approvals(AUTHORITY, Records.APPROVE_CERTIFICATE, abi.encode(Records.CERTIFICATE, execution.certificate));
+        _refused(execution, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.CERTIFIER, vm.addr(AUTHORITY)));
+    }
+
+    // --- the chain of records ---
+
+    function test_the_parts_must_be_those_that_the_order_names() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        execution.commitment.amount += 1;
+        _refused(
+            execution,
+            abi.encodeWithSelector(
+                ITreasury.CommitmentDiffers.selector, execution.order.commitmentHash, _hash(execution.commitment)
+            )
+        );
+        execution.commitment.amount -= 1;
+        execution.certificate.document = keccak256("another");
+        _refused(
+            execution,
+            abi.encodeWithSelector(
+                ITreasury.CertificateDiffers.selector, execution.order.certificateHash, _hash(execution.certificate)
+            )
+        );
+        execution.certificate.document = ACT;
+        execution.milestone.amount += 1;
+        _refused(
+            execution,
+            abi.encodeWithSelector(
+                ITreasury.MilestoneDiffers.selector, execution.certificate.milestoneHash, _hash(execution.milestone)
+            )
+        );
+    }
+
+    function test_an_order_pays_the_payee_and_the_allocation_of_its_commitment() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        execution.order.payee = "republic";
+        _sign(execution);
+        _refused(
+            execution, abi.encodeWithSelector(ITreasury.PayeeDiffers.selector, bytes32("builder"), bytes32("republic"))
+        );
+        execution.order.payee = "builder";
+        bytes32 allocationHash = execution.order.allocationHash;
+        execution.order.allocationHash = ACT;
+        _sign(execution);
+        _refused(execution, abi.encodeWithSelector(ITreasury.AllocationDiffers.selector, ACT, allocationHash));
+    }
+
+    function test_a_milestone_of_another_commitment_is_refused() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        execution.milestone.commitmentHash = ACT;
+        _relink(execution);
+        _refused(
+            execution,
+            abi.encodeWithSelector(ITreasury.MilestoneOfAnother.selector, execution.order.commitmentHash, ACT)
+        );
+    }
+
+    function test_rejected_work_is_never_paid() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        execution.certificate.accepted = 0;
+        _relink(execution);
+        _refused(execution, abi.encodeWithSelector(ITreasury.NotAccepted.selector, 1, 0));
+    }
+
+    function test_one_unit_over_what_is_certified_milestone_commitment_or_allocation_is_refused() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        execution.order.amount = AMOUNT + 1;
+        _sign(execution);
+        _refused(execution, abi.encodeWithSelector(ITreasury.AmountNotCertified.selector, AMOUNT, AMOUNT + 1));
+        execution.certificate.amount = AMOUNT + 1;
+        _relink(execution);
+        _refused(execution, abi.encodeWithSelector(ITreasury.AboveMilestone.selector, AMOUNT, AMOUNT + 1));
+        execution.milestone.amount = COMMITTED + 1;
+        execution.certificate.amount = COMMITTED + 1;
+        execution.order.amount = COMMITTED + 1;
+        _relink(execution);
+        _refused(execution, abi.encodeWithSelector(ITreasury.AboveCommitment.selector, COMMITTED, COMMITTED + 1));
+        execution.commitment.amount = ALLOTTED + 1;
+        execution.order.commitmentHash = execution.milestone.commitmentHash = _hash(execution.commitment);
+        execution.milestone.amount = execution.certificate.amount = execution.order.amount = ALLOTTED + 1;
+        _relink(execution);
+        _refused(execution, abi.encodeWithSelector(ITreasury.AboveAllocation.selector, ALLOTTED, ALLOTTED + 1));
+        execution.milestone.amount = execution.certificate.amount = execution.order.amount = ALLOTTED;
+        _relink(execution);
+        treasury.execute(execution);
+        same(token.balanceOf(builder), ALLOTTED);
+    }
+
+    function test_two_orders_together_stay_inside_the_commitment() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        treasury.execute(execution);
+        execution.milestone.milestone = "second";
+        execution.milestone.amount = execution.certificate.amount = execution.order.amount = COMMITTED - AMOUNT + 1;
+        _relink(execution);
+        _refused(execution, abi.encodeWithSelector(ITreasury.AboveCommitment.selector, COMMITTED, COMMITTED + 1));
+        execution.milestone.amount = execution.certificate.amount = execution.order.amount = COMMITTED - AMOUNT;
+        _relink(execution);
+        treasury.execute(execution);
+        same(token.balanceOf(builder), COMMITTED);
+    }
+
+    function test_an_order_of_nothing_is_refused() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        execution.order.amount = execution.certificate.amount = 0;
+        _relink(execution);
+        _refused(execution, abi.encodeWithSelector(ITreasury.AmountIsZero.selector, _hash(execution.order)));
+    }
+
+    function test_an_allocation_that_the_council_never_made_is_worth_nothing() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        execution.commitment.allocationHash = execution.order.allocationHash = ACT;
+        execution.order.commitmentHash = execution.milestone.commitmentHash = _hash(execution.commitment);
+        _relink(execution);
+        _refused(execution, abi.encodeWithSelector(ITreasury.AllocationNotEnacted.selector, ACT));
+    }
+
+    // --- accounts ---
+
+    function test_the_account_is_of_this_treasury_and_of_the_allocations_asset() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "builder", "builder");
+        _refused(
+            execution,
+            abi.encodeWithSelector(
+                ITreasury.NotThisTreasury.selector, bytes32("builder"), bytes32(uint256(uint160(builder)))
+            )
+        );
+        execution = _payable("TKZT", "t-host", "builder");
+        _refused(execution, abi.encodeWithSelector(ITreasury.AssetDiffers.selector, bytes32("TKZT"), bytes32("HOST")));
+        execution = _payable("TKZT", "t-tkzt", "h-builder");
+        _refused(execution, abi.encodeWithSelector(ITreasury.AssetDiffers.selector, bytes32("TKZT"), bytes32("HOST")));
+        execution = _payable("TKZT", "t-tkzt", "nobody");
+        _refused(execution, abi.encodeWithSelector(ITreasury.NotAPayee.selector, bytes32("nobody"), bytes32(0)));
+        execution = _payable("TKZT", "t-tkzt", "t-tkzt");
+        _refused(execution, abi.encodeWithSelector(ITreasury.NotAPayee.selector, bytes32("t-tkzt"), Names.CHAIN));
+    }
+
+    function test_a_payee_of_another_fund_is_refused() external {
+        Records.Account memory record = account("custody", "TKZT", Names.PAYEE, vm.addr(88));
+        record.fund = "CUSTODY";
+        enact(abi.encode(Records.ACCOUNT, record));
+        vm.warp(block.timestamp + 14 days);
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "custody");
+        _refused(execution, abi.encodeWithSelector(ITreasury.FundDiffers.selector, Names.RETAINED, bytes32("CUSTODY")));
+    }
+
+    function test_a_payee_waits_fourteen_days() external {
+        enactAccount("newcomer", "TKZT", Names.PAYEE, vm.addr(88));
+        uint256 due = block.timestamp + 14 days;
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "newcomer");
+        vm.warp(due - 1);
+        _refused(execution, abi.encodeWithSelector(ITreasury.PayeeTooNew.selector, due, due - 1));
+        vm.warp(due);
+        treasury.execute(execution);
+    }
+
+    function test_a_payee_that_became_a_contract_of_the_city_is_refused() external {
+        enactContract("purse", address(closed));
+        ITreasury.Execution memory execution = _payable("COIN", "t-coin", "closed");
+        _refused(execution, abi.encodeWithSelector(ITreasury.PayeeIsOfTheCity.selector, address(closed)));
+    }
+
+    function test_the_republic_is_paid_from_the_end_of_retention_on_and_not_a_second_before() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "republic");
+        vm.warp(RETENTION_END - 1);
+        _refused(
+            execution, abi.encodeWithSelector(ITreasury.BeforeRetentionEnd.selector, RETENTION_END - 1, RETENTION_END)
+        );
+        vm.warp(RETENTION_END);
+        treasury.execute(execution);
+        execution = _payable("TKZT", "t-tkzt", "republic");
+        vm.warp(RETENTION_END + 1 days + 1);
+        treasury.execute(execution);
+        same(token.balanceOf(republic), 2 * AMOUNT);
+    }
+
+    // --- moving the money ---
+
+    function test_a_token_that_fails_credits_the_payee_who_pulls_later() external {
+        hostile.deny(builder);
+        ITreasury.Execution memory execution = _payable("HOST", "t-host", "h-builder");
+        treasury.execute(execution);
+        same(treasury.credit(builder, address(hostile)), AMOUNT);
+        vm.expectRevert(abi.encodeWithSelector(ITreasury.NotReceived.selector, builder, address(hostile)));
+        treasury.pull(builder, address(hostile));
+        hostile.deny(address(0));
+        treasury.pull(builder, address(hostile));
+        same(hostile.balanceOf(builder), AMOUNT);
+        same(treasury.credited(address(hostile)), 0);
+        vm.expectRevert(abi.encodeWithSelector(ITreasury.NothingCredited.selector, builder, address(hostile)));
+        treasury.pull(builder, address(hostile));
+    }
+
+    function test_a_payee_that_refuses_coin_is_credited_and_pulls_later() external {
+        ITreasury.Execution memory execution = _payable("COIN", "t-coin", "closed");
+        treasury.execute(execution);
+        same(treasury.credit(address(closed), address(0)), AMOUNT);
+        closed.set(true);
+        treasury.pull(address(closed), address(0));
+        same(address(closed).balance, AMOUNT);
+        same(address(treasury).balance, 10_000 - AMOUNT);
+    }
+
+    function test_what_is_credited_is_not_spent_again() external {
+        ITreasury.Execution memory execution = _payable("COIN", "t-coin", "closed");
+        treasury.execute(execution);
+        execution = _payable("COIN", "t-coin", "closed");
+        vm.deal(address(treasury), 2 * AMOUNT - 1);
+        _refused(execution, abi.encodeWithSelector(ITreasury.NotEnough.selector, AMOUNT - 1, AMOUNT));
+        vm.deal(address(treasury), 2 * AMOUNT);
+        treasury.execute(execution);
+        same(treasury.credited(address(0)), 2 * AMOUNT);
+    }
+
+    function test_a_token_that_answers_false_credits_and_one_that_lies_is_refused() external {
+        hostile.set(HostileToken.Mode.ReturnsFalse);
+        treasury.execute(_payable("HOST", "t-host", "h-builder"));
+        same(treasury.credit(builder, address(hostile)), AMOUNT);
+        uint256 ours = 10_000;
+        ITreasury.Execution memory execution = _payable("HOST", "t-host", "h-builder");
+        hostile.set(HostileToken.Mode.ReturnsFalseButMoves);
+        _refused(
+            execution, abi.encodeWithSelector(ITreasury.BalanceDiffers.selector, address(treasury), ours, ours - AMOUNT)
+        );
+        hostile.set(HostileToken.Mode.SaysYesMovesNothing);
+        _refused(
+            execution, abi.encodeWithSelector(ITreasury.BalanceDiffers.selector, address(treasury), ours - AMOUNT, ours)
+        );
+        hostile.set(HostileToken.Mode.TakesFee);
+        _refused(execution, abi.encodeWithSelector(ITreasury.BalanceDiffers.selector, builder, AMOUNT, AMOUNT - 1));
+        hostile.set(HostileToken.Mode.TakesTooMuch);
+        _refused(
+            execution,
+            abi.encodeWithSelector(
+                ITreasury.BalanceDiffers.selector, address(treasury), ours - AMOUNT, ours - AMOUNT - 1
+            )
+        );
+    }
+
+    function test_a_token_that_calls_back_finds_the_door_locked() external {
+        ITreasury.Execution memory execution = _payable("HOST", "t-host", "h-builder");
+        hostile.reenter(address(treasury), abi.encodeCall(treasury.execute, (execution)));
+        treasury.execute(execution);
+        // The call back made the token revert, so the payee was credited, and nothing was paid twice.
+        same(treasury.credit(builder, address(hostile)) + hostile.balanceOf(builder), AMOUNT);
+        hostile.reenter(address(treasury), abi.encodeCall(treasury.pull, (builder, address(hostile))));
+        vm.expectRevert(abi.encodeWithSelector(ITreasury.NotReceived.selector, builder, address(hostile)));
+        treasury.pull(builder, address(hostile));
+    }
+
+    function testFuzz_what_is_paid_and_what_is_kept_add_up(uint128 amount, uint128 balance) external {
+        amount = uint128(within(amount, 1, COMMITTED));
+        balance = uint128(within(balance, 0, 2 * COMMITTED));
+        ITreasury.Execution memory execution = _payable("COIN", "t-coin", "closed");
+        closed.set(amount % 2 == 0);
+        execution.milestone.amount = execution.certificate.amount = execution.order.amount = amount;
+        _relink(execution);
+        vm.deal(address(treasury), balance);
+        try treasury.execute(execution) {
+            isTrue(balance >= amount);
+        } catch {
+            isTrue(balance < amount);
+            amount = 0;
+        }
+        same(address(closed).balance + treasury.credited(address(0)), amount);
+        same(address(closed).balance + address(treasury).balance, balance);
+    }
+
+    // --- in short ---
+
+    function _payable(bytes32 asset, bytes32 from, bytes32 payee)
+        private
+        returns (ITreasury.Execution memory execution)
+    {
+        bytes32 name = bytes32(bytes1(uint8(0x61 + ++number)));
+        bytes memory allocation = abi.encode(
+            Records.ALLOCATION, Records.Allocation(START, name, "b", projectHash, asset, ALLOTTED, ACT, ACT)
+        );
+        enact(allocation);
+        execution.commitment = Records.Commitment(START, name, keccak256(allocation), payee, COMMITTED, ACT);
+        execution.milestone = Records.Milestone(START, name, _hash(execution.commitment), AMOUNT, ACT);
+        execution.certificate.document = ACT;
+        execution.certificate.amount = AMOUNT;
+        execution.certificate.accepted = 1;
+        execution.order =
+            Records.Order(START, name, _hash(execution.commitment), keccak256(allocation), 0, from, AMOUNT, payee);
+        _relink(execution);
+    }
+
+    function _relink(ITreasury.Execution memory execution) private {
+        execution.certificate.milestoneHash = _hash(execution.milestone);
+        execution.order.certificateHash = _hash(execution.certificate);
+        _sign(execution);
+    }
+
+    /// @dev Sign the order and the certificate, record and anchor the order, and wait for its delay.
+    function _sign(ITreasury.Execution memory execution) private {
+        bytes memory order = abi.encode(Records.ORDER, execution.order);
+        execution.orderApprovals = _approvals(AUTHORITY, Records.APPROVE_ORDER, order);
+        execution.certificateApprovals =
+            _approvals(CERTIFIER, Records.APPROVE_CERTIFICATE, abi.encode(Records.CERTIFICATE, execution.certificate));
+        execution.index = add(order);
+        publish();
+        execution.headSize = anchor.head().size;
+        execution.proof = path(execution.index);
+        vm.warp(block.timestamp + 1 days);
+    }
+
+    function _approvals(uint256 key, bytes32 approveTypeHash, bytes memory record)
+        private
+        view
+        returns (Signature[] memory)
+    {
+        return approve(keys1(key), approveTypeHash, record, FOREVER);
+    }
+
+    function _refused(ITreasury.Execution memory execution, bytes memory refusal) private {
+        vm.expectRevert(refusal);
+        treasury.execute(execution);
+    }
+
+    function _hash(Records.Order memory record) private pure returns (bytes32) {
+        return keccak256(abi.encode(Records.ORDER, record));
+    }
+
+    function _hash(Records.Commitment memory record) private pure returns (bytes32) {
+        return keccak256(abi.encode(Records.COMMITMENT, record));
+    }
+
+    function _hash(Records.Milestone memory record) private pure returns (bytes32) {
+        return keccak256(abi.encode(Records.MILESTONE, record));
+    }
+
+    function _hash(Records.Certificate memory record) private pure returns (bytes32) {
+        return keccak256(abi.encode(Records.CERTIFICATE, record));
+    }
+}
