@@ -63,7 +63,8 @@ from ledger.records import (
 )
 
 SHARE_WHOLE = 10_000
-COIN = ZERO_ADDRESS  # what stands for the chain's own coin where a token is asked for
+# What stands for the chain's own coin where a token is asked for; zero means that an asset has none (N9).
+COIN = b"\xee" * 20
 RECEIPT_TIMEOUT_S = 120
 
 # At most this much gas for each function. A bound, not an estimate: a node that lies costs no more than this.

@@ -60,12 +60,14 @@ def serve(
     if not (folder / "plan.json").exists():
         demo(folder)
     public_url = f"http://{host}:{port}"
-    with EmbeddedCity(folder, Clock()) as city:
+    with EmbeddedCity(folder, Clock.load(folder)) as city:
         city.start(Plan.load(city.plan_path), public_url)
         stop = threading.Event()
         background = threading.Thread(target=city.run, args=(stop,), daemon=True)
         background.start()
-        console.print(f"the city: {public_url}/   its log: {public_url}/log/   its chain: {city.outside.rpc_url}")
+        console.print(
+            f"the city: {public_url}/   its log: {public_url}/log/   its chain: {city.outside.rpc_url}"
+        )
         try:
             uvicorn.run(create_app(city.gateway), host=host, port=port, log_level="warning")
         finally:

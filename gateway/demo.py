@@ -72,8 +72,7 @@ from ledger.records import (
 from ledger.tree import Tree
 
 DAY = 86_400
-# The day takes 14 days of notice, one of delay, and ends before now, so that serving goes on from it.
-LENGTH_S = 17 * DAY
+START_S = 1_788_235_200  # 2026-09-01, 09:00 in Almaty
 RETENTION_END_S = 2_524_590_000  # 2050-01-01T00:00:00+05:00
 FEE_CODE, SALE_CODE = "108125", "206108"
 SALE_SHARE_BPS = 100
@@ -419,7 +418,7 @@ def take_payments(day: Day, http: httpx.Client) -> None:
             http.post("/v1/invoices", json=_invoice("order-1"), headers=bearer | {"Idempotency-Key": "a1"})
         )
         _pay_by_wallet(day, first)
-        city.outside.mine(3)
+        city.outside.finalise()
         city.worker.round()
         _check_paid(day, http, bearer, first, inbox, merchant_address)
         second = _ok(
@@ -479,9 +478,9 @@ def _pay_by_transfer(day: Day, invoice: dict[str, object]) -> None:
     city = day.city
     address = bytes.fromhex(str(invoice["deposit_address"])[2:])
     city.city.transfer(city.keys.account("payer"), city.plan.token, address, int(str(invoice["due"])))
-    city.outside.mine(3)
+    city.outside.finalise()
     city.worker.round()  # sees the final deposit and flushes it
-    city.outside.mine(3)
+    city.outside.finalise()
     city.worker.round()  # sees the final flush and books the city's share
     must(city.city.balance(city.plan.token, address) == 0, "the deposit address is empty after the flush")
 
@@ -620,7 +619,7 @@ def _donate(day: Day, units: int) -> None:
     city.city.mint(keys.account("deployer"), token, keys.address("payer"), invoice.due_minor)
     city.city.allow(payer, token, invoice.due_minor)
     city.city.pay(payer, quote, Signature(b"", 0, signed[64], signed[:32], signed[32:64]))
-    city.outside.mine(3)
+    city.outside.finalise()
     city.worker.round()
     must(city.city.balance(token, place.treasury) > units * 9 // 10, "the fees are in Treasury")
 
@@ -649,7 +648,7 @@ def _execute(day: Day, work: Work) -> None:
     builder = keys.address("builder")
     receipt = treasury.execute(relayer, asked)
     must(treasury.balance(city.plan.token, builder) == ORDER_UNITS, "the payee has the money")
-    city.outside.mine(3)
+    city.outside.finalise()
     book_payment(city.writer, day.desk, receipt, asked.order, builder, "spent-water-main-usdt")
     must_refuse("the same order again", "C:OrderPaid", lambda: treasury.execute(relayer, asked))
     size = day.publish()
@@ -755,12 +754,9 @@ def steal(city: EmbeddedCity, folder: Path) -> int:
 # --- the whole ------------------------------------------------------------------------------
 
 
-def run_day(
-    folder: Path, say: Say, *, database: str = "", rpc_url: str = "", start_s: int | None = None
-) -> None:
+def run_day(folder: Path, say: Say, *, database: str = "", rpc_url: str = "", start_s: int = START_S) -> None:
     """The whole day in an empty folder; raises where anything is not as it must be."""
-    clock = Clock(int(time.time()) - LENGTH_S if start_s is None else start_s)
-    with EmbeddedCity(folder, clock, database=database, rpc_url=rpc_url) as city:
+    with EmbeddedCity(folder, Clock(start_s), database=database, rpc_url=rpc_url) as city:
         day = open_city(city, say)
         load_projects(day)
         give_notice(day)

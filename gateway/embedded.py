@@ -67,25 +67,35 @@ RATES = Policy(
 
 
 class Clock:
-    """Unix seconds that never go back: the machine's time, or a time that a scenario sets."""
+    """Unix seconds that never go back, for a city that has a time of its own.
 
-    def __init__(self, at_s: int | None = None) -> None:
+    A sample city lives in 2026, where its sample prices and budgets are; so it can be made in
+    any year. A scenario sets the time; a city that is served lets it run.
+    """
+
+    def __init__(self, at_s: int, *, runs: bool = False) -> None:
         self._at_s = at_s
+        self._since = time.monotonic() if runs else None
 
     def __call__(self) -> int:
         """Now."""
-        return int(time.time()) if self._at_s is None else self._at_s
+        return self._at_s + (0 if self._since is None else int(time.monotonic() - self._since))
 
     def wait(self, seconds: int) -> None:
-        """Let time pass at once; only a set clock can."""
-        assert self._at_s is not None
+        """Let time pass at once."""
         assert seconds >= 0
         self._at_s += seconds
 
-    def follow_machine(self) -> None:
-        """From now on show the machine's time, which must not be behind."""
-        assert self._at_s is None or self._at_s <= time.time()
-        self._at_s = None
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Let the time of the city in a folder run on from where it stopped."""
+        return cls(int((folder / "clock").read_text()), runs=True)
+
+    def save(self, folder: Path) -> None:
+        """Note the time, for the next start."""
+        beside = folder / ".clock"
+        beside.write_text(str(self()))
+        beside.replace(folder / "clock")
 
 
 class Keys:
@@ -223,6 +233,12 @@ class Outside:
         if "error" in answer:
             raise Unavailable("chain", f"{method}: {answer['error']}")
 
+    def finalise(self) -> None:
+        """Let the chain go on until what it holds now is final."""
+        target = self.web3.eth.block_number
+        while (behind := target - self.web3.eth.get_block("finalized")["number"]) > 0:
+            self.mine(behind)
+
     def mine(self, blocks: int = 1) -> None:
         """Let the chain go on, so that what stands on it becomes final."""
         if self.chain is not None:
@@ -250,6 +266,7 @@ class EmbeddedCity:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.clock.save(self.folder)
         self._stack.close()
 
     @property
@@ -317,3 +334,4 @@ class EmbeddedCity:
             self.take_bank_files()
             self.worker.round()
             self.outside.mine()
+            self.clock.save(self.folder)

@@ -94,7 +94,9 @@ class Worker:
                 problem = None
                 try:
                     found = read_file(content, [self.gateway.bank_iban])
-                    touched.extend(self.gateway.payments.take(connection, found))
+                    # All of a file or nothing of it: what fails is undone before the failure is noted.
+                    with connection.begin_nested():
+                        touched.extend(self.gateway.payments.take(connection, found))
                 except Invalid as error:
                     problem = str(error)
                     LOGGER.warning("bank file %s: %s", path.name, problem)

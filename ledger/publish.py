@@ -140,9 +140,16 @@ class Publisher:
         self._write("checkpoint", note)
 
     def add_cosignature(self, line: bytes) -> None:
-        """Add a watcher's line to the checkpoint; only keys that trust.json names are taken."""
+        """Add a watcher's line to the checkpoint; only keys that trust.json names are taken.
+
+        A key that has signed this head keeps its first line: a watcher that was asked again
+        states another time, and two lines would be one too many for a strict reader.
+        """
         note = (self.folder / "checkpoint").read_bytes()
-        self._write("checkpoint", add_signatures(note, line, self.trust.verifiers))
+        signed = {signature.key for signature in parse_note(note)[1]}
+        added = parse_note(add_signatures(note, line, self.trust.verifiers))
+        kept = tuple(s for s in added[1][len(signed) :] if s.key not in signed)
+        self._write("checkpoint", format_note((added[0], parse_note(note)[1] + kept)))
 
     def finish(self, engine: Engine) -> None:
         """Write anchors, trust and documents, and last the manifest that names them all."""

@@ -57,7 +57,8 @@ contract Council is ICouncil {
     mapping(bytes32 code => Share[]) private _shares;
     mapping(bytes32 name => Asset) private _assets;
     mapping(bytes32 name => Account) private _accounts;
-    mapping(address owner => bool) private _isPayee;
+    // PAYEE or REPUBLIC, for whoever owns an account that can be paid.
+    mapping(address owner => bytes32) private _payees;
     mapping(bytes32 projectHash => bytes32 sector) private _sectors;
     mapping(bytes32 allocationHash => Allocation) private _allocations;
 
@@ -73,6 +74,8 @@ contract Council is ICouncil {
         ledger = ledger_;
         retentionEnd = retentionEnd_;
         anchor = anchor_;
+        isContract[address(this)] = true;
+        isContract[address(anchor_)] = true;
         bytes memory hashes;
         for (uint256 i = 0; i < seats.length; ++i) {
             hashes = bytes.concat(hashes, Records.hash(seats[i]));
@@ -155,11 +158,8 @@ contract Council is ICouncil {
     function required(bytes32 role) public view returns (uint256 needed) {
         needed = _inForce(_quorums[role], 1);
         if (role != Names.COUNCIL) return needed;
-        uint256 seatedNow = 0;
-        for (uint256 i = 0; i < _councillors.length; ++i) {
-            if (seated(role, _councillors[i])) ++seatedNow;
-        }
-        if (needed < seatedNow / 2 + 1) needed = seatedNow / 2 + 1;
+        uint256 majority = _councillorsNow() / 2 + 1;
+        if (needed < majority) needed = majority;
         if (needed < COUNCIL_FLOOR) needed = COUNCIL_FLOOR;
     }
 
@@ -179,6 +179,11 @@ contract Council is ICouncil {
             return shares[i - 1].minShare;
         }
         revert UnknownCode(code);
+    }
+
+    /// @inheritdoc ICouncil
+    function isRepublic(address owner) external view returns (bool) {
+        return _payees[owner] == Names.REPUBLIC;
     }
 
     /// @inheritdoc ICouncil
@@ -227,7 +232,13 @@ contract Council is ICouncil {
             Records.Seat memory record = abi.decode(members, (Records.Seat));
             _seat(record, _after(record.validFrom, NOTICE));
         } else if (kind == Records.QUORUM) {
-            _quorum(abi.decode(members, (Records.Quorum)), _after(0, NOTICE));
+            Records.Quorum memory record = abi.decode(members, (Records.Quorum));
+            uint256 seatedNow = _councillorsNow();
+            // A council that cannot reach its quorum could not lower it either.
+            if (record.role == Names.COUNCIL && record.needed > seatedNow) {
+                revert QuorumUnreachable(seatedNow, record.needed);
+            }
+            _quorum(record, _after(0, NOTICE));
         } else if (kind == Records.PARAMETER) {
             _parameter(abi.decode(members, (Records.Parameter)));
         } else if (kind == Records.CONTRACT) {
@@ -251,7 +262,7 @@ contract Council is ICouncil {
         if (!Names.isRole(record.role)) revert UnknownRole(record.role);
         if (holder == address(0)) revert HolderIsZero(record.role);
         if (held != 0 && held != record.role) revert OneHolderOneRole(holder, held, record.role);
-        if (_isPayee[holder] || isContract[holder]) revert HolderIsPayeeOrContract(holder);
+        if (_payees[holder] != 0 || isContract[holder]) revert HolderIsPayeeOrContract(holder);
         if (record.validFrom >= record.validTo) revert TermEndsFirst(record.validFrom, record.validTo);
         if (held == 0) {
             roleOf[holder] = record.role;
@@ -285,6 +296,7 @@ contract Council is ICouncil {
         if (record.at.codehash != record.codeHash) revert CodeDiffers(record.codeHash, record.at.codehash);
         // An address without code has this hash or zero.
         if (record.at.code.length == 0) revert CodeDiffers(record.codeHash, 0);
+        if (roleOf[record.at] != 0 || _payees[record.at] != 0) revert ContractIsPayeeOrSeat(record.at);
         contractAt[record.name] = record.at;
         isContract[record.at] = true;
     }
@@ -293,6 +305,7 @@ contract Council is ICouncil {
         _checkName(record.asset);
         if (record.chainId != block.chainid) revert WrongChain(block.chainid, record.chainId);
         if (record.validFrom >= record.validTo) revert TermEndsFirst(record.validFrom, record.validTo);
+        if (record.token == address(0)) revert TokenMissing(record.asset);
         bytes32 taken = assetOf[record.token];
         if (taken != 0) revert TokenTaken(record.token, taken);
         assetOf[record.token] = record.asset;
@@ -305,13 +318,16 @@ contract Council is ICouncil {
         bool paid = record.kind == Names.PAYEE || record.kind == Names.REPUBLIC;
         // Banks, revenue and projects are the ledger's alone; no contract would read them.
         if (!paid && record.kind != Names.CHAIN) revert KindNotOnChain(record.kind);
+        if (!Names.isFund(record.fund)) revert UnknownFund(record.fund);
         if (uint256(record.owner) >> 160 != 0 || record.owner == 0) revert OwnerNotAnAddress(record.owner);
         address owner = address(uint160(uint256(record.owner)));
         if (paid) {
             if (roleOf[owner] != 0) revert OwnerHoldsSeat(owner, roleOf[owner]);
             if (isContract[owner]) revert OwnerIsContract(owner);
+            // A payee may turn out to be the republic, but the republic does not turn into a payee.
+            if (_payees[owner] == Names.REPUBLIC && record.kind == Names.PAYEE) revert OwnerIsRepublic(owner);
             if (record.party == 0) revert PartyMissing(record.account);
-            _isPayee[owner] = true;
+            _payees[owner] = record.kind;
         } else {
             address treasury = contractAt[Names.TREASURY];
             if (owner != treasury) revert NotTheTreasury(treasury, record.owner);
@@ -323,7 +339,8 @@ contract Council is ICouncil {
 
     function _revenueRule(Records.RevenueRule memory record) private {
         _checkName(record.code);
-        _checkName(record.fund);
+        // What is in custody is others' money and never revenue (G5).
+        if (!Names.isFund(record.fund) || record.fund == Names.CUSTODY) revert UnknownFund(record.fund);
         if (record.minShare > WHOLE) revert ShareTooLarge(WHOLE, record.minShare);
         _shares[record.code].push(Share(_after(record.validFrom, 0), record.minShare, record.fund));
     }
@@ -332,6 +349,7 @@ contract Council is ICouncil {
         _checkName(record.project);
         _checkName(record.sector);
         if (!Names.isPlace(record.place)) revert PlaceNotInAlatau(record.place);
+        if (record.limit != 0 && !Names.isSector(record.sector)) revert UnknownSector(record.sector);
         _sectors[recordHash] = record.sector;
     }
 
@@ -345,6 +363,12 @@ contract Council is ICouncil {
         if (_assets[record.asset].validTo == 0) revert UnknownAsset(record.asset);
         if (record.amount == 0) revert AmountIsZero(record.allocation);
         _allocations[recordHash] = Allocation(record.projectHash, record.asset, record.amount);
+    }
+
+    function _councillorsNow() private view returns (uint256 count) {
+        for (uint256 i = 0; i < _councillors.length; ++i) {
+            if (seated(Names.COUNCIL, _councillors[i])) ++count;
+        }
     }
 
     function _checkName(bytes32 word) private pure {

@@ -6,9 +6,10 @@ import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol
 import {LowLevelCall} from "@openzeppelin/contracts/utils/LowLevelCall.sol";
 
 /// @title Money
-/// @notice The chain's coin and ERC-20 tokens alike; the zero address stands for the coin.
+/// @notice The chain's coin and ERC-20 tokens alike. The coin has an address that nobody holds for its token; not zero,
+/// which in an Asset record means that there is no token (N9).
 library Money {
-    address internal constant COIN = address(0);
+    address internal constant COIN = 0xEeeeeEeeeEeEeeEeEeEeeEEEeeeeEeeeeeeeEEeE;
 
     /// @notice What a holder has.
     function balanceOf(address token, address holder) internal view returns (uint256) {

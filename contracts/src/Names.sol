@@ -15,6 +15,8 @@ library Names {
     bytes32 internal constant RETAINED = "RETAINED";
     bytes32 internal constant TREASURY = "treasury";
 
+    bytes32 internal constant CUSTODY = "CUSTODY";
+
     // Kinds of account.
     bytes32 internal constant CHAIN = "chain";
     bytes32 internal constant PAYEE = "payee";
@@ -40,6 +42,16 @@ library Names {
     function isInfrastructure(bytes32 name) internal pure returns (bool) {
         return name == "roads" || name == "water" || name == "sewerage" || name == "drainage" || name == "power"
             || name == "heat" || name == "gas" || name == "transport" || name == "telecom" || name == "waste";
+    }
+
+    /// @notice Whether any fund may pay for this sector.
+    function isSector(bytes32 name) internal pure returns (bool) {
+        return isInfrastructure(name) || name == "social" || name == "administration";
+    }
+
+    /// @notice Whether this is one of the four funds (N2).
+    function isFund(bytes32 name) internal pure returns (bool) {
+        return name == RETAINED || name == "AUTHORITY" || name == "MUNICIPAL" || name == CUSTODY;
     }
 
     /// @notice The least and the most value of a parameter, and its value until an act is in force (S5).

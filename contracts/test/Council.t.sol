@@ -188,6 +188,10 @@ contract CouncilTest is City {
 
     function test_a_quorum_of_the_council_is_three_at_least() external {
         enactRefused(
+            abi.encode(Records.QUORUM, Records.Quorum(START, Names.COUNCIL, 6, ACT)),
+            abi.encodeWithSelector(ICouncil.QuorumUnreachable.selector, 5, 6)
+        );
+        enactRefused(
             abi.encode(Records.QUORUM, Records.Quorum(START, Names.COUNCIL, 2, ACT)),
             abi.encodeWithSelector(ICouncil.QuorumTooSmall.selector, Names.COUNCIL, 3, 2)
         );
@@ -229,6 +233,39 @@ contract CouncilTest is City {
         _refused(
             record, index, councillors(record), abi.encodeWithSelector(ILedgerAnchor.NotIncluded.selector, index, size)
         );
+    }
+
+    function test_a_payee_becomes_no_contract_and_no_seat_and_a_seat_no_contract() external {
+        enactAccount("token-payee", "TKZT", Names.PAYEE, address(token));
+        Records.Contract memory place =
+            Records.Contract(START, "x", block.chainid, address(token), address(token).codehash, ACT);
+        bytes memory refusal = abi.encodeWithSelector(ICouncil.ContractIsPayeeOrSeat.selector, address(token));
+        enactRefused(abi.encode(Records.CONTRACT, place), refusal);
+        Records.Seat memory record = _seatFor(Names.AUDITOR, 40);
+        record.holder = place.at = address(router);
+        place.codeHash = address(router).codehash;
+        enact(abi.encode(Records.SEAT, record));
+        refusal = abi.encodeWithSelector(ICouncil.ContractIsPayeeOrSeat.selector, address(router));
+        enactRefused(abi.encode(Records.CONTRACT, place), refusal);
+    }
+
+    function test_the_council_and_its_anchor_are_contracts_of_the_city_from_the_start() external {
+        isTrue(council.isContract(address(council)) && council.isContract(address(anchor)));
+        _accountRefused(
+            account("a", "TKZT", Names.PAYEE, address(council)),
+            abi.encodeWithSelector(ICouncil.OwnerIsContract.selector, address(council))
+        );
+    }
+
+    function test_the_republic_does_not_turn_into_a_payee() external {
+        enactAccount("republic", "TKZT", Names.REPUBLIC, republic);
+        isTrue(council.isRepublic(republic) && !council.isRepublic(builder));
+        _accountRefused(
+            account("a", "TKZT", Names.PAYEE, republic),
+            abi.encodeWithSelector(ICouncil.OwnerIsRepublic.selector, republic)
+        );
+        enactAccount("unmasked", "TKZT", Names.REPUBLIC, builder);
+        isTrue(council.isRepublic(builder));
     }
 
     function test_a_name_is_given_once() external {
@@ -292,6 +329,9 @@ contract CouncilTest is City {
         Records.Account memory record = account("a", "TKZT", Names.PAYEE, vm.addr(77));
         record.party = 0;
         _accountRefused(record, abi.encodeWithSelector(ICouncil.PartyMissing.selector, bytes32("a")));
+        record = account("a", "TKZT", Names.PAYEE, vm.addr(77));
+        record.fund = "purse";
+        _accountRefused(record, abi.encodeWithSelector(ICouncil.UnknownFund.selector, bytes32("purse")));
         record = account("a", "TKZT", Names.CHAIN, address(treasury));
         record.fund = "CUSTODY";
         _accountRefused(record, abi.encodeWithSelector(ICouncil.FundNotRetained.selector, bytes32("CUSTODY")));
@@ -311,6 +351,10 @@ contract CouncilTest is City {
             abi.encode(Records.ASSET, asset), abi.encodeWithSelector(ICouncil.TermEndsFirst.selector, START, START)
         );
         asset.validTo = FOREVER;
+        asset.token = address(0);
+        enactRefused(
+            abi.encode(Records.ASSET, asset), abi.encodeWithSelector(ICouncil.TokenMissing.selector, bytes32("B"))
+        );
         asset.token = address(token);
         enactRefused(
             abi.encode(Records.ASSET, asset),
@@ -340,6 +384,13 @@ contract CouncilTest is City {
             abi.encode(Records.REVENUE_RULE, rule),
             abi.encodeWithSelector(ICouncil.ShareTooLarge.selector, 10_000, 10_001)
         );
+        rule.fund = "CUSTODY";
+        rule.minShare = 1;
+        enactRefused(
+            abi.encode(Records.REVENUE_RULE, rule),
+            abi.encodeWithSelector(ICouncil.UnknownFund.selector, bytes32("CUSTODY"))
+        );
+        rule.fund = Names.RETAINED;
         rule.minShare = 500;
         rule.validFrom = START + 5 days;
         enact(abi.encode(Records.REVENUE_RULE, rule));
@@ -361,6 +412,11 @@ contract CouncilTest is City {
         );
         project.place = "alatau-green";
         project.sector = "palaces";
+        enactRefused(
+            abi.encode(Records.PROJECT, project),
+            abi.encodeWithSelector(ICouncil.UnknownSector.selector, bytes32("palaces"))
+        );
+        project.limit = 0;
         bytes memory record = abi.encode(Records.PROJECT, project);
         enact(record);
         Records.Allocation memory allocation =

@@ -6,6 +6,7 @@ import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.so
 import {DepositAddress} from "../src/DepositAddress.sol";
 import {ICouncil} from "../src/interfaces/ICouncil.sol";
 import {IPaymentRouter} from "../src/interfaces/IPaymentRouter.sol";
+import {Money} from "../src/Money.sol";
 import {Names} from "../src/Names.sol";
 import {City} from "./City.sol";
 import {Closed, HostileToken} from "./HostileTokens.sol";
@@ -22,7 +23,7 @@ contract PaymentRouterTest is City {
         closed = new Closed();
         enactAsset("TKZT", address(token));
         enactAsset("HOST", address(hostile));
-        enactAsset("COIN", address(0));
+        enactAsset("COIN", Money.COIN);
         enactShare("fee", 10_000);
         enactShare("sale", 100);
         enactParameter(Names.DIRECT_SETTLEMENT, 1);
@@ -50,7 +51,7 @@ contract PaymentRouterTest is City {
     function testFuzz_coin_is_split_alike(uint128 amount, uint16 share) external {
         amount = uint128(within(amount, 1, 1e30));
         share = uint16(within(share, 100, 10_000));
-        _payNative(_quote(address(0), amount, share), amount);
+        _payNative(_quote(Money.COIN, amount, share), amount);
         same(address(treasury).balance + merchant.balance, amount);
         same(address(treasury).balance, (uint256(amount) * share + 9_999) / 10_000);
     }
@@ -81,7 +82,7 @@ contract PaymentRouterTest is City {
         quote.merchant = address(router);
         _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.MerchantNotAllowed.selector, address(router)));
         _payRefused(
-            _quote(address(0), 1_000, 300), abi.encodeWithSelector(IPaymentRouter.TokenIsCoin.selector, address(0))
+            _quote(Money.COIN, 1_000, 300), abi.encodeWithSelector(IPaymentRouter.TokenIsCoin.selector, Money.COIN)
         );
     }
 
@@ -126,7 +127,7 @@ contract PaymentRouterTest is City {
     }
 
     function test_coin_is_paid_to_the_unit() external {
-        IPaymentRouter.Quote memory quote = _quote(address(0), 1_000, 300);
+        IPaymentRouter.Quote memory quote = _quote(Money.COIN, 1_000, 300);
         (uint8 v, bytes32 r, bytes32 s) = _signed(quote, GATEWAY);
         vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.WrongValue.selector, 1_000, 999));
         router.payNative{value: 999}(quote, v, r, s);
@@ -179,10 +180,10 @@ contract PaymentRouterTest is City {
 
     function test_a_merchant_that_refuses_coin_is_credited() external {
         merchant = address(closed);
-        _payNative(_quote(address(0), 1_000, 300), 1_000);
-        same(router.credit(merchant, address(0)), 970);
+        _payNative(_quote(Money.COIN, 1_000, 300), 1_000);
+        same(router.credit(merchant, Money.COIN), 970);
         closed.set(true);
-        router.pull(merchant, address(0));
+        router.pull(merchant, Money.COIN);
         same(merchant.balance, 970);
     }
 
@@ -233,13 +234,13 @@ contract PaymentRouterTest is City {
         merchant = address(closed);
         IPaymentRouter.Terms[] memory terms = _terms(1);
         vm.deal(router.depositAddress(terms[0]), 1_000);
-        router.flush(terms, address(0));
+        router.flush(terms, Money.COIN);
         same(address(treasury).balance, 10);
-        same(router.credit(merchant, address(0)), 990);
+        same(router.credit(merchant, Money.COIN), 990);
         (bool taken,) = router.depositAddress(terms[0]).call{value: 500}("");
         isTrue(taken);
-        router.flush(terms, address(0));
-        same(router.credit(merchant, address(0)), 990 + 495);
+        router.flush(terms, Money.COIN);
+        same(router.credit(merchant, Money.COIN), 990 + 495);
         same(address(router).balance, 990 + 495);
     }
 

@@ -70,6 +70,8 @@ contract ProofsTest is Assertions {
         isTrue(!this.consistent(old, keccak256(abi.encode(oldRoot)), size, root, proof));
         isTrue(!this.consistent(old, oldRoot, size, keccak256(abi.encode(root)), proof));
         isTrue(!this.consistent(old, oldRoot, size, root, _longer(proof)));
+        // A proof says little of the size, but a tree of a thousand more takes more hashes.
+        isTrue(!this.consistent(old, oldRoot, size + 1_000, root, proof));
         if (old < size) isTrue(!this.consistent(size, root, old, oldRoot, proof));
         if (proof.length > 0) {
             isTrue(!this.consistent(old, oldRoot, size, root, _shorter(proof)));

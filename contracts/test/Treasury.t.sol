@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {ICouncil} from "../src/interfaces/ICouncil.sol";
 import {ILedgerAnchor} from "../src/interfaces/ILedgerAnchor.sol";
 import {ITreasury} from "../src/interfaces/ITreasury.sol";
+import {Money} from "../src/Money.sol";
 import {Names} from "../src/Names.sol";
 import {Records, Signature} from "../src/Records.sol";
 import {City} from "./City.sol";
@@ -28,7 +29,7 @@ contract TreasuryTest is City {
         enactContract("treasury", address(treasury));
         enactAsset("TKZT", address(token));
         enactAsset("HOST", address(hostile));
-        enactAsset("COIN", address(0));
+        enactAsset("COIN", Money.COIN);
         enactAccount("t-tkzt", "TKZT", Names.CHAIN, address(treasury));
         enactAccount("t-host", "HOST", Names.CHAIN, address(treasury));
         enactAccount("t-coin", "COIN", Names.CHAIN, address(treasury));
@@ -276,10 +277,14 @@ contract TreasuryTest is City {
         treasury.execute(execution);
     }
 
-    function test_a_payee_that_became_a_contract_of_the_city_is_refused() external {
-        enactContract("purse", address(closed));
-        ITreasury.Execution memory execution = _payable("COIN", "t-coin", "closed");
-        _refused(execution, abi.encodeWithSelector(ITreasury.PayeeIsOfTheCity.selector, address(closed)));
+    function test_a_payee_that_turned_out_to_be_the_republic_is_paid_no_more() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        enactAccount("unmasked", "TKZT", Names.REPUBLIC, builder);
+        _refused(
+            execution, abi.encodeWithSelector(ITreasury.BeforeRetentionEnd.selector, block.timestamp, RETENTION_END)
+        );
+        vm.warp(RETENTION_END);
+        treasury.execute(execution);
     }
 
     function test_the_republic_is_paid_from_the_end_of_retention_on_and_not_a_second_before() external {
@@ -316,9 +321,9 @@ contract TreasuryTest is City {
     function test_a_payee_that_refuses_coin_is_credited_and_pulls_later() external {
         ITreasury.Execution memory execution = _payable("COIN", "t-coin", "closed");
         treasury.execute(execution);
-        same(treasury.credit(address(closed), address(0)), AMOUNT);
+        same(treasury.credit(address(closed), Money.COIN), AMOUNT);
         closed.set(true);
-        treasury.pull(address(closed), address(0));
+        treasury.pull(address(closed), Money.COIN);
         same(address(closed).balance, AMOUNT);
         same(address(treasury).balance, 10_000 - AMOUNT);
     }
@@ -331,7 +336,7 @@ contract TreasuryTest is City {
         _refused(execution, abi.encodeWithSelector(ITreasury.NotEnough.selector, AMOUNT - 1, AMOUNT));
         vm.deal(address(treasury), 2 * AMOUNT);
         treasury.execute(execution);
-        same(treasury.credited(address(0)), 2 * AMOUNT);
+        same(treasury.credited(Money.COIN), 2 * AMOUNT);
     }
 
     function test_a_token_that_answers_false_credits_and_one_that_lies_is_refused() external {
@@ -370,6 +375,17 @@ contract TreasuryTest is City {
         treasury.pull(builder, address(hostile));
     }
 
+    function test_nobody_pulls_in_the_middle_of_a_payment() external {
+        hostile.deny(builder);
+        treasury.execute(_payable("HOST", "t-host", "h-builder"));
+        hostile.deny(address(0));
+        ITreasury.Execution memory execution = _payable("HOST", "t-host", "h-builder");
+        hostile.reenter(address(treasury), abi.encodeCall(treasury.pull, (builder, address(hostile))));
+        // The locked door makes the token fail, and failing tokens are credited.
+        treasury.execute(execution);
+        same(treasury.credit(builder, address(hostile)), 2 * AMOUNT);
+    }
+
     function testFuzz_what_is_paid_and_what_is_kept_add_up(uint128 amount, uint128 balance) external {
         amount = uint128(within(amount, 1, COMMITTED));
         balance = uint128(within(balance, 0, 2 * COMMITTED));
@@ -384,7 +400,7 @@ contract TreasuryTest is City {
             isTrue(balance < amount);
             amount = 0;
         }
-        same(address(closed).balance + treasury.credited(address(0)), amount);
+        same(address(closed).balance + treasury.credited(Money.COIN), amount);
         same(address(closed).balance + address(treasury).balance, balance);
     }
 

@@ -1,7 +1,245 @@
-"""The pages' routes."""
+"""The pages' routes: the city, a checkout, fees, receipts, and checking them."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import threading
+from typing import Annotated
 
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from gateway.city_fees.catalogue import CATALOGUE, Fee, fee
+from gateway.city_fees.service import bill
+from gateway.db import reading
+from gateway.kz import business_date
+from gateway.merchants import store as merchants
+from gateway.pages import assets
+from gateway.pages.checkout import fee_of, is_payable, picture, version, ways
+from gateway.pages.city import CityView
+from gateway.pages.errors import install_errors
+from gateway.pages.flow import NARROW, WIDE, draw
+from gateway.pages.receipt import find
+from gateway.pages.receipt import receipt as receipt_of
+from gateway.pages.render import gateway_of, page
+from gateway.pages.words import Tongue, tongue_of
+from gateway.payments.model import Note, Status
+from gateway.payments.store import Invoice
+from ledger.audit.verdict import Flow, Line
+from ledger.records import Invalid, Transfer
+from ledger.rules import TENGE
+
+__all__ = ["install_errors", "router"]
+
+NO_STORE = {"Cache-Control": "no-store"}
+_views = threading.Lock()
 router = APIRouter(include_in_schema=False)
+router.include_router(assets.router)
+
+
+def _view(request: Request) -> CityView:
+    with _views:
+        if not hasattr(request.app.state, "city_view"):
+            request.app.state.city_view = CityView(gateway_of(request))
+    found: CityView = request.app.state.city_view
+    return found
+
+
+# --- the city -------------------------------------------------------------------------
+
+
+@router.get("/")
+def city(request: Request) -> HTMLResponse:
+    """What came in, what it was spent on, and how anybody checks that."""
+    view, t = _view(request), tongue_of(request)
+    found, head = view.city(), view.head()
+
+    def shown(line: Line) -> object:
+        def label(flow: Flow) -> tuple[str, str]:
+            return _flow_name(t, flow, found.name(flow.name, t.code)), t.amount(
+                flow.amount, line.asset, line.decimals
+            )
+
+        mine = [flow for flow in found.flows if (flow.fund, flow.asset) == (line.fund, line.asset)]
+        moved = [(flow.kind, *label(flow)) for flow in mine if flow.amount > 0]
+        return {
+            "line": line,
+            "moved": moved,
+            "wide": draw(mine, label, WIDE),
+            "narrow": draw(mine, label, NARROW),
+        }
+
+    recorded = gateway_of(request).view.refresh().size
+    return page(
+        request,
+        "city.html",
+        city=found,
+        head=head,
+        recorded=recorded,
+        funds=[shown(line) for line in found.totals],
+        address=gateway_of(request).public_url,
+    )
+
+
+def _flow_name(t: Tongue, flow: Flow, project: str) -> str:
+    if flow.kind == "revenue":
+        return _code_name(t, flow.name)
+    return project if flow.kind == "project" else t(f"flow.{flow.kind}")
+
+
+def _code_name(t: Tongue, code: str) -> str:
+    named = next((one.names[t.code] for one in CATALOGUE if one.code == code), None)
+    return f"{code} {named or t.name('code', code)}"
+
+
+# --- paying ---------------------------------------------------------------------------
+
+
+@router.get("/pay/{id}")
+def pay(id: str, request: Request) -> HTMLResponse:
+    """The checkout of one invoice."""
+    gateway, t = gateway_of(request), tongue_of(request)
+    invoice, derived, _ = gateway.payments.look(id)
+    now, decimals = gateway.clock(), gateway.view.decimals(invoice.asset)
+    payable = is_payable(invoice, derived, now)
+    missing = t.amount(derived.missing_minor, invoice.asset, decimals)
+    position = gateway.payments.position(id)
+    return page(
+        request,
+        "pay.html",
+        invoice=invoice,
+        derived=derived,
+        notes={note.value for note in derived.notes},
+        fee=fee_of(invoice),
+        payee=_payee(request, invoice),
+        decimals=decimals,
+        payable=payable,
+        ways=ways(gateway, invoice, derived, missing, decimals) if payable else None,
+        missing=missing,
+        position=position,
+        now=now,
+        version=version(derived, position, payable=payable),
+        is_over=derived.status in {Status.FINAL, Status.VOID},
+        is_tenge=invoice.asset == TENGE,
+    )
+
+
+@router.get("/pay/{id}/state")
+def pay_state(id: str, request: Request) -> JSONResponse:
+    """What the checkout asks again and again: one derived state, as everywhere (field failure 47)."""
+    gateway = gateway_of(request)
+    invoice, derived, _ = gateway.payments.look(id)
+    position, now = gateway.payments.position(id), gateway.clock()
+    told = {
+        "version": version(derived, position, payable=is_payable(invoice, derived, now)),
+        "status": derived.status.value,
+        "notes": sorted(note.value for note in derived.notes),
+        "paid": str(derived.paid_minor),
+        "missing": str(derived.missing_minor),
+        "record": position,
+        "receipt": f"/receipt/{id}" if derived.status is Status.FINAL else None,
+        "expires_s": invoice.expires_s,
+        "now_s": now,
+    }
+    return JSONResponse(told, headers=NO_STORE)
+
+
+def _payee(request: Request, invoice: Invoice) -> str:
+    if invoice.merchant_id is None:
+        return tongue_of(request)("payee.city")
+    with reading(gateway_of(request).engine) as connection:
+        merchant = merchants.merchant(connection, invoice.merchant_id)
+    assert merchant is not None
+    return merchant.name
+
+
+# --- fees -----------------------------------------------------------------------------
+
+
+@router.get("/fees")
+def fees(request: Request, reference: str | None = None) -> Response:
+    """The catalogue at today's prices, and the way back to a lost receipt."""
+    gateway = gateway_of(request)
+    found = None if reference is None else find(gateway, reference)
+    if found is not None:
+        return RedirectResponse(f"/receipt/{found}", 303)
+    day = business_date(gateway.clock())
+    rows = [(one, one.tiyn(day), _assets(request, one)) for one in CATALOGUE]
+    status = 200 if reference is None else 404
+    return page(request, "fees.html", status, rows=rows, now=gateway.clock(), reference=reference)
+
+
+@router.get("/fees/{id}")
+def one_fee(id: str, request: Request) -> HTMLResponse:
+    """One fee and how it can be paid."""
+    gateway, found = gateway_of(request), fee(id)
+    tiyn = found.tiyn(business_date(gateway.clock()))
+    return page(
+        request, "fee.html", fee=found, tiyn=tiyn, assets=_assets(request, found), now=gateway.clock()
+    )
+
+
+@router.post("/fees/{id}")
+def new_bill(id: str, request: Request, asset: Annotated[str, Form(max_length=31)]) -> RedirectResponse:
+    """Make a bill and go to where it is paid; nothing is asked about the person."""
+    invoice = bill(gateway_of(request).payments, id, asset)
+    return RedirectResponse(f"/pay/{invoice.id}", 303)
+
+
+def _assets(request: Request, found: Fee) -> list[str]:
+    """What a fee can be paid in now: tenge first, then what an act allows."""
+    gateway = gateway_of(request)
+    now = gateway.clock()
+    known = sorted(gateway.view.refresh().assets, key=lambda asset: (asset != TENGE, asset))
+    offered = []
+    for asset in known:
+        try:
+            gateway.view.check_asset(asset, now)
+            rule, _ = gateway.view.revenue_rule(found.code, now)
+            gateway.view.revenue_account(found.code, rule.fund, asset)
+            gateway.view.money_account(rule.fund, asset)
+        except Invalid:
+            continue
+        offered.append(asset)
+    return offered
+
+
+# --- receipts -------------------------------------------------------------------------
+
+
+@router.get("/receipt/{id}.json")
+def receipt_json(id: str, request: Request) -> JSONResponse:
+    """The receipt for programs."""
+    found = receipt_of(gateway_of(request), _view(request).head(), id)
+    return JSONResponse(found.as_json(), headers=NO_STORE)
+
+
+@router.get("/receipt/{id}")
+def receipt(id: str, request: Request) -> HTMLResponse:
+    """The receipt to read, print, keep and check."""
+    gateway, t = gateway_of(request), tongue_of(request)
+    found = receipt_of(gateway, _view(request).head(), id)
+    return page(
+        request,
+        "receipt.html",
+        receipt=found,
+        notes={note.value for note in found.derived.notes},
+        what=found.fee.names[t.code] if found.fee else found.invoice.title,
+        payee=_payee(request, found.invoice),
+        decimals=gateway.view.decimals(found.invoice.asset),
+        picture=picture(f"{gateway.public_url}/receipt/{id}"),
+        address=f"{gateway.public_url}/receipt/{id}",
+        units=_decimals(request),
+        transfer=Transfer.type_hash.hex(),
+        partial=Note.PARTIAL.value in {note.value for note in found.derived.notes},
+    )
+
+
+@router.get("/check")
+def check(request: Request) -> HTMLResponse:
+    """Check any receipt, without the city's help once the page is there."""
+    return page(request, "check.html", units=_decimals(request), transfer=Transfer.type_hash.hex())
+
+
+def _decimals(request: Request) -> dict[str, int]:
+    state = gateway_of(request).view.refresh()
+    return {name: asset.decimals for name, asset in list(state.assets.items())}

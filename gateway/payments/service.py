@@ -195,6 +195,10 @@ class Payments:
                 store.add_evidence(connection, piece, None if invoice is None else invoice.id, now)
                 invoice_id = None if invoice is None else invoice.id
             else:
+                if (known.asset, known.amount_minor) != (piece.asset, piece.amount_minor):
+                    reject(
+                        "conflict", piece.key, f"was {known.amount_minor}, is told as {piece.amount_minor}"
+                    )
                 # What is final stays final: a rail that says otherwise has read an older view.
                 if known.stage in {piece.stage, Stage.FINAL}:
                     continue

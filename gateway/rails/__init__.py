@@ -26,6 +26,7 @@ class Kind(StrEnum):
     DEPOSIT = "deposit"  # pays an invoice; its revenue comes with the flush
     FLUSH = "flush"  # brings a deposit's city share to the treasury
     BANK = "bank"  # pays an invoice and is city revenue
+    TAKEN_BACK = "taken_back"  # a credit that the bank took back: a person decides
 
 
 PAYS = frozenset({Kind.ROUTER, Kind.DEPOSIT, Kind.BANK})

@@ -537,7 +537,7 @@ def test_a_quote_is_paid_once_and_split_in_the_same_transaction(open_world: Worl
     with refused("C:QuoteUsed", "PaymentRouter.pay"):
         city.pay(payer, quote, signature)
 
-    coin, signed = quote_for(open_world, COIN, 10_000, purpose=FEE, merchant=COIN, share_bps=10_000)
+    coin, signed = quote_for(open_world, COIN, 10_000, purpose=FEE, merchant=bytes(20), share_bps=10_000)
     before = city.balance(COIN, city.deployment.treasury)
     print("gas payNative", city.pay(payer, coin, signed)["gasUsed"])
     assert city.balance(COIN, city.deployment.treasury) - before == 10_000

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.demo import run_day
+from gateway.demo import START_S, run_day
 from gateway.embedded import Clock, EmbeddedCity, Plan
 from ledger.audit import audit
 from ledger.proof import parse_vkey
@@ -37,7 +37,9 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a day on the embedded default, run as a user runs it, that may reach loopback only."""
     folder = tmp_path_factory.mktemp("day") / "city"
     program = ALLOWED + f"from gateway.cli import app; app(['demo', '--folder', {str(folder)!r}])"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=servers.ROOT, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=servers.ROOT, check=False
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return folder
 
@@ -54,10 +56,9 @@ def test_the_day_runs_on_postgresql(postgres_database: str, tmp_path: Path) -> N
 
 
 def test_the_day_runs_on_anvil(tmp_path: Path) -> None:
-    start_s = 1_800_000_000
     said: list[str] = []
-    with servers.anvil("--timestamp", str(start_s)) as node:
-        run_day(tmp_path / "city", said.append, rpc_url=node.url, start_s=start_s + 120)
+    with servers.anvil("--timestamp", str(START_S)) as node:
+        run_day(tmp_path / "city", said.append, rpc_url=node.url)
     assert any(line.startswith("  valid: ") for line in said)
 
 
@@ -118,14 +119,14 @@ def test_a_city_goes_on_after_a_restart_with_the_same_chain_and_ledger(day: Path
     folder = tmp_path / "city"
     shutil.copytree(day, folder)
     before = audit(str(folder / "bundle"))
-    with EmbeddedCity(folder, Clock()) as city:
+    with EmbeddedCity(folder, Clock.load(folder)) as city:
         city.start(Plan.load(city.plan_path))
         head = city.city.head()
-        assert head.size == before.size
+        assert head.size == before.records
         city.worker.round()
         believed = city.outside.rate_desk.current("USDT")
         assert believed.numerator > 0
-        assert city.worker.publish() == before.size
+        assert city.worker.publish() == before.records
     assert audit(str(folder / "bundle")).is_valid
 
 

@@ -55,24 +55,30 @@ interface ICouncil {
     error HolderIsZero(bytes32 role);
     error OneHolderOneRole(address holder, bytes32 held, bytes32 wanted);
     error HolderIsPayeeOrContract(address holder);
+    error ContractIsPayeeOrSeat(address place);
     error TermEndsFirst(uint64 validFrom, uint64 validTo);
     error QuorumTooSmall(bytes32 role, uint256 least, uint256 needed);
+    error QuorumUnreachable(uint256 seatedNow, uint256 needed);
     error UnknownParameter(bytes32 name);
     error OutOfBounds(bytes32 name, uint256 least, uint256 most, uint256 value);
     error WrongChain(uint256 here, uint256 found);
     error CodeDiffers(bytes32 named, bytes32 found);
+    error TokenMissing(bytes32 asset);
     error TokenTaken(address token, bytes32 asset);
     error UnknownAsset(bytes32 asset);
     error KindNotOnChain(bytes32 kind);
     error NotTheTreasury(address treasury, bytes32 owner);
+    error UnknownFund(bytes32 fund);
     error FundNotRetained(bytes32 fund);
     error OwnerNotAnAddress(bytes32 owner);
     error OwnerHoldsSeat(address owner, bytes32 role);
     error OwnerIsContract(address owner);
+    error OwnerIsRepublic(address owner);
     error PartyMissing(bytes32 account);
     error ShareTooLarge(uint256 most, uint256 found);
     error UnknownCode(bytes32 code);
     error PlaceNotInAlatau(bytes32 place);
+    error UnknownSector(bytes32 sector);
     error SectorNotInfrastructure(bytes32 sector);
     error UnknownProject(bytes32 projectHash);
     error AmountIsZero(bytes32 name);
@@ -132,7 +138,7 @@ interface ICouncil {
     /// @notice An asset by its name; all zero if not enacted.
     function asset(bytes32 name) external view returns (Asset memory);
 
-    /// @notice The asset that a token is; zero for a token that was never allowed. The zero address is the chain's coin.
+    /// @notice The asset that a token is; zero for a token that was never allowed. Money.COIN is the chain's coin.
     function assetOf(address token) external view returns (bytes32);
 
     /// @notice An account by its name; all zero if not enacted.
@@ -143,6 +149,9 @@ interface ICouncil {
 
     /// @notice Where a contract of the city stands, by its name; zero if not enacted.
     function contractAt(bytes32 name) external view returns (address);
+
+    /// @notice Whether an address is known as the republican budget's; once known, for ever (LEAKS 07).
+    function isRepublic(address owner) external view returns (bool);
 
     /// @notice Whether an address is a contract of the city, by whatever name.
     function isContract(address place) external view returns (bool);

@@ -15,7 +15,7 @@ interface IPaymentRouter {
     /// @param invoice What is paid.
     /// @param purpose The code whose revenue rule gives the city's least share.
     /// @param merchant Who gets the rest; may be zero if the city gets all.
-    /// @param token The zero address for the chain's coin.
+    /// @param token Money.COIN for the chain's coin.
     /// @param shareBps The city's share in 1/10,000; what does not divide goes to the city.
     struct Quote {
         bytes32 invoice;

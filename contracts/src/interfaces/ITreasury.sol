@@ -58,7 +58,6 @@ interface ITreasury {
     error AssetDiffers(bytes32 needed, bytes32 found);
     error BeforeRetentionEnd(uint256 time, uint64 retentionEnd);
     error PayeeTooNew(uint256 payableFrom, uint256 time);
-    error PayeeIsOfTheCity(address payee);
     error NotEnough(uint256 free, uint256 needed);
     error BalanceDiffers(address holder, uint256 expected, uint256 found);
     error NothingCredited(address payee, address token);

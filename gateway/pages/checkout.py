@@ -1,0 +1,134 @@
+"""How an invoice can be paid: the fields to copy and the codes to scan (field failure 46)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import segno
+
+from gateway.city_fees.catalogue import CATALOGUE, Fee
+from gateway.pages.words import plain
+from gateway.payments.model import Derived, Status
+from gateway.payments.store import Invoice
+from ledger.records import keccak256
+from ledger.rules import TENGE
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+PAYEE = "Alatau"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One thing to type in or copy: shown as people read it, copied as programs take it."""
+
+    key: str
+    shown: str
+    copied: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """One picture to scan: what is in it, and the picture as a data URI."""
+
+    key: str
+    content: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class Ways:
+    """All that somebody needs who wants to pay now."""
+
+    fields: Sequence[Field]
+    codes: Sequence[Code]
+
+
+def checksummed(address: bytes) -> str:
+    """An address in the mixed case that shows a slip of the pen (EIP-55)."""
+    text = address.hex()
+    digest = keccak256(text.encode()).hex()
+    return "0x" + "".join(
+        c.upper() if int(nibble, 16) >= 8 else c for c, nibble in zip(text, digest, strict=False)
+    )
+
+
+def transfer_uri(token: bytes, chain_id: int, to: bytes, amount_minor: int) -> str:
+    """Ask a wallet for one ERC-20 transfer (EIP-681)."""
+    return (
+        f"ethereum:{checksummed(token)}@{chain_id}/transfer?address={checksummed(to)}&uint256={amount_minor}"
+    )
+
+
+def picture(content: str) -> str:
+    """A QR code as a data URI, black on white whatever the page's colours, with its quiet zone."""
+    code = segno.make(content, error="m", micro=False)
+    uri: str = code.svg_data_uri(scale=4, border=4, dark="#000", light="#fff")
+    return uri
+
+
+def _code(key: str, content: str) -> Code:
+    return Code(key, content, picture(content))
+
+
+def grouped(text: str) -> str:
+    """Four characters at a time, as people copy them by hand."""
+    return " ".join(text[at : at + 4] for at in range(0, len(text), 4))
+
+
+def fee_of(invoice: Invoice) -> Fee | None:
+    """The fee that an invoice of the city bills; None for a merchant's."""
+    if invoice.merchant_id is not None:
+        return None
+    return next((fee for fee in CATALOGUE if fee.id == invoice.title), None)
+
+
+def is_payable(invoice: Invoice, derived: Derived, now: int) -> bool:
+    """Whether money may still be sent at the quoted rate."""
+    waiting = derived.status in {Status.OPEN, Status.DETECTED} and derived.missing_minor > 0
+    return waiting and now <= invoice.expires_s
+
+
+def ways(gateway: Gateway, invoice: Invoice, derived: Derived, shown: str, decimals: int) -> Ways:
+    """How to pay what is missing; shown: that amount for people."""
+    amount = Field("amount", shown, plain(derived.missing_minor, decimals))
+    if invoice.asset == TENGE:
+        return _tenge(gateway.bank_iban, invoice, amount)
+    if gateway.quotes is None or invoice.deposit_address is None:
+        return Ways((), ())
+    place = gateway.quotes.place
+    token, chain_id, to = place.token(invoice.asset), place.deployment.chain_id, invoice.deposit_address
+    fields = (
+        amount,
+        Field("address", checksummed(to), checksummed(to)),
+        Field("token", f"{invoice.asset} {checksummed(token)}", checksummed(token)),
+        Field("chain", str(chain_id), str(chain_id)),
+    )
+    request = transfer_uri(token, chain_id, to, derived.missing_minor)
+    return Ways(fields, (_code("wallet", request), _code("address", checksummed(to))))
+
+
+def _tenge(iban: str, invoice: Invoice, amount: Field) -> Ways:
+    fee = fee_of(invoice)
+    codes = () if fee is None else (
+        Field("kbk", fee.code, fee.code),
+        Field("knp", fee.knp, fee.knp),
+        Field("kbe", fee.kbe, fee.kbe),
+    )  # fmt: skip
+    fields = (
+        amount,
+        Field("iban", grouped(iban), iban),
+        Field("reference", grouped(invoice.reference), invoice.reference),
+        *codes,
+    )
+    return Ways(fields, (_code("reference", invoice.reference),))
+
+
+def version(derived: Derived, position: int | None, *, payable: bool) -> str:
+    """Changes when the page must be shown anew, and only then."""
+    told = (derived.status, sorted(derived.notes), derived.paid_minor, position, payable)
+    return sha256(repr(told).encode()).hexdigest()[:16]

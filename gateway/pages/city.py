@@ -1,0 +1,203 @@
+"""What the public page says of the city: the ledger up to its last checkpoint, and nothing beyond it.
+
+So every figure here is one that anybody computes again from the public bundle; the sums are
+made by the auditor's own code. Breaches are shown, not raised: a page that hides one lies.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gateway.db import reading
+from gateway.payments import store as payments
+from ledger import rules, store
+from ledger.audit.summary import summarise
+from ledger.audit.verdict import Findings, Flow, Line, ProjectLine, Verdict
+from ledger.proof import ED25519, ML_DSA_44, open_note, parse_checkpoint
+from ledger.records import Invalid, Parameter
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+# Parameters that lift a limit while they are in force (G8).
+_LIFTED = {"direct_settlement": 1, "self_sufficient": 1}
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who signed a checkpoint, with which kind of key, and when; 0 where the kind states no time."""
+
+    name: str
+    kind: str
+    time_s: int
+
+
+@dataclass(frozen=True)
+class Head:
+    """The checkpoint that stands in the public bundle, and how far chains hold it.
+
+    anchored and final are sizes: the largest that a chain holds, and that it holds for good.
+    """
+
+    origin: str
+    size: int
+    root: bytes
+    signers: Sequence[Signer]
+    anchors: Sequence[store.Anchored]
+    anchored: int
+    final: int
+
+    @property
+    def time_s(self) -> int:
+        """When it was signed."""
+        return max((signer.time_s for signer in self.signers), default=0)
+
+    @property
+    def witnessed(self) -> int:
+        """Its size if somebody besides the log signed it, else 0."""
+        return self.size if any(signer.kind == "witness" for signer in self.signers) else 0
+
+    def anchor_of(self, index: int) -> store.Anchored | None:
+        """The first anchor that covers a record."""
+        return next((anchored for anchored in self.anchors if anchored.size > index), None)
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A limit that an act lifted."""
+
+    index: int
+    name: str
+    act: bytes
+
+
+@dataclass(frozen=True)
+class City:
+    """All that the page shows, of one checkpoint."""
+
+    size: int
+    totals: Sequence[Line]
+    flows: Sequence[Flow]
+    projects: Sequence[ProjectLine]
+    invested: int
+    exceptions: Sequence[Lifted]
+    breaches: Sequence[Invalid]
+    names: dict[str, dict[str, str]]
+    is_sample: bool
+    decimals: dict[str, int]
+
+    def name(self, project: str, language: str) -> str:
+        """What the project's own document calls it."""
+        return self.names.get(project, {}).get(language, project)
+
+    @property
+    def public(self) -> list[ProjectLine]:
+        """Projects that public money may go to."""
+        return [project for project in self.projects if project.approved]
+
+    @property
+    def districts(self) -> list[tuple[str, list[ProjectLine]]]:
+        """All projects by district, the largest private investment first."""
+        places = sorted({project.place for project in self.projects})
+        ordered = sorted(self.projects, key=lambda project: (-project.invested, project.project))
+        return [(place, [p for p in ordered if p.place == place]) for place in places]
+
+
+class CityView:
+    """Follows the ledger as far as it is public; one for each application."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._state = rules.State()
+        self._breaches: list[Invalid] = []
+        self._lock = threading.Lock()
+        self._city: City | None = None
+
+    def city(self) -> City:
+        """The figures of the checkpoint that is public now."""
+        size = self._gateway.publisher.published()
+        # A state of its own, under a lock: nobody applies a record while sums are made of it.
+        with self._lock:
+            if self._city is None or self._city.size < size:
+                entries = store.records(self._gateway.engine, self._state.size, size)
+                _, broken = rules.replay(entries, self._state)
+                self._breaches.extend(broken)
+                self._city = self._sum_up()
+            return self._city
+
+    def _sum_up(self) -> City:
+        state, verdict, findings = self._state, Verdict(), Findings()
+        summarise(state, verdict, findings)
+        told = [self._document(project.record.document) for project in state.projects.values()]
+        names = {
+            one["project"]: one["names"]
+            for document in told
+            for one in document.get("projects", [])
+            if isinstance(one, dict) and isinstance(one.get("names"), dict)
+        }
+        return City(
+            state.size,
+            verdict.totals,
+            verdict.flows,
+            verdict.projects,
+            verdict.invested,
+            _exceptions(state),
+            tuple(self._breaches)
+            + tuple(Invalid(found.rule, found.where, found.why) for found in findings.listed()),
+            names,
+            any(document.get("sample") is True for document in told),
+            {name: asset.decimals for name, asset in state.assets.items()},
+        )
+
+    def _document(self, name: bytes) -> dict[str, Any]:
+        """A published document that is JSON; nothing of it counts but names for people."""
+        place = self._gateway.publisher.folder / "documents" / name.hex()
+        try:
+            told = json.loads(place.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return told if isinstance(told, dict) else {}
+
+    def head(self) -> Head | None:
+        """The checkpoint in the public bundle; None before there is one."""
+        gateway = self._gateway
+        place = gateway.publisher.folder / "checkpoint"
+        if not place.exists():
+            return None
+        text, times = open_note(place.read_bytes(), gateway.publisher.trust.verifiers)
+        checkpoint = parse_checkpoint(text)
+        kinds = {verifier.key: verifier.key_type for verifier in gateway.publisher.trust.verifiers}
+        signers = []
+        for key, time_s in times.items():
+            names = {ED25519: "ed25519", ML_DSA_44: "mldsa"}
+            kind = names.get(kinds[key], "witness") if key[0] == checkpoint.origin else "witness"
+            signers.append(Signer(key[0], kind, time_s))
+        with reading(gateway.engine) as connection:
+            anchors = store.anchors(connection)
+            chains = {anchored.chain_id for anchored in anchors}
+            # The rail's cursor stands at the last block that is final.
+            final = {chain: payments.cursor(connection, f"evm-{chain}") or 0 for chain in chains}
+        held = [anchored for anchored in anchors if anchored.size <= checkpoint.size]
+        return Head(
+            checkpoint.origin,
+            checkpoint.size,
+            checkpoint.root,
+            signers,
+            held,
+            anchored=max((anchored.size for anchored in held), default=0),
+            final=max((a.size for a in held if a.block <= final[a.chain_id]), default=0),
+        )
+
+
+def _exceptions(state: rules.State) -> tuple[Lifted, ...]:
+    found = []
+    for proposal in state.proposals.values():
+        record = proposal.record
+        if isinstance(record, Parameter) and proposal.effective_s is not None:
+            if _LIFTED.get(record.name) == record.value:
+                found.append(Lifted(proposal.index, record.name, record.act))
+    return tuple(found)

@@ -1,0 +1,116 @@
+"""What a receipt says: the record of a payment, and how firmly it stands (field failure 82)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.city_fees.catalogue import Fee
+from gateway.db import reading
+from gateway.pages.checkout import fee_of
+from gateway.pages.city import Head
+from gateway.payments import store
+from gateway.payments.model import Derived
+from gateway.payments.store import Invoice
+from gateway.rails import Evidence, Kind, Stage
+from gateway.rails.tenge.reference import find_reference
+from ledger.proof import leaf_hash
+from ledger.records import Transfer, as_json, decode
+from ledger.rules import TENGE
+from ledger.store import Anchored, records
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+STEPS = ("recorded", "witnessed", "anchored", "final")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """An invoice and the record that its payment became; None while it has not."""
+
+    invoice: Invoice
+    derived: Derived
+    fee: Fee | None
+    position: int | None
+    record: Transfer | None
+    data: bytes
+    head: Head | None
+    steps: Sequence[tuple[str, bool]]
+
+    @property
+    def is_published(self) -> bool:
+        """Whether a proof can be had: the checkpoint covers the record."""
+        return self.position is not None and self.head is not None and self.position < self.head.size
+
+    @property
+    def anchor(self) -> Anchored | None:
+        """Where a chain holds it."""
+        return None if self.head is None or self.position is None else self.head.anchor_of(self.position)
+
+    def as_json(self) -> dict[str, object]:
+        """For programs: numbers of money as text."""
+        record, head = self.record, self.head
+        told: dict[str, object] = {"invoice": self.invoice.id, "status": self.derived.status.value}
+        if self.fee is not None:
+            told |= {
+                "fee": self.fee.id,
+                "names": self.fee.names,
+                "kbk": self.fee.code,
+                "knp": self.fee.knp,
+                "kbe": self.fee.kbe,
+            }
+        if record is not None:
+            told |= {
+                "asset": record.asset,
+                "amount": str(record.amount),
+                "time_s": record.time,
+                "position": self.position,
+                "leaf": "0x" + leaf_hash(self.data).hex(),
+                "record": as_json(record),
+            }
+        if head is not None and self.is_published:
+            told["checkpoint"] = {"origin": head.origin, "size": head.size, "root": "0x" + head.root.hex()}
+            told["proof"] = f"/v1/receipts/{self.invoice.id}"
+        return told | {"states": dict(self.steps)}
+
+
+def receipt(gateway: Gateway, head: Head | None, id: str) -> Receipt:
+    """The receipt of an invoice, as far as it has come."""
+    invoice, derived, _ = gateway.payments.look(id)
+    position = gateway.payments.position(id)
+    data, record = b"", None
+    if position is not None:
+        data = next(records(gateway.engine, position, position + 1))
+        found = decode(data)
+        assert isinstance(found, Transfer)
+        record = found
+    reached = _reached(position, head)
+    steps = tuple((step, reached >= at) for at, step in enumerate(STEPS, 1))
+    return Receipt(invoice, derived, fee_of(invoice), position, record, data, head, steps)
+
+
+def _reached(position: int | None, head: Head | None) -> int:
+    """How many of the steps are done: each stands on the one before."""
+    if position is None:
+        return 0
+    sizes = (0, 0, 0) if head is None else (head.witnessed, head.anchored, head.final)
+    done = 1
+    for size in sizes:
+        if size <= position:
+            break
+        done += 1
+    return done
+
+
+def find(gateway: Gateway, text: str) -> str | None:
+    """The invoice whose payment reference stands in what a person typed; None where there is none."""
+    reference = find_reference(text[:200])
+    if reference is None:
+        return None
+    # Asked the way a bank's entry asks: by reference alone.
+    asked = Evidence("", Kind.BANK, Stage.DETECTED, TENGE, 0, 0, reference=reference)
+    with reading(gateway.engine) as connection:
+        found = store.invoice_for(connection, asked)
+    return None if found is None else found.id

@@ -1,0 +1,50 @@
+"""A page: a template, a language, and the headers that go with both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gateway.pages.assets import asset
+from gateway.pages.words import COOKIE, LANGUAGES, plain, tongue_of
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+YEAR_S = 365 * 86_400
+
+_templates = Environment(
+    loader=PackageLoader("gateway.pages"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.globals.update(asset=asset, languages=LANGUAGES, plain=plain)
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The gateway that serves a request."""
+    found: Gateway = request.app.state.gateway
+    return found
+
+
+def page(request: Request, template: str, status: int = 200, **values: object) -> HTMLResponse:
+    """Fill in a template in the language of the request; a language that was asked for is remembered."""
+    tongue = tongue_of(request)
+    others = [(key, value) for key, value in request.query_params.multi_items() if key != "lang"]
+
+    def switch(language: str) -> str:
+        return "?" + urlencode([*others, ("lang", language)])
+
+    text = _templates.get_template(template).render(t=tongue, switch=switch, path=request.url.path, **values)
+    # What a page says changes with each payment: kept, but asked for again each time.
+    headers = {"Vary": "Accept-Language, Cookie", "Cache-Control": "no-cache"}
+    answer = HTMLResponse(text, status, headers)
+    if request.query_params.get("lang") == tongue.code:
+        answer.set_cookie(COOKIE, tongue.code, max_age=YEAR_S, httponly=True, samesite="lax")
+    return answer
