@@ -41,6 +41,7 @@ ED = Ed25519PrivateKey.from_private_bytes(city.digest("log ed25519"))
 ML = MLDSA44PrivateKey.from_seed_bytes(city.digest("log ml-dsa"))
 COSIGNER = Ed25519PrivateKey.from_private_bytes(city.digest("watcher ed25519"))
 CONTRACTS = {"council": city.COUNCIL_CONTRACT, "anchor": city.ANCHOR, "treasury": city.TREASURY}
+CONTRACTS_JSON = {name: "0x" + address.hex() for name, address in CONTRACTS.items()}
 # The texts whose SHA-256 the city's records name, as far as they are public.
 PUBLIC = ("act", "project", "contract", "milestone", "survey", "source 1", "source 2", "evidence usdt 1")
 
@@ -57,13 +58,12 @@ def vkeys() -> list[str]:
 
 def trust(**changed: object) -> dict[str, object]:
     """What trust.json says."""
-    contracts = {name: "0x" + address.hex() for name, address in CONTRACTS.items()}
     said = {
         "origin": ORIGIN,
         "vkeys": vkeys(),
         "ledger": "0x" + city.digest("ledger").hex(),
         "chainId": str(city.CHAIN_ID),
-        "contracts": contracts,
+        "contracts": CONTRACTS_JSON,
     }
     return said | changed
 

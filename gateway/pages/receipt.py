@@ -49,6 +49,11 @@ class Receipt:
         """Where a chain holds it."""
         return None if self.head is None or self.position is None else self.head.anchor_of(self.position)
 
+    @property
+    def version(self) -> str:
+        """Changes when the page must be shown anew, and only then."""
+        return f"{self.derived.status.value}-{sum(done for _, done in self.steps)}"
+
     def as_json(self) -> dict[str, object]:
         """For programs: numbers of money as text."""
         record, head = self.record, self.head

@@ -22,7 +22,7 @@ from gateway.pages.receipt import find
 from gateway.pages.receipt import receipt as receipt_of
 from gateway.pages.render import gateway_of, page
 from gateway.pages.words import Tongue, tongue_of
-from gateway.payments.model import Note, Status
+from gateway.payments.model import Status
 from gateway.payments.store import Invoice
 from ledger.audit.verdict import Flow, Line
 from ledger.records import Invalid, Transfer
@@ -218,20 +218,28 @@ def receipt(id: str, request: Request) -> HTMLResponse:
     """The receipt to read, print, keep and check."""
     gateway, t = gateway_of(request), tongue_of(request)
     found = receipt_of(gateway, _view(request).head(), id)
+    address = f"{gateway.public_url}/receipt/{id}"
     return page(
         request,
         "receipt.html",
         receipt=found,
-        notes={note.value for note in found.derived.notes},
+        derived=found.derived.status.value,
+        version=found.version,
         what=found.fee.names[t.code] if found.fee else found.invoice.title,
         payee=_payee(request, found.invoice),
         decimals=gateway.view.decimals(found.invoice.asset),
-        picture=picture(f"{gateway.public_url}/receipt/{id}"),
-        address=f"{gateway.public_url}/receipt/{id}",
+        picture=picture(address),
+        address=address,
         units=_decimals(request),
         transfer=Transfer.type_hash.hex(),
-        partial=Note.PARTIAL.value in {note.value for note in found.derived.notes},
     )
+
+
+@router.get("/receipt/{id}/state")
+def receipt_state(id: str, request: Request) -> JSONResponse:
+    """What an open receipt asks again until it is final."""
+    found = receipt_of(gateway_of(request), _view(request).head(), id)
+    return JSONResponse({"version": found.version, "states": dict(found.steps)}, headers=NO_STORE)
 
 
 @router.get("/check")

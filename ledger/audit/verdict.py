@@ -51,7 +51,7 @@ RULES = {
 
 # How much a finding weighs, by the letters of its rule (LEAKS 26). What is not here is "high".
 _CRITICAL = frozenset({"A", "D", "F", "G", "H", "L", "M", "O", "V", "X"})
-_LOW = frozenset({"D1", "D2", "L1", "L4"})
+_LOW = frozenset({"D2", "L4"})
 WEIGHTS = {"critical": 0, "high": 1, "low": 2}
 # More than so many findings of one rule are counted and not listed.
 MOST_OF_A_RULE = 1_000

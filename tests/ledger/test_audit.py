@@ -17,7 +17,9 @@ import pytest
 from ledger import proof, rules
 from ledger.audit import RULES, audit, replay_bundle
 from ledger.audit.__main__ import main
-from ledger.audit.replay import own_rules_hash
+from ledger.audit.bundle import Bundle
+from ledger.audit.replay import own_rules_hash, replay
+from ledger.audit.source import open_source
 from ledger.audit.summary import summarise
 from ledger.audit.verdict import Findings, Verdict
 from ledger.records import Allocation, Invalid, Rules, Unavailable, encode
@@ -167,6 +169,11 @@ BREAKS: list[tuple[str, str, Callable[[Written], object]]] = [
     ("D1", "manifest", _manifest(title="qazyna list v1")),
     ("D1", "manifest", _edit("manifest", lambda _: _resigned("qazyna manifest v1\n"), again=False)),
     ("D1", "manifest", _edit("manifest", lambda note: _named(note, "../../etc/passwd"), again=False)),
+    ("D1", "manifest", _edit("manifest", lambda note: _named(note, "zone/../x"), again=False)),
+    ("D1", "manifest", _edit("manifest", lambda note: _named(note, "tree", twice=True), again=False)),
+    ("D1", "trust.json", _trust(vkeys="all")),
+    ("D1", "trust.json", _trust(contracts=[])),
+    ("X8", "trust.json", _trust(vkeys=[*bundles.vkeys(), bundles.vkeys()[0]])),
     ("D2", "readme.txt", _add("readme.txt")),
     ("D2", ".hidden", _add(".hidden")),
     ("D2", "documents/note", _add("documents/note")),
@@ -205,8 +212,8 @@ BREAKS: list[tuple[str, str, Callable[[Written], object]]] = [
     ("D9", "tile/0/000.p/5", _add("tile/0/000.p/5", bytes(160))),
     ("X23", "tile/entries/001.p/44: entry bundle", _edit("tile/entries/001.p/44", lambda old: old[:-1])),
     ("D10", "checkpoint", _checkpoint(root=city.digest("another root"))),
-    ("D13", "council", _trust(contracts=bundles.trust()["contracts"] | {"council": OTHER})),
-    ("D13", "contracts.treasury", _trust(contracts=bundles.trust()["contracts"] | {"treasury": OTHER})),
+    ("D13", "council", _trust(contracts=bundles.CONTRACTS_JSON | {"council": OTHER})),
+    ("D13", "contracts.treasury", _trust(contracts=bundles.CONTRACTS_JSON | {"treasury": OTHER})),
     ("D13", "ledger", _trust(ledger="0x" + bytes(32).hex())),
     ("D13", "chainId", _trust(chainId="1")),
     ("L1", "anchors.json", _edit("anchors.json", lambda _: b"{}")),
@@ -234,8 +241,8 @@ def _resigned(text: str) -> bytes:
     return proof.format_note((text, (proof.sign(text, bundles.ORIGIN, proof.ED25519, bundles.ED),)))
 
 
-def _named(note: bytes, path: str) -> bytes:
-    return _resigned(proof.parse_note(note)[0] + f"{bytes(32).hex()} {path}\n")
+def _named(note: bytes, path: str, *, twice: bool = False) -> bytes:
+    return _resigned(proof.parse_note(note)[0] + f"{bytes(32).hex()} {path}\n" * (1 + twice))
 
 
 @pytest.mark.parametrize(
@@ -290,6 +297,55 @@ def test_anchors_of_two_chains_may_have_the_same_size_and_root(tmp_path: Path) -
     assert found(bundles.write(tmp_path / "b", log, anchored=twice).folder) == []
 
 
+def test_anchors_of_several_chains_stand_in_the_order_of_size(tmp_path: Path) -> None:
+    log = city.registered()
+    other = city.Key("second anchor").address
+    log.act(city.Contract(0, "anchor-2", 99, other, city.digest("code"), city.ACT))
+    entries = bundles.anchors(log.records)
+    late = [*entries, entries[0] | {"chainId": "99", "contract": "0x" + other.hex()}]
+    assert found(bundles.write(tmp_path / "b", log, anchored=late).folder) == [
+        ("L1", f"anchors.json entry {len(entries)}")
+    ]
+
+
+def test_one_size_with_two_roots_is_named_even_beyond_the_bundle(bundle: Written) -> None:
+    beyond = bundles.anchors(bundle.records)[-1] | {"size": "301"}
+    _anchors(lambda entries: [*entries, beyond, beyond | {"root": _two_roots}])(bundle)
+    assert any(
+        "has the roots" in finding.why for finding in audit(bundle.folder).findings if finding.rule == "L2"
+    )
+
+
+def test_a_record_dated_before_the_anchor_before_it_is_named(bundle: Written) -> None:
+    entries = bundles.anchors(bundle.records)
+    size = int(entries[0]["size"])
+    first_after = int.from_bytes(bundle.records[size][32:64], "big")
+    _anchors(lambda old: _set(old, 0, time=str(first_after + 901)))(bundle)
+    assert ("L3", f"record {size}") in found(bundle.folder)
+    _anchors(lambda old: _set(old, 0, time=str(first_after + 900)))(bundle)
+    assert ("L3", f"record {size}") not in found(bundle.folder)
+
+
+def test_a_checkpoint_of_another_origin_is_refused_though_all_keys_signed_it(bundle: Written) -> None:
+    def rename(note: bytes) -> bytes:
+        text = proof.parse_note(note)[0].replace(bundles.ORIGIN, bundles.WATCHER_NAME, 1)
+        lines = (
+            proof.sign(text, bundles.ORIGIN, proof.ED25519, bundles.ED),
+            proof.sign(text, bundles.ORIGIN, proof.ML_DSA_44, bundles.ML, 1),
+            proof.sign(text, bundles.WATCHER_NAME, proof.COSIGNATURE, bundles.COSIGNER, 1),
+        )
+        return proof.format_note((text, lines))
+
+    _edit("checkpoint", rename)(bundle)
+    broken = [rule for rule, where in found(bundle.folder, cosigned=False) if where == "checkpoint"]
+    assert broken == ["D7"]
+
+
+def test_a_ledger_without_a_record_is_no_ledger(tmp_path: Path) -> None:
+    folder = bundles.write(tmp_path / "b", [], anchored=[], public={}).folder
+    assert found(folder) == [("D13", "record 0")]
+
+
 # --- own trust, rule files, records ----------------------------------------------------
 
 
@@ -299,6 +355,10 @@ def test_own_trust_decides_and_the_bundles_must_agree(bundle: Written, tmp_path:
     verdict = audit(bundle.folder, trust=own)
     assert verdict.is_valid
     assert "keys: from bundle" not in verdict.last_line()
+    own.write_bytes(bundles.as_bytes(bundles.trust(chainId="1")))
+    assert ("D14", "trust.json chainId") in found(bundle.folder, trust=own)
+    own.write_bytes(bundles.as_bytes(bundles.trust(contracts=bundles.CONTRACTS_JSON | {"router": OTHER})))
+    assert ("D14", "trust.json contracts.router") in found(bundle.folder, trust=own)
     own.write_bytes(bundles.as_bytes(bundles.trust(vkeys=bundles.vkeys()[:2])))
     # Without the watcher's key its line is a stranger's.
     assert ("D14", "trust.json vkeys") in found(bundle.folder, trust=own)
@@ -349,16 +409,32 @@ def test_the_audit_finds_in_records_what_the_rules_own_replay_finds(tmp_path: Pa
     assert verdict.records == state.size == len(records)
 
 
-def test_a_record_that_the_rules_cannot_read_is_a_finding_and_no_traceback(tmp_path: Path) -> None:
+class Exhausting(bytes):
+    """Bytes at which whoever measures them runs out of memory."""
+
+    def __len__(self) -> int:
+        raise MemoryError("too long")
+
+
+def test_a_record_that_stops_the_rules_is_a_finding_and_the_next_is_read(bundle: Written) -> None:
+    records, findings = bundles.busy(90).records, Findings()
+    opened = Bundle(open_source(str(bundle.folder)))
+    done = replay(
+        [*records[:50], Exhausting(records[50]), *records[50:]], 91, opened, findings, lambda *_: None
+    )
+    assert [(f.rule, f.where) for f in findings.listed()] == [("D12", "record 50")]
+    assert done.state.size == 91
+
+
+@pytest.mark.parametrize("time", [2**64 - 1, 2**63, 2**40, 0])
+def test_a_record_of_an_impossible_time_is_named(tmp_path: Path, time: int) -> None:
     log, order = city.certified(20_000_000)
     allocation = log.state.allocations[order.allocation_hash].record
     assert isinstance(allocation, Allocation)
-    last = encode(replace(allocation, time=2**64 - 1, allocation="late"))
-    verdict = audit(bundles.write(tmp_path / "b", [*log.records, last]).folder)
-    # "D12" while a rule stops on so late a time; else the rule that refuses it.
-    assert {finding.where for finding in verdict.findings if finding.rule != "L4"} >= {
-        f"record {len(log.records)}"
-    }
+    last = encode(replace(allocation, time=time, allocation="late"))
+    records = [*log.records, last]
+    folder = bundles.write(tmp_path / "b", records, anchored=bundles.anchors(log.records)).folder
+    assert {where for _, where in found(folder)} == {f"record {len(log.records)}"}
 
 
 def test_totals_that_do_not_add_up_are_a_finding() -> None:

@@ -316,6 +316,15 @@ def _same_movement(town: Town) -> None:
     _again(transaction=_hex(city.digest("transaction 1")), blockHash=_hex(city.digest("block 100")))(town)
 
 
+def _spaced(town: Town) -> None:
+    """Evidence with a space more: the same movement could have any number of such documents."""
+    spaced = evidence(130, city.digest("transaction again"), 1_000, city.TREASURY) + b" "
+    town.documents |= bundles.documents(spaced)
+    town.log.add(replace(city.revenue(town.log, 1_000, mark="again"), evidence=sha256(spaced).digest()))
+    town.node.move(PAYER, city.TREASURY, 1_000, 130, city.digest("transaction again"))
+    _anchor_all(town)
+
+
 DIFFERS: list[tuple[str, str, Callable[[Town], None]]] = [
     ("L6", "contract treasury", lambda town: town.node.code.clear()),
     ("L6", "rpc 127.0.0.1", lambda town: setattr(town.node, "chain_id", 5)),
@@ -350,6 +359,7 @@ DIFFERS: list[tuple[str, str, Callable[[Town], None]]] = [
     ("L8", "record ", _again(kind="evm-call")),
     ("L8", "record ", _again(amount="1e3")),
     ("L8", "record ", _same_movement),
+    ("L8", "record ", _spaced),
     ("L9", "0x", _view("balanceOf(address)", _word(9_999_999), city.TOKEN, address_word(city.TREASURY))),
     ("L9", "0x", _view("balanceOf(address)", b"", city.TOKEN, address_word(city.TREASURY))),
     ("L10", "council 0x", _view("founding()", bytes(32))),

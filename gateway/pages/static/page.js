@@ -45,6 +45,8 @@ function setClock() {
 }
 
 async function show() {
+  // A receipt that was just recorded has parts beside this one.
+  if (live.dataset.reload !== undefined) { location.reload(); return; }
   const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
   if (!answer.ok) throw new Error(String(answer.status));
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
