@@ -5,7 +5,7 @@ after another, the first being the type hash. So the bytes below are the leaf of
 the tree, keccak256 of them is the EIP-712 hashStruct that a wallet signs, and
 abi.encode in a contract gives the same bytes. There is no second encoding.
 
-Pure: no clock, no I/O. Rules E1-E5 live here; what records may say to one
+Pure: no clock, no I/O. Rules E1-E4 live here; what records may say to one
 another is rules.py.
 """
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from struct import Struct
 from typing import Annotated, Any, ClassVar, NoReturn, get_args, get_type_hints
 
 from Crypto.Hash import keccak as _keccak
@@ -102,7 +104,11 @@ def address_word(address: bytes) -> bytes:
     return address.rjust(WORD, b"\0")
 
 
-def _encode_word(value: Any, solidity: str, kind: str, where: str) -> bytes:
+# Names of accounts, assets and codes come back in almost every record.
+_known_name = lru_cache(maxsize=1 << 14)(decode_name)
+
+
+def _encode_word(value: Any, bits: int, kind: str, where: str) -> bytes:
     """Encode one member, refusing what does not fit its type (E2-E4)."""
     if kind == "name":
         return encode_name(value, where)
@@ -114,9 +120,8 @@ def _encode_word(value: Any, solidity: str, kind: str, where: str) -> bytes:
         if not isinstance(value, bytes) or len(value) != 20:
             reject("E2", where, f"an address is 20 bytes, this is {value!r}")
         return address_word(value)
-    if not isinstance(value, int) or isinstance(value, bool):
+    if type(value) is not int:
         reject("E2", where, f"expected an integer, this is {value!r}")
-    bits = int(solidity.removeprefix("uint"))
     if not 0 <= value < 1 << bits:
         reject("E4" if kind == "amount" else "E2", where, f"{value} is not in 0 to 2^{bits} - 1")
     if kind == "amount" and value == 0:
@@ -124,18 +129,20 @@ def _encode_word(value: Any, solidity: str, kind: str, where: str) -> bytes:
     return value.to_bytes(WORD, "big")
 
 
-def _decode_word(word: bytes, solidity: str, kind: str, where: str) -> Any:
+def _decode_word(word: bytes, bits: int, kind: str, where: str) -> Any:
     """Decode one word; _encode_word of the result is the same word, or it is refused."""
-    if kind == "name":
-        return decode_name(word, where)
     if kind == "hash":
         return word
+    if kind == "name":
+        return _known_name(word, where)
     if kind == "address":
         if any(word[:12]):
             reject("E2", where, f"an address has 12 zero bytes before it, this word is {word.hex()}")
         return word[12:]
     value = int.from_bytes(word, "big")
-    _encode_word(value, solidity, kind, where)
+    if not 0 < value < 1 << bits:
+        # Zero is fine for most; which rule it breaks where it is not, is said once, above.
+        _encode_word(value, bits, kind, where)
     return value
 
 
@@ -153,11 +160,14 @@ class Record:
     type_hash: ClassVar[bytes]
     approve_type_hash: ClassVar[bytes]
     members: ClassVar[tuple[tuple[str, str, str], ...]]
+    # What encoding needs of each member: attribute, bits of an integer, form, place in an error.
+    layout: ClassVar[tuple[tuple[str, int, str, str], ...]]
+    words: ClassVar[Struct]
 
 
 @dataclass(frozen=True, slots=True)
 class Genesis(Record):
-    """Which ledger this is; always index 0. `founding` binds the first seats (O3)."""
+    """Which ledger this is; always index 0. `founding` binds the first seats (H3)."""
 
     ledger: Hash
     retention_end: U64
@@ -369,7 +379,11 @@ class Approval(Record):
 
 @dataclass(frozen=True, slots=True)
 class Transfer(Record):
-    """Money moved: debit and credit in one record, inside a permitted flow only."""
+    """Money moved: debit and credit in one record, inside a permitted flow only.
+
+    refund_to: where the payer said, before paying, that money may go back to: an address as a
+    word or a hash of an IBAN; zero if nothing was said.
+    """
 
     id: Hash
     debit: Name
@@ -379,6 +393,7 @@ class Transfer(Record):
     purpose: Name
     authority: Hash
     evidence: Hash
+    refund_to: Hash = ZERO_HASH
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +403,129 @@ class Investment(Record):
     project: Name
     amount: Amount
     document: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Record):
+    """Uncommit what no milestone claims."""
+
+    commitment_hash: Hash
+    amount: Amount
+    document: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Move(Record):
+    """Move what is not committed from one allocation to another of the same block (G9)."""
+
+    from_hash: Hash
+    to_hash: Hash
+    amount: Amount
+    document: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange(Record):
+    """Money of one asset became money of another, in one fund: both legs at once.
+
+    amount_from left `from_account`, amount_to came to `to_account`; rate_hash names the Rate.
+    """
+
+    id: Hash
+    from_account: Name
+    to_account: Name
+    amount_from: Amount
+    amount_to: Amount
+    rate_hash: Hash
+    evidence: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Refund(Record):
+    """Money is to go back: part or all of one receipt; a Transfer books it when it has gone."""
+
+    id: Hash
+    receipt_hash: Hash
+    amount: Amount
+    to: Hash
+    document: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal(Record):
+    """Undo a transfer that the bank corrected, once."""
+
+    id: Hash
+    index: U64
+    reason: Name
+    evidence: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Statement(Record):
+    """What the bank, or the chain at a block, says of an account of money."""
+
+    account: Name
+    as_of: U64
+    opening: U128
+    closing: U128
+    evidence: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute(Record):
+    """Freeze one commitment; `by` is an auditor, a certifier or the payee, and signs."""
+
+    commitment_hash: Hash
+    by: Address
+    document: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution(Record):
+    """Settle a dispute: outcome 0, the commitment goes on; 1, it ends and what is unpaid is free."""
+
+    commitment_hash: Hash
+    outcome: U8
+    document: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement(Record):
+    """A breach becomes an exception, listed for ever: which record broke which rule."""
+
+    index: U64
+    rule: Name
+    act: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Close(Record):
+    """The state when a year was over, so that audits can start there."""
+
+    year: U16
+    state_hash: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange(Record):
+    """From when on a key signs for the ledger: SHA-256 of its verifier key's text."""
+
+    key: Name
+    vkey_hash: Hash
+    valid_from: U64
+    act: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal(Record):
+    """A seat takes its approval back before the quorum; it signs Withdraw(bytes32 approves)."""
+
+    approves: Hash
+    signer: Address
+    v: U8
+    r: Hash
+    s: Hash
 
 
 KINDS: tuple[type[Record], ...] = (
@@ -411,6 +549,18 @@ KINDS: tuple[type[Record], ...] = (
     Approval,
     Transfer,
     Investment,
+    Release,
+    Move,
+    Exchange,
+    Refund,
+    Reversal,
+    Statement,
+    Dispute,
+    Resolution,
+    Acknowledgement,
+    Close,
+    KeyChange,
+    Withdrawal,
 )
 
 
@@ -423,6 +573,16 @@ def member_name(attribute: str) -> str:
 def _describe(kind: type[Record]) -> None:
     hints = get_type_hints(kind, include_extras=True)
     kind.members = tuple((field.name, *get_args(hints[field.name])[1:]) for field in fields(kind))
+    kind.layout = tuple(
+        (
+            name,
+            int(solidity[4:]) if solidity.startswith("uint") else 0,
+            form,
+            f"{kind.__name__}.{member_name(name)}",
+        )
+        for name, solidity, form in kind.members
+    )
+    kind.words = Struct(f"{WORD}s" * (1 + len(kind.members)))
     typed = ",".join(f"{solidity} {member_name(name)}" for name, solidity, _ in kind.members)
     kind.type_string = f"{kind.__name__}({typed})"
     kind.type_hash = keccak256(kind.type_string.encode())
@@ -441,10 +601,9 @@ BY_TYPE_HASH = {kind.type_hash: kind for kind in KINDS}
 
 def encode(record: Record) -> bytes:
     """The record's bytes: type hash, then one word for each member (E2-E4)."""
-    kind = type(record).__name__
     words = [record.type_hash]
-    for name, solidity, form in record.members:
-        words.append(_encode_word(getattr(record, name), solidity, form, f"{kind}.{member_name(name)}"))
+    for name, bits, form, where in record.layout:
+        words.append(_encode_word(getattr(record, name), bits, form, where))
     return b"".join(words)
 
 
@@ -453,14 +612,15 @@ def decode(data: bytes) -> Record:
     kind = BY_TYPE_HASH.get(data[:WORD])
     if kind is None:
         reject("E1", "typeHash", f"no record has the type hash {data[:WORD].hex() or '(empty)'}")
-    size = WORD * (1 + len(kind.members))
-    if len(data) != size:
-        reject("E1", kind.__name__, f"a {kind.__name__} is {size} bytes, this is {len(data)}")
-    values = [
-        _decode_word(data[at : at + WORD], solidity, form, f"{kind.__name__}.{member_name(name)}")
-        for at, (name, solidity, form) in zip(range(WORD, size, WORD), kind.members, strict=True)
-    ]
-    return kind(*values)
+    if len(data) != kind.words.size:
+        reject("E1", kind.__name__, f"a {kind.__name__} is {kind.words.size} bytes, this is {len(data)}")
+    _, *words = kind.words.unpack(data)
+    return kind(
+        *[
+            _decode_word(word, bits, form, where)
+            for word, (_, bits, form, where) in zip(words, kind.layout, strict=True)
+        ]
+    )
 
 
 def hash_struct(record: Record) -> bytes:
@@ -503,6 +663,14 @@ def approve_digest(domain: bytes, record: Record, valid_until: int) -> bytes:
     """The 32 bytes that a seat signs to approve a record until a second."""
     words = [record.approve_type_hash, hash_struct(record), valid_until.to_bytes(WORD, "big")]
     return keccak256(b"\x19\x01" + domain + keccak256(b"".join(words)))
+
+
+_WITHDRAW_TYPE_HASH = keccak256(b"Withdraw(bytes32 approves)")
+
+
+def withdraw_digest(domain: bytes, approves: bytes) -> bytes:
+    """The 32 bytes that a seat signs to take its approval of a record back."""
+    return keccak256(b"\x19\x01" + domain + keccak256(_WITHDRAW_TYPE_HASH + approves))
 
 
 def rules_hash(files: list[bytes]) -> bytes:

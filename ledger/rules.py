@@ -10,8 +10,10 @@ of checking; SPEC.md says why each rule is there and which vector breaks it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -21,35 +23,49 @@ from ledger.records import (
     ZERO_ADDRESS,
     ZERO_HASH,
     Account,
+    Acknowledgement,
     Allocation,
     Approval,
     Asset,
     Block,
     Certificate,
+    Close,
     Commitment,
     Contract,
+    Dispute,
+    Exchange,
     Genesis,
     Invalid,
     Investment,
+    KeyChange,
     Milestone,
+    Move,
     Order,
     Parameter,
     Project,
     Quorum,
     Rate,
     Record,
+    Refund,
+    Release,
+    Resolution,
     RevenueRule,
+    Reversal,
     Rules,
     Seat,
+    Statement,
     Transfer,
+    Withdrawal,
     address_word,
     approve_digest,
     decode,
     domain_separator,
+    encode,
     encode_name,
     hash_struct,
     keccak256,
     reject,
+    withdraw_digest,
 )
 
 RULES = {
@@ -70,12 +86,14 @@ RULES = {
     "A3": "An approval is recorded at its deadline at the latest.",
     "A4": "The signer holds a seat of the role that signs this kind of record, in its term.",
     "A5": "A seat approves a proposal once.",
+    "A7": "An approval is withdrawn by its signer, once, before the proposal takes effect.",
     "A6": "The signature is the signer's, over this record, on this ledger, chain and council.",
     # Offices and parameters.
     "S1": "A role is one of those that SPEC names.",
     "S2": "One holder has one role for ever, and is no payee and no contract.",
     "S3": "A term ends after it begins.",
     "S4": "A quorum is at least 1; for the council at least 3, and at most those seated.",
+    "S6": "A key is changed for one that the ledger knows by name.",
     "S5": "A parameter has a known name, and a value inside the bounds of SPEC.",
     # What is registered.
     "N1": "A name is given once to one thing of its kind; a contract's to an address with code on a chain.",
@@ -90,18 +108,28 @@ RULES = {
     # Rates.
     "Q1": "A rate is of a registered asset and has two different sources.",
     "Q2": "A rate steps no further than the band from the last and from the first of the same day.",
+    "Q3": "An exchange is between two accounts of money in different assets of one fund.",
+    "Q4": "An exchange names a fresh rate, and what came is within the band of what left.",
+    "Q5": "What exchanges lose in a year stays inside the cap.",
+    "Q6": "What a provider owes stays inside the cap, and is exchanged within three days.",
     # Budgets.
     "B1": "Public money goes to a sector and a place that its fund may pay for.",
     "B2": "A block budget is of a fund, for years in order; an allocation falls inside them.",
     "B3": "An allocation in another asset names a fresh rate of that asset.",
     "B4": "Allocations stay inside the project's approved total.",
     "B5": "Allocations stay inside the block's limit.",
+    "B6": "A block budget is prolonged by a parameter after 2027.",
+    "B7": "A move is of what is not committed, between allocations of one block and asset.",
     # Contracts and work.
     "C1": "A commitment is inside an allocation that is in effect.",
     "C2": "A commitment is to a registered payee of the same asset and fund.",
     "C3": "Commitments stay inside their allocation.",
     "C4": "Milestones stay inside their commitment.",
     "C5": "A certificate is about a milestone that has none, for at most its amount.",
+    "C6": "A release is of what no milestone claims.",
+    "C7": "A dispute is raised by an auditor, a certifier or the payee, on a commitment that goes on.",
+    "C8": "A resolution is of a commitment in dispute; the outcome is 0 or 1.",
+    "C9": "Nothing is certified, ordered or paid on a commitment that is in dispute or ended.",
     # Orders.
     "O1": "An order names a commitment in effect, and that commitment's allocation.",
     "O2": "An order names an accepted certificate of a milestone of that commitment.",
@@ -125,18 +153,30 @@ RULES = {
     "V2": "Revenue is taken in an asset that is allowed at that time.",
     "V3": "Revenue is taken on a chain only while an act allows direct settlement.",
     "V4": "A payment is of an order in effect, once, from its account, for its project, to the unit.",
+    "V5": "Money that nobody could match is given to a code, or back, and never more than came.",
+    "F1": "A refund is of a receipt of money, and stays inside what is left of it.",
+    "F2": "A refund is covered by money that nothing else has.",
+    "F3": "A refund is booked once, against the accounts of its receipt, to the unit.",
+    "R1": "A reversal is of a transfer of a bank account, within 30 days, once.",
+    "R2": "A reversal leaves no account of money below zero and no total above the one before.",
+    "L1": "A statement begins where the one before ended, and its time has come.",
+    "L2": "A statement's closing balance is the ledger's at that time.",
+    "K1": "An acknowledgement names a breach that stands in the ledger, once.",
+    "Y1": "A year is closed once, when it is over, with the hash of the state.",
     "I1": "An investment names a project in effect.",
 }
 
 # --- what SPEC.md names -------------------------------------------------------
 
 COUNCIL, AUTHORITY, CERTIFIER, AUDITOR = "council", "authority", "certifier", "auditor"
+# The local budget has its own bodies (G3); every other fund is the Council's and the Authority's.
+MASLIKHAT, AKIMAT, MUNICIPAL = "maslikhat", "akimat", "MUNICIPAL"
 ROLES = frozenset(
     {
         COUNCIL,
         AUTHORITY,
-        "maslikhat",
-        "akimat",
+        MASLIKHAT,
+        AKIMAT,
         "treasury",
         AUDITOR,
         CERTIFIER,
@@ -147,10 +187,14 @@ ROLES = frozenset(
 )
 RETAINED = "RETAINED"
 CUSTODY = "CUSTODY"
-FUNDS = frozenset({RETAINED, "AUTHORITY", "MUNICIPAL", CUSTODY})
-MONEY = frozenset({"bank", "chain"})
+FUNDS = frozenset({RETAINED, "AUTHORITY", MUNICIPAL, CUSTODY})
+# A provider owes what it took for the city until it is exchanged: money, but nothing can be paid from it.
+PAYING = frozenset({"bank", "chain"})
+PROVIDER = "exchange"
+MONEY = PAYING | {PROVIDER}
+PAYABLE = "payable"
 REVENUE, PROJECT, PAYEE, REPUBLIC = "revenue", "project", "payee", "republic"
-ACCOUNT_KINDS = MONEY | {REVENUE, PROJECT, PAYEE, REPUBLIC}
+ACCOUNT_KINDS = MONEY | {REVENUE, PROJECT, PAYEE, REPUBLIC, PAYABLE}
 TENGE = "KZT"
 
 INFRASTRUCTURE = frozenset(
@@ -160,12 +204,17 @@ INFRASTRUCTURE = frozenset(
 SECTORS = {
     RETAINED: INFRASTRUCTURE,
     "AUTHORITY": INFRASTRUCTURE,
-    "MUNICIPAL": frozenset({"social", "administration"}),
+    MUNICIPAL: frozenset({"social", "administration"}),
     CUSTODY: frozenset[str](),
 }
 PLACES = frozenset({"alatau-gate", "alatau-golden", "alatau-growing", "alatau-green"})
 
 DAY = 86_400
+RECOVERY_S = 180 * DAY
+REVERSAL_S = 30 * DAY
+PROVIDER_S = 3 * DAY
+STATEMENT_S = 62 * DAY
+KEYS = frozenset({"log-ed25519", "log-ml-dsa-44", "watcher"})
 NOTICE_S = 14 * DAY
 ALMATY_OFFSET_S = 5 * 3_600
 SHARE_WHOLE = 10_000
@@ -181,28 +230,46 @@ PARAMETERS = {
     "payee_wait": (14 * DAY, 365 * DAY, 14 * DAY),
     "rate_band": (1, 2_000, 1_000),
     "rate_age": (60, 7 * DAY, DAY),
+    "exchange_band": (1, 500, 200),  # of 10,000
+    "exchange_loss": (0, 10**15, 10**11),  # tiyn in a year
+    "provider_cap": (0, 10**15, 10**11),  # tiyn
+    # 2028-01-01 in Almaty, when resolution 602's pilot of block budgets ends, to 2100.
+    "block_budget_until": (1_830_279_600, 4_102_444_800, 1_830_279_600),
 }
 
-# Who must approve a record before it has effect; what is not here is the writer's.
-AUTHOR: dict[type[Record], str] = {
-    Genesis: COUNCIL,
-    Rules: COUNCIL,
-    Contract: COUNCIL,
-    Parameter: COUNCIL,
-    Seat: COUNCIL,
-    Quorum: COUNCIL,
-    Asset: COUNCIL,
-    Account: COUNCIL,
-    RevenueRule: COUNCIL,
-    Block: COUNCIL,
-    Project: COUNCIL,
-    Allocation: COUNCIL,
-    Investment: COUNCIL,
-    Commitment: AUTHORITY,
-    Milestone: AUTHORITY,
-    Order: AUTHORITY,
-    Certificate: CERTIFIER,
+# Who must approve a record before it has effect; each role named must reach its quorum. What is
+# not here is the writer's. Where a record's body depends on what it names, authors() decides.
+AUTHOR: dict[type[Record], tuple[str, ...]] = {
+    Genesis: (COUNCIL,),
+    Rules: (COUNCIL,),
+    Contract: (COUNCIL,),
+    Parameter: (COUNCIL,),
+    Seat: (COUNCIL,),
+    Quorum: (COUNCIL,),
+    KeyChange: (COUNCIL,),
+    Asset: (COUNCIL,),
+    Account: (COUNCIL,),
+    RevenueRule: (COUNCIL,),
+    Block: (COUNCIL,),
+    Project: (COUNCIL,),
+    Allocation: (COUNCIL,),
+    Investment: (COUNCIL,),
+    Resolution: (COUNCIL,),
+    Acknowledgement: (COUNCIL, AUDITOR),
+    Commitment: (AUTHORITY,),
+    Milestone: (AUTHORITY,),
+    Release: (AUTHORITY,),
+    Move: (AUTHORITY,),
+    Order: (AUTHORITY,),
+    Refund: (AUTHORITY, AUDITOR),
+    Reversal: (AUTHORITY, AUDITOR),
+    Certificate: (CERTIFIER,),
+    Statement: (AUDITOR,),
+    Close: (AUDITOR,),
+    Dispute: (AUDITOR,),
 }
+# Commitments and what follows from them, where the fund is the local budget's (G3).
+_LOCAL = {COUNCIL: MASLIKHAT, AUTHORITY: AKIMAT}
 
 _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
@@ -217,6 +284,7 @@ class Proposal:
     record: Record
     index: int
     approvals: dict[bytes, int] = field(default_factory=dict)  # signer -> deadline
+    withdrawn: set[bytes] = field(default_factory=set)
     effective_s: int | None = None
 
 
@@ -248,6 +316,7 @@ class AllocationState:
     fund: str
     numerator: int
     denominator: int
+    amount: int = 0  # what the record says, and what moves made of it (G9)
     committed: int = 0
     certified: int = 0
     ordered: int = 0
@@ -267,9 +336,12 @@ class CommitmentState:
     """A commitment in effect; totals in base units."""
 
     record: Commitment
+    amount: int = 0  # what the record says less what was released
     milestones: int = 0
     ordered: int = 0
     paid: int = 0
+    disputed: bool = False
+    ended: bool = False
 
 
 @dataclass(slots=True)
@@ -289,6 +361,14 @@ class AccountState:
     effective_s: int
     balance: int = 0
     reserved: int = 0
+    refunded: int = 0
+    exchanged: int = 0
+    # For accounts of money: (time, balance after it) since the last statement, and that one.
+    history: list[tuple[int, int]] = field(default_factory=list)
+    stated_s: int = 0
+    stated: int = 0
+    # For a provider: since when it owes something.
+    owes_since_s: int = 0
 
 
 @dataclass(slots=True)
@@ -329,6 +409,20 @@ class State:
     transfer_ids: set[bytes] = field(default_factory=set)
     evidence: set[bytes] = field(default_factory=set)
     invested_tiyn: int = 0
+    # Receipts that may be refunded, by hash, and how much of them was; refunds that wait to be booked.
+    receipts: dict[bytes, Transfer] = field(default_factory=dict)
+    refunded: dict[bytes, int] = field(default_factory=dict)
+    refunds: dict[bytes, Refund] = field(default_factory=dict)
+    booked_refunds: set[bytes] = field(default_factory=set)
+    void_orders: set[bytes] = field(default_factory=set)
+    # Transfers of bank accounts of the last 30 days, by index, and what was undone.
+    reversible: dict[int, Transfer] = field(default_factory=dict)
+    reversed: set[int] = field(default_factory=set)
+    losses: dict[int, int] = field(default_factory=dict)  # tiyn that exchanges lost, by year
+    breaches: dict[int, str] = field(default_factory=dict)
+    acknowledged: dict[int, bytes] = field(default_factory=dict)
+    closed: dict[int, bytes] = field(default_factory=dict)
+    keys: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
 
 
 _T = TypeVar("_T")
@@ -455,11 +549,18 @@ def _check_seat(state: State, record: Seat, now: int, at: str) -> None:
 
 def _effect_seat(state: State, record: Seat, digest: bytes, now: int) -> None:
     # The founding seats are bound by the Genesis, which nobody could read 14 days before.
-    start = max(record.valid_from, now + NOTICE_S) if state.opened else record.valid_from
+    notice = RECOVERY_S if _is_recovery(state, record, now) else NOTICE_S
+    start = max(record.valid_from, now + notice) if state.opened else record.valid_from
     state.roles[record.holder] = record.role
     # A new term of the same holder takes the place of the old one from its start on.
     kept = [(begin, min(end, start)) for begin, end in state.terms.get(record.holder, [])]
     state.terms[record.holder] = [*kept, (start, record.valid_to)]
+
+
+def _is_recovery(state: State, record: Record, now: int) -> bool:
+    """Whether so few are seated that those whose terms are over may fill the council's seats (LEAKS 14)."""
+    is_seat = isinstance(record, Seat) and record.role == COUNCIL
+    return is_seat and state.opened and _seated(state, COUNCIL, now) < required(state, COUNCIL, now)
 
 
 def _check_quorum(state: State, record: Quorum, now: int, at: str) -> None:
@@ -476,6 +577,16 @@ def _check_quorum(state: State, record: Quorum, now: int, at: str) -> None:
 def _effect_quorum(state: State, record: Quorum, digest: bytes, now: int) -> None:
     start = now + NOTICE_S if state.opened else now
     state.quorums.setdefault(record.role, []).append((start, record.needed))
+
+
+def _check_key_change(state: State, record: KeyChange, now: int, at: str) -> None:
+    if record.key not in KEYS or record.vkey_hash == ZERO_HASH:
+        reject("S6", at, f"no key is called {record.key}, or its hash is zero")
+
+
+def _effect_key_change(state: State, record: KeyChange, digest: bytes, now: int) -> None:
+    start = max(record.valid_from, now + NOTICE_S)
+    state.keys.setdefault(record.key, []).append((start, record.vkey_hash))
 
 
 def _check_asset(state: State, record: Asset, now: int, at: str) -> None:
@@ -526,6 +637,9 @@ def _check_account(state: State, record: Account, now: int, at: str) -> None:
         ]
         if not rules or rules[-1].fund != record.fund:
             reject("N5", at, f"no code 0x{record.owner.hex()} belongs to {record.fund}")
+    elif record.kind == PROVIDER:
+        if asset.asset == TENGE or record.owner == ZERO_HASH or owned is not None:
+            reject("N2", at, f"a provider owes another asset than {TENGE} and is nobody of the city: {owned}")
     elif record.kind == PROJECT:
         if record.owner not in state.projects:
             reject("N6", at, f"no project in effect has the hash 0x{record.owner.hex()}")
@@ -643,6 +757,9 @@ def _check_allocation(state: State, record: Allocation, now: int, at: str) -> No
     block = state.blocks.get(record.block)
     if block is None or not block.record.from_year <= almaty_year(now) <= block.record.to_year:
         reject("B2", at, f"the block {record.block} is not in effect in {almaty_year(now)}")
+    until = parameter(state, "block_budget_until", now)
+    if now >= until:
+        reject("B6", at, f"block budgets end at {until}, now is {now}")
     if project.record.sector not in SECTORS[block.record.fund]:
         reject("B1", at, f"{block.record.fund} may not pay for {project.record.sector}")
     numerator, denominator = _allocation_rate(state, record, at)
@@ -661,7 +778,7 @@ def _effect_allocation(state: State, record: Allocation, digest: bytes, now: int
     state.names.add(("allocation", record.allocation))
     block = state.blocks[record.block]
     numerator, denominator = _allocation_rate(state, record, "")
-    allocation = AllocationState(record, block.record.fund, numerator, denominator)
+    allocation = AllocationState(record, block.record.fund, numerator, denominator, record.amount)
     state.allocations[digest] = allocation
     block.allotted += allocation.tiyn(record.amount)
     state.projects[record.project_hash].allotted += allocation.tiyn(record.amount)
@@ -708,8 +825,8 @@ def _check_commitment(state: State, record: Commitment, now: int, at: str) -> No
         )
     _check_republic(state, payee.record, now, at)
     total = allocation.committed + record.amount
-    if total > allocation.record.amount:
-        reject("C3", at, f"committed would be {total}, allotted is {allocation.record.amount}")
+    if total > allocation.amount:
+        reject("C3", at, f"committed would be {total}, allotted is {allocation.amount}")
 
 
 def _effect_commitment(state: State, record: Commitment, digest: bytes, now: int) -> None:
@@ -718,7 +835,7 @@ def _effect_commitment(state: State, record: Commitment, digest: bytes, now: int
     project = state.projects[allocation.record.project_hash]
     project.committed += allocation.step(allocation.committed, record.amount)
     allocation.committed += record.amount
-    state.commitments[digest] = CommitmentState(record)
+    state.commitments[digest] = CommitmentState(record, record.amount)
 
 
 def _check_milestone(state: State, record: Milestone, now: int, at: str) -> None:
@@ -726,15 +843,122 @@ def _check_milestone(state: State, record: Milestone, now: int, at: str) -> None
     commitment = state.commitments.get(record.commitment_hash)
     if commitment is None:
         reject("C4", at, f"no commitment in effect has the hash 0x{record.commitment_hash.hex()}")
+    _check_going_on(commitment, at)
     total = commitment.milestones + record.amount
-    if total > commitment.record.amount:
-        reject("C4", at, f"milestones would be {total}, committed is {commitment.record.amount}")
+    if total > commitment.amount:
+        reject("C4", at, f"milestones would be {total}, committed is {commitment.amount}")
 
 
 def _effect_milestone(state: State, record: Milestone, digest: bytes, now: int) -> None:
     state.names.add(("milestone", record.milestone))
     state.commitments[record.commitment_hash].milestones += record.amount
     state.milestones[digest] = MilestoneState(record)
+
+
+def _check_going_on(commitment: CommitmentState, at: str) -> None:
+    if commitment.disputed or commitment.ended:
+        reject("C9", at, f"{commitment.record.commitment} is {'ended' if commitment.ended else 'in dispute'}")
+
+
+def _check_release(state: State, record: Release, now: int, at: str) -> None:
+    commitment = state.commitments.get(record.commitment_hash)
+    if commitment is None or commitment.ended:
+        reject("C6", at, f"no commitment that goes on has the hash 0x{record.commitment_hash.hex()}")
+    free = commitment.amount - commitment.milestones
+    if record.amount > free:
+        reject("C6", at, f"released would be {record.amount}, no milestone claims {free}")
+
+
+def _effect_release(state: State, record: Release, digest: bytes, now: int) -> None:
+    _uncommit(state, state.commitments[record.commitment_hash], record.amount)
+
+
+def _uncommit(state: State, commitment: CommitmentState, amount: int) -> None:
+    allocation = state.allocations[commitment.record.allocation_hash]
+    project = state.projects[allocation.record.project_hash]
+    commitment.amount -= amount
+    allocation.committed -= amount
+    project.committed -= allocation.step(allocation.committed, amount)
+
+
+def _check_move(state: State, record: Move, now: int, at: str) -> None:
+    source, target = state.allocations.get(record.from_hash), state.allocations.get(record.to_hash)
+    if source is None or target is None or source is target:
+        reject("B7", at, f"0x{record.from_hash.hex()} and 0x{record.to_hash.hex()} are not two allocations")
+    same = (source.record.block, source.record.asset, source.record.rate_hash)
+    # Only the Authority's own budget is a block budget in the law's sense; retained money is the Council's.
+    if (
+        same != (target.record.block, target.record.asset, target.record.rate_hash)
+        or source.fund != "AUTHORITY"
+    ):
+        reject(
+            "B7", at, f"{source.record.block} and {target.record.block} are not one block of the Authority"
+        )
+    if record.amount > source.amount - source.committed:
+        free = source.amount - source.committed
+        reject("B7", at, f"moved would be {record.amount}, not committed is {free}")
+    project = state.projects[target.record.project_hash]
+    grown = project.allotted + target.step(target.amount, record.amount)
+    if grown > project.record.limit:
+        reject("B4", at, f"allotted would be {grown} tiyn, approved is {project.record.limit}")
+
+
+def _effect_move(state: State, record: Move, digest: bytes, now: int) -> None:
+    source, target = state.allocations[record.from_hash], state.allocations[record.to_hash]
+    source.amount -= record.amount
+    left, came = source.step(source.amount, record.amount), target.step(target.amount, record.amount)
+    state.projects[source.record.project_hash].allotted -= left
+    state.projects[target.record.project_hash].allotted += came
+    state.blocks[source.record.block].allotted += came - left
+    target.amount += record.amount
+
+
+def _check_dispute(state: State, record: Dispute, now: int, at: str) -> None:
+    commitment = state.commitments.get(record.commitment_hash)
+    if commitment is None or commitment.ended or commitment.disputed:
+        reject("C7", at, f"no commitment that goes on has the hash 0x{record.commitment_hash.hex()}")
+    payee = state.accounts[commitment.record.payee].record.owner
+    official = any(is_seated(state, record.by, role, now) for role in (AUDITOR, CERTIFIER))
+    if not official and payee != address_word(record.by):
+        reject("C7", at, f"0x{record.by.hex()} is no auditor, certifier or payee of this commitment")
+
+
+def _effect_dispute(state: State, record: Dispute, digest: bytes, now: int) -> None:
+    state.commitments[record.commitment_hash].disputed = True
+
+
+def _check_resolution(state: State, record: Resolution, now: int, at: str) -> None:
+    commitment = state.commitments.get(record.commitment_hash)
+    if commitment is None or not commitment.disputed:
+        reject("C8", at, f"no commitment in dispute has the hash 0x{record.commitment_hash.hex()}")
+    if record.outcome > 1:
+        reject("C8", at, f"the outcome is 0 or 1, this is {record.outcome}")
+
+
+def _effect_resolution(state: State, record: Resolution, digest: bytes, now: int) -> None:
+    commitment = state.commitments[record.commitment_hash]
+    commitment.disputed = False
+    if not record.outcome:
+        return
+    commitment.ended = True
+    for order_hash, order in state.orders.items():
+        if order.commitment_hash == record.commitment_hash and order_hash not in state.paid_orders:
+            state.accounts[order.account].reserved -= order.amount
+            state.void_orders.add(order_hash)
+    allocation = state.allocations[commitment.record.allocation_hash]
+    unpaid = commitment.ordered - commitment.paid
+    allocation.ordered -= unpaid
+    # What was certified and will not be paid must not stand above what is committed (G10).
+    certified = sum(
+        certificate.amount
+        for certificate in state.certificates.values()
+        if certificate.accepted
+        and state.milestones[certificate.milestone_hash].record.commitment_hash == record.commitment_hash
+    )
+    allocation.certified -= certified - commitment.paid
+    project = state.projects[allocation.record.project_hash]
+    project.certified -= allocation.step(allocation.certified, certified - commitment.paid)
+    _uncommit(state, commitment, commitment.amount - commitment.paid)
 
 
 def _check_certificate(state: State, record: Certificate, now: int, at: str) -> None:
@@ -745,6 +969,7 @@ def _check_certificate(state: State, record: Certificate, now: int, at: str) -> 
         reject("C5", at, f"the milestone {milestone.record.milestone} has a certificate")
     if record.accepted > 1:
         reject("C5", at, f"accepted is 0 or 1, this is {record.accepted}")
+    _check_going_on(state.commitments[milestone.record.commitment_hash], at)
     if record.amount > milestone.record.amount:
         reject("C5", at, f"certified is {record.amount}, the milestone is {milestone.record.amount}")
 
@@ -767,6 +992,7 @@ def _check_order(state: State, record: Order, now: int, at: str) -> None:
     commitment = state.commitments.get(record.commitment_hash)
     if commitment is None or commitment.record.allocation_hash != record.allocation_hash:
         reject("O1", at, f"no commitment in effect is 0x{record.commitment_hash.hex()} of that allocation")
+    _check_going_on(commitment, at)
     certificate = state.certificates.get(record.certificate_hash)
     milestone = state.milestones[certificate.milestone_hash] if certificate else None
     if certificate is None or milestone is None or milestone.record.commitment_hash != record.commitment_hash:
@@ -779,7 +1005,7 @@ def _check_order(state: State, record: Order, now: int, at: str) -> None:
         reject("O4", at, f"the order is {record.amount}, certified is {certificate.amount}")
     allocation = state.allocations[record.allocation_hash]
     account = state.accounts.get(record.account)
-    if account is None or account.record.kind not in MONEY:
+    if account is None or account.record.kind not in PAYING:
         reject("O5", at, f"{record.account} is not an account of the city's money")
     if (account.record.asset, account.record.fund) != (allocation.record.asset, allocation.fund):
         reject(
@@ -789,13 +1015,13 @@ def _check_order(state: State, record: Order, now: int, at: str) -> None:
             f" the allocation is {allocation.record.asset} of {allocation.fund}",
         )
     # Before O6, so that each can be seen to hold by itself. The allocation holds its commitments (C3).
-    if commitment.ordered + record.amount > commitment.record.amount:
+    if commitment.ordered + record.amount > commitment.amount:
         total = commitment.ordered + record.amount
-        reject("O7", at, f"ordered would be {total}, committed is {commitment.record.amount}")
+        reject("O7", at, f"ordered would be {total}, committed is {commitment.amount}")
     if milestone.ordered:
         reject("O6", at, f"the milestone {milestone.record.milestone} is ordered already")
-    if commitment.milestones != commitment.record.amount:
-        reject("O8", at, f"milestones are {commitment.milestones}, committed is {commitment.record.amount}")
+    if commitment.milestones != commitment.amount:
+        reject("O8", at, f"milestones are {commitment.milestones}, committed is {commitment.amount}")
     payee = state.accounts[record.payee]
     waited, wait = now - payee.effective_s, parameter(state, "payee_wait", now)
     if waited < wait:
@@ -812,12 +1038,19 @@ def _effect_order(state: State, record: Order, digest: bytes, now: int) -> None:
     state.commitments[record.commitment_hash].ordered += record.amount
     allocation = state.allocations[record.allocation_hash]
     allocation.ordered += record.amount
-    assert allocation.ordered <= allocation.record.amount
+    assert allocation.ordered <= allocation.amount
     state.milestones[state.certificates[record.certificate_hash].milestone_hash].ordered = True
     state.accounts[record.account].reserved += record.amount
 
 
 # --- money --------------------------------------------------------------------
+
+
+def _check_new(state: State, id: bytes, evidence: bytes, at: str) -> None:
+    if id in state.transfer_ids or id == ZERO_HASH:
+        reject("M3", at, f"the id 0x{id.hex()} is used or zero")
+    if evidence in state.evidence or evidence == ZERO_HASH:
+        reject("M3", at, f"the evidence 0x{evidence.hex()} is used or zero")
 
 
 def _check_transfer(state: State, record: Transfer, now: int, at: str) -> None:
@@ -826,21 +1059,63 @@ def _check_transfer(state: State, record: Transfer, now: int, at: str) -> None:
         reject("M1", at, f"{record.debit} and {record.credit} are not two registered accounts")
     if not debit.record.asset == credit.record.asset == record.asset:
         reject("M2", at, f"{record.asset} between accounts of {debit.record.asset} and {credit.record.asset}")
-    if record.id in state.transfer_ids or record.id == ZERO_HASH:
-        reject("M3", at, f"the id 0x{record.id.hex()} is used or zero")
-    if record.evidence in state.evidence or record.evidence == ZERO_HASH:
-        reject("M3", at, f"the evidence 0x{record.evidence.hex()} is used or zero")
-    if debit.record.kind in MONEY and credit.record.kind == REVENUE:
+    _check_new(state, record.id, record.evidence, at)
+    came, gone = debit.record.kind, credit.record.kind
+    if came in MONEY and gone == REVENUE:
         _check_revenue(state, record, debit.record, credit.record, now, at)
-    elif debit.record.kind == PROJECT and credit.record.kind in MONEY:
+        if came == PROVIDER:
+            _check_provider(state, record, debit, now, at)
+    elif came == PROJECT and gone in PAYING:
         _check_payment(state, record, debit.record, credit, now, at)
+    elif came == "bank" and gone == PAYABLE:
+        _check_same_fund(debit.record, credit.record, at)
+    elif came == PAYABLE and gone == REVENUE:
+        _check_matched(state, record, debit, credit.record, now, at)
+    elif came in {REVENUE, PAYABLE} and gone in PAYING:
+        _check_refund_booked(state, record, at)
     else:
-        reject("M4", at, f"no flow leads from {credit.record.kind} to {debit.record.kind}")
+        reject("M4", at, f"no flow leads from {gone} to {came}")
 
 
-def _check_revenue(
-    state: State, record: Transfer, money: Account, revenue: Account, now: int, at: str
+def _check_same_fund(one: Account, other: Account, at: str) -> None:
+    if one.fund != other.fund:
+        reject("M5", at, f"the accounts are of {one.fund} and {other.fund}")
+
+
+def _check_matched(
+    state: State, record: Transfer, payable: AccountState, revenue: Account, now: int, at: str
 ) -> None:
+    _check_rule(state, record, payable.record, revenue, now, at)
+    unmatched = -payable.balance - payable.reserved
+    if record.amount > unmatched:
+        reject("V5", at, f"unmatched is {unmatched}, this is {record.amount}")
+
+
+def _check_refund_booked(state: State, record: Transfer, at: str) -> None:
+    refund = state.refunds.get(record.authority)
+    if refund is None or record.authority in state.booked_refunds:
+        reject("F3", at, f"0x{record.authority.hex()} is no refund in effect that waits to be booked")
+    receipt = state.receipts[refund.receipt_hash]
+    wanted = (receipt.credit, receipt.debit, receipt.purpose, refund.amount)
+    if (record.debit, record.credit, record.purpose, record.amount) != wanted:
+        reject("F3", at, f"the refund is {refund.amount} from {receipt.debit}, this is {record.amount}")
+
+
+def _check_provider(state: State, record: Transfer, provider: AccountState, now: int, at: str) -> None:
+    rate = state.last_rate.get(record.asset)
+    if rate is None:
+        reject("Q6", at, f"there is no rate of {record.asset} to measure what the provider owes")
+    owed = (provider.balance + record.amount) * rate.numerator // rate.denominator
+    cap = parameter(state, "provider_cap", now)
+    if owed > cap:
+        reject("Q6", at, f"the provider would owe {owed} tiyn, at most {cap}")
+    if provider.balance and now - provider.owes_since_s > PROVIDER_S:
+        reject(
+            "Q6", at, f"the provider owes since {provider.owes_since_s}, at most {PROVIDER_S} s before {now}"
+        )
+
+
+def _check_rule(state: State, record: Transfer, money: Account, revenue: Account, now: int, at: str) -> None:
     rule = revenue_rule(state, record.purpose, now)
     if rule is None or hash_struct(rule) != record.authority or revenue.owner != encode_name(record.purpose):
         reject("V1", at, f"0x{record.authority.hex()} is not the rule in force for the code {record.purpose}")
@@ -850,6 +1125,12 @@ def _check_revenue(
             at,
             f"{record.purpose} belongs to {rule.fund}, the accounts to {money.fund} and {revenue.fund}",
         )
+
+
+def _check_revenue(
+    state: State, record: Transfer, money: Account, revenue: Account, now: int, at: str
+) -> None:
+    _check_rule(state, record, money, revenue, now, at)
     asset = state.assets[record.asset]
     if not asset.valid_from <= now < asset.valid_to:
         reject(
@@ -866,8 +1147,9 @@ def _check_payment(
     if record.amount > money.balance:
         reject("M6", at, f"{record.credit} has {money.balance}, the payment is {record.amount}")
     order = state.orders.get(record.authority)
-    if order is None or record.authority in state.paid_orders:
+    if order is None or record.authority in state.paid_orders | state.void_orders:
         reject("V4", at, f"0x{record.authority.hex()} is no unpaid order in effect")
+    _check_going_on(state.commitments[order.commitment_hash], at)
     if (record.purpose, record.credit, record.amount) != (order.order, order.account, order.amount):
         reject(
             "V4",
@@ -891,21 +1173,220 @@ def _check_payment(
     _check_republic(state, state.accounts[order.payee].record, now, at)
 
 
+def _post(account: AccountState, change: int, now: int) -> None:
+    """Change a balance; what a statement will be compared with is kept until it comes."""
+    account.balance += change
+    if account.record.kind in MONEY:
+        if account.history and account.history[-1][0] == now:
+            account.history.pop()
+        account.history.append((now, account.balance))
+
+
 def _effect_transfer(state: State, record: Transfer, digest: bytes, now: int) -> None:
     state.transfer_ids.add(record.id)
     state.evidence.add(record.evidence)
     debit, credit = state.accounts[record.debit], state.accounts[record.credit]
-    debit.balance += record.amount
-    credit.balance -= record.amount
+    if debit.record.kind == PROVIDER and not debit.balance:
+        debit.owes_since_s = now
+    _post(debit, record.amount, now)
+    _post(credit, -record.amount, now)
     if debit.record.kind == PROJECT:
-        order = state.orders[record.authority]
         credit.reserved -= record.amount
+        _mark_paid(state, record, 1)
+    elif credit.record.kind in PAYING:
+        state.booked_refunds.add(record.authority)
+        credit.reserved -= record.amount
+        if debit.record.kind == PAYABLE:
+            debit.reserved -= record.amount
+        else:
+            debit.refunded += record.amount
+    elif debit.record.kind in PAYING:
+        state.receipts[digest] = record
+    if "bank" in {debit.record.kind, credit.record.kind}:
+        _keep_reversible(state, record, now)
+
+
+def _mark_paid(state: State, record: Transfer, sign: int) -> None:
+    """Count an order as paid, or, with sign -1, no more."""
+    order = state.orders[record.authority]
+    state.commitments[order.commitment_hash].paid += sign * record.amount
+    allocation = state.allocations[order.allocation_hash]
+    project = state.projects[allocation.record.project_hash]
+    if sign > 0:
         state.paid_orders.add(record.authority)
-        state.commitments[order.commitment_hash].paid += record.amount
-        allocation = state.allocations[order.allocation_hash]
-        project = state.projects[allocation.record.project_hash]
         project.paid += allocation.step(allocation.paid, record.amount)
         allocation.paid += record.amount
+    else:
+        state.paid_orders.remove(record.authority)
+        allocation.paid -= record.amount
+        project.paid -= allocation.step(allocation.paid, record.amount)
+
+
+def _keep_reversible(state: State, record: Transfer, now: int) -> None:
+    for index, kept in list(state.reversible.items()):
+        if now - kept.time <= REVERSAL_S:
+            break
+        del state.reversible[index]
+    state.reversible[state.size] = record
+
+
+def _check_refund(state: State, record: Refund, now: int, at: str) -> None:
+    receipt = state.receipts.get(record.receipt_hash)
+    if receipt is None:
+        reject("F1", at, f"no receipt has the hash 0x{record.receipt_hash.hex()}")
+    if record.id in state.transfer_ids or ZERO_HASH in {record.id, record.to}:
+        reject("M3", at, f"the id 0x{record.id.hex()} is used or zero, or it goes nowhere")
+    left = receipt.amount - state.refunded.get(record.receipt_hash, 0)
+    if record.amount > left:
+        reject("F1", at, f"left of the receipt is {left}, the refund is {record.amount}")
+    money, from_account = state.accounts[receipt.debit], state.accounts[receipt.credit]
+    free = money.balance - money.reserved
+    if record.amount > free:
+        reject("F2", at, f"free in {receipt.debit} is {free}, the refund is {record.amount}")
+    if from_account.record.kind == PAYABLE:
+        unmatched = -from_account.balance - from_account.reserved
+        if record.amount > unmatched:
+            reject("V5", at, f"unmatched is {unmatched}, this is {record.amount}")
+
+
+def _effect_refund(state: State, record: Refund, digest: bytes, now: int) -> None:
+    receipt = state.receipts[record.receipt_hash]
+    state.transfer_ids.add(record.id)
+    state.refunds[digest] = record
+    state.refunded[record.receipt_hash] = state.refunded.get(record.receipt_hash, 0) + record.amount
+    state.accounts[receipt.debit].reserved += record.amount
+    if state.accounts[receipt.credit].record.kind == PAYABLE:
+        state.accounts[receipt.credit].reserved += record.amount
+
+
+def _check_exchange(state: State, record: Exchange, now: int, at: str) -> None:
+    source, target = state.accounts.get(record.from_account), state.accounts.get(record.to_account)
+    if source is None or target is None or source.record.kind != PROVIDER or target.record.kind != "bank":
+        reject("Q3", at, f"{record.from_account} and {record.to_account} are no provider and bank account")
+    if source.record.fund != target.record.fund:
+        reject("Q3", at, f"the accounts are of {source.record.fund} and {target.record.fund}")
+    _check_new(state, record.id, record.evidence, at)
+    rate = state.rates.get(record.rate_hash)
+    if rate is None or rate.asset != source.record.asset:
+        reject("Q4", at, f"0x{record.rate_hash.hex()} is no rate of {source.record.asset}")
+    age, most = now - rate.time, parameter(state, "rate_age", now)
+    if age > most:
+        reject("Q4", at, f"the rate is {age} s old, at most {most} s is fresh")
+    worth = record.amount_from * rate.numerator // rate.denominator
+    band = parameter(state, "exchange_band", now)
+    if abs(record.amount_to - worth) * SHARE_WHOLE > worth * band:
+        reject("Q4", at, f"{record.amount_to} tiyn came for {worth}, the band is {band} of 10,000")
+    if record.amount_from > source.balance:
+        reject("M6", at, f"{record.from_account} has {source.balance}, the exchange is {record.amount_from}")
+    lost = state.losses.get(almaty_year(now), 0) + max(0, worth - record.amount_to)
+    cap = parameter(state, "exchange_loss", now)
+    if lost > cap:
+        reject("Q5", at, f"lost in the year would be {lost} tiyn, at most {cap}")
+
+
+def _effect_exchange(state: State, record: Exchange, digest: bytes, now: int) -> None:
+    state.transfer_ids.add(record.id)
+    state.evidence.add(record.evidence)
+    source, target = state.accounts[record.from_account], state.accounts[record.to_account]
+    rate = state.rates[record.rate_hash]
+    worth = record.amount_from * rate.numerator // rate.denominator
+    year = almaty_year(now)
+    state.losses[year] = state.losses.get(year, 0) + max(0, worth - record.amount_to)
+    _post(source, -record.amount_from, now)
+    _post(target, record.amount_to, now)
+    source.exchanged -= record.amount_from
+    target.exchanged += record.amount_to
+
+
+def _check_reversal(state: State, record: Reversal, now: int, at: str) -> None:
+    undone = state.reversible.get(record.index)
+    if undone is None or record.index in state.reversed:
+        reject("R1", at, f"record {record.index} is no transfer of a bank account that stands")
+    if now - undone.time > REVERSAL_S:
+        reject("R1", at, f"record {record.index} is {now - undone.time} s old, at most {REVERSAL_S}")
+    _check_new(state, record.id, record.evidence, at)
+    debit, credit = state.accounts[undone.debit], state.accounts[undone.credit]
+    if credit.record.kind in MONEY and debit.record.kind != PROJECT:
+        reject("R1", at, f"record {record.index} books a refund, which is not undone")
+    if debit.record.kind == "bank":
+        if state.refunded.get(hash_struct(undone), 0):
+            reject("R1", at, f"record {record.index} was refunded")
+        free = debit.balance - debit.reserved
+        if undone.amount > free:
+            reject("R2", at, f"free in {undone.debit} is {free}, record {record.index} is {undone.amount}")
+        unmatched = -credit.balance - credit.reserved
+        if credit.record.kind == PAYABLE and undone.amount > unmatched:
+            reject("R2", at, f"unmatched is {unmatched}, record {record.index} is {undone.amount}")
+
+
+def _effect_reversal(state: State, record: Reversal, digest: bytes, now: int) -> None:
+    undone = state.reversible[record.index]
+    state.transfer_ids.add(record.id)
+    state.evidence.add(record.evidence)
+    state.reversed.add(record.index)
+    state.receipts.pop(hash_struct(undone), None)
+    debit, credit = state.accounts[undone.debit], state.accounts[undone.credit]
+    _post(debit, -undone.amount, now)
+    _post(credit, undone.amount, now)
+    if debit.record.kind == PROJECT:
+        _mark_paid(state, undone, -1)
+        # The order stands again and its money is held for it, unless its commitment has ended since.
+        if state.commitments[state.orders[undone.authority].commitment_hash].ended:
+            state.void_orders.add(undone.authority)
+        else:
+            credit.reserved += undone.amount
+
+
+def _check_statement(state: State, record: Statement, now: int, at: str) -> None:
+    account = state.accounts.get(record.account)
+    if account is None or account.record.kind not in MONEY:
+        reject("L1", at, f"{record.account} is no account of money")
+    if not account.stated_s < record.as_of <= now:
+        reject("L1", at, f"as of {record.as_of}; the one before is of {account.stated_s}, now is {now}")
+    if record.opening != account.stated:
+        reject("L1", at, f"it opens with {record.opening}, the one before closed with {account.stated}")
+    if record.evidence == ZERO_HASH:
+        reject("H5", at, "the evidence is zero")
+    balance = balance_at(account, record.as_of)
+    if record.closing != balance:
+        reject("L2", at, f"it closes with {record.closing}, the ledger had {balance} at {record.as_of}")
+
+
+def balance_at(account: AccountState, time_s: int) -> int:
+    """The balance of an account of money at a second not before its last statement."""
+    found = [balance for at_s, balance in account.history if at_s <= time_s]
+    return found[-1] if found else account.stated
+
+
+def _effect_statement(state: State, record: Statement, digest: bytes, now: int) -> None:
+    account = state.accounts[record.account]
+    account.stated_s, account.stated = record.as_of, record.closing
+    account.history = [entry for entry in account.history if entry[0] > record.as_of]
+
+
+# --- the books themselves -------------------------------------------------------
+
+
+def _check_acknowledgement(state: State, record: Acknowledgement, now: int, at: str) -> None:
+    broken = state.breaches.get(record.index)
+    if broken != record.rule or record.index in state.acknowledged:
+        known = broken or "no rule"
+        reject("K1", at, f"record {record.index} breaks {known} and not {record.rule}, or is acknowledged")
+
+
+def _effect_acknowledgement(state: State, record: Acknowledgement, digest: bytes, now: int) -> None:
+    state.acknowledged[record.index] = record.act
+
+
+def _check_close(state: State, record: Close, now: int, at: str) -> None:
+    if record.year in state.closed or any(record.year < year for year in state.closed):
+        reject("Y1", at, f"{record.year} or a later year is closed")
+    if almaty_year(now) <= record.year:
+        reject("Y1", at, f"{record.year} is not over in {almaty_year(now)}")
+
+
+def _effect_close(state: State, record: Close, digest: bytes, now: int) -> None:
+    state.closed[record.year] = record.state_hash
 
 
 # --- the sequence -------------------------------------------------------------
@@ -933,6 +1414,17 @@ _KINDS: dict[type[Record], tuple[_Check, _Effect]] = {
     Order: (_check_order, _effect_order),
     Transfer: (_check_transfer, _effect_transfer),
     Investment: (_check_investment, _effect_investment),
+    KeyChange: (_check_key_change, _effect_key_change),
+    Release: (_check_release, _effect_release),
+    Move: (_check_move, _effect_move),
+    Exchange: (_check_exchange, _effect_exchange),
+    Refund: (_check_refund, _effect_refund),
+    Reversal: (_check_reversal, _effect_reversal),
+    Statement: (_check_statement, _effect_statement),
+    Dispute: (_check_dispute, _effect_dispute),
+    Resolution: (_check_resolution, _effect_resolution),
+    Acknowledgement: (_check_acknowledgement, _effect_acknowledgement),
+    Close: (_check_close, _effect_close),
 }
 
 
@@ -942,49 +1434,101 @@ def _check_documents(record: Record, at: str) -> None:
             reject("H5", at, f"the {name} is zero")
 
 
-def _check_canonical(record: Approval, at: str) -> None:
+def _check_canonical(record: Approval | Withdrawal, at: str) -> None:
     r, s = int.from_bytes(record.r, "big"), int.from_bytes(record.s, "big")
     if record.v not in {27, 28} or not 0 < r < _CURVE_ORDER or not 0 < s <= _CURVE_ORDER // 2:
         reject("A2", at, f"v is {record.v}, r is {r}, s is {s}, the highest s is {_CURVE_ORDER // 2}")
 
 
-def _recover(digest: bytes, record: Approval, at: str) -> bytes:
-    """The address whose key made the approval's signature (A6)."""
+def _check_signature(digest: bytes, record: Approval | Withdrawal, at: str) -> None:
     signature = record.r + record.s + bytes([record.v - 27])
     try:
         key = coincurve.PublicKey.from_signature_and_message(signature, digest, hasher=None)
     except Exception as error:
         reject("A6", at, f"no key made this signature: {error}")
-    return keccak256(key.format(compressed=False)[1:])[12:]
+    signer = keccak256(key.format(compressed=False)[1:])[12:]
+    if signer != record.signer:
+        reject("A6", at, f"0x{signer.hex()} signed, the record names 0x{record.signer.hex()}")
+
+
+def authors(state: State, record: Record) -> tuple[str, ...]:
+    """The roles that must approve a record, each with its quorum (G2, G3)."""
+    roles = AUTHOR[type(record)]
+    fund = None
+    if isinstance(record, Block):
+        fund = record.fund
+    elif isinstance(record, Allocation):
+        fund = state.blocks[record.block].record.fund
+    elif isinstance(record, Commitment):
+        fund = state.allocations[record.allocation_hash].fund
+    elif isinstance(record, Milestone | Order | Release):
+        commitment = state.commitments[record.commitment_hash].record
+        fund = state.allocations[commitment.allocation_hash].fund
+    elif isinstance(record, Refund):
+        receipt = state.receipts.get(record.receipt_hash)
+        # Where the payer said beforehand, one signature is enough; anywhere else needs two people (LEAKS 12).
+        if receipt is not None and receipt.refund_to == record.to != ZERO_HASH:
+            roles = (AUTHORITY,)
+    return tuple(_LOCAL.get(role, role) for role in roles) if fund == MUNICIPAL else roles
+
+
+def _may_sign(state: State, proposal: Proposal, signer: bytes, now: int) -> bool:
+    """Whether a signer's approval of a proposal counts at a second."""
+    record = proposal.record
+    if isinstance(record, Dispute):
+        return signer == record.by
+    if _is_recovery(state, record, now) and state.roles.get(signer) == COUNCIL:
+        return True
+    return any(is_seated(state, signer, role, now) for role in authors(state, record))
+
+
+def _is_complete(state: State, proposal: Proposal, signers: list[bytes], now: int) -> bool:
+    """Whether these signers are enough, role by role."""
+    record = proposal.record
+    if isinstance(record, Dispute):
+        return bool(signers)
+    if _is_recovery(state, record, now):
+        return len(signers) >= required(state, COUNCIL, now)
+    return all(
+        sum(state.roles[signer] == role for signer in signers) >= required(state, role, now)
+        for role in authors(state, record)
+    )
+
+
+def _proposal(state: State, approves: bytes, at: str) -> Proposal:
+    proposal = state.proposals.get(approves)
+    if proposal is None:
+        reject("A1", at, f"no proposal has the hash 0x{approves.hex()}")
+    if proposal.effective_s is not None:
+        reject("A1", at, f"record {proposal.index} took effect at {proposal.effective_s}")
+    return proposal
 
 
 def _apply_approval(state: State, record: Approval, now: int, at: str) -> None:
-    proposal = state.proposals.get(record.approves)
-    if proposal is None:
-        reject("A1", at, f"no proposal has the hash 0x{record.approves.hex()}")
-    if proposal.effective_s is not None:
-        reject("A1", at, f"record {proposal.index} took effect at {proposal.effective_s}")
+    proposal = _proposal(state, record.approves, at)
     if not state.opened:
         _check_founding(state, proposal, at)
     _check_canonical(record, at)
-    role = AUTHOR[type(proposal.record)]
     if now > record.valid_until:
         reject("A3", at, f"the approval was valid until {record.valid_until}, now is {now}")
-    if not is_seated(state, record.signer, role, now):
+    if not _may_sign(state, proposal, record.signer, now):
         held = state.roles.get(record.signer, "no seat")
+        wanted = " and ".join(authors(state, proposal.record))
         reject(
-            "A4", at, f"0x{record.signer.hex()} has {held}; {role} approves record {proposal.index} at {now}"
+            "A4",
+            at,
+            f"0x{record.signer.hex()} has {held}; {wanted} approves record {proposal.index} at {now}",
         )
-    if record.signer in proposal.approvals:
+    if record.signer in proposal.approvals or record.signer in proposal.withdrawn:
         reject("A5", at, f"0x{record.signer.hex()} has approved record {proposal.index}")
-    signer = _recover(approve_digest(state.domain, proposal.record, record.valid_until), record, at)
-    if signer != record.signer:
-        reject("A6", at, f"0x{signer.hex()} signed, the approval names 0x{record.signer.hex()}")
+    _check_signature(approve_digest(state.domain, proposal.record, record.valid_until), record, at)
     # Seats that expired and deadlines that passed since they approved no longer count.
-    standing = 1 + sum(
-        until >= now and is_seated(state, holder, role, now) for holder, until in proposal.approvals.items()
-    )
-    if standing < required(state, role, now):
+    standing = [
+        holder
+        for holder, until in proposal.approvals.items()
+        if until >= now and _may_sign(state, proposal, holder, now)
+    ]
+    if not _is_complete(state, proposal, [*standing, record.signer], now):
         proposal.approvals[record.signer] = record.valid_until
         return
     check, effect = _KINDS[type(proposal.record)]
@@ -993,6 +1537,16 @@ def _apply_approval(state: State, record: Approval, now: int, at: str) -> None:
     proposal.approvals[record.signer] = record.valid_until
     proposal.effective_s = now
     effect(state, proposal.record, record.approves, now)
+
+
+def _apply_withdrawal(state: State, record: Withdrawal, now: int, at: str) -> None:
+    proposal = _proposal(state, record.approves, at)
+    _check_canonical(record, at)
+    if record.signer not in proposal.approvals:
+        reject("A7", at, f"0x{record.signer.hex()} has no approval of record {proposal.index} to withdraw")
+    _check_signature(withdraw_digest(state.domain, record.approves), record, at)
+    del proposal.approvals[record.signer]
+    proposal.withdrawn.add(record.signer)
 
 
 def _check_founding(state: State, proposal: Proposal, at: str) -> None:
@@ -1024,6 +1578,8 @@ def apply(state: State, data: bytes) -> Record:
         reject("H2", at, f"time {now} is before {state.time}, or not before {TIME_LIMIT_S}")
     if isinstance(record, Approval):
         _apply_approval(state, record, now, at)
+    elif isinstance(record, Withdrawal):
+        _apply_withdrawal(state, record, now, at)
     else:
         _propose(state, record, keccak256(data), now, at)
     state.size += 1
@@ -1042,6 +1598,9 @@ def _propose(state: State, record: Record, digest: bytes, now: int, at: str) -> 
         reject("H4", at, f"record {state.proposals[digest].index} is the same")
     _check_documents(record, at)
     check(state, record, now, at)
+    # Only when it is recorded: an approval changes the state that the hash is of.
+    if isinstance(record, Close) and (found := state_hash(state)) != record.state_hash:
+        reject("Y1", at, f"the state's hash is 0x{found.hex()}, this says 0x{record.state_hash.hex()}")
     if authored:
         state.proposals[digest] = Proposal(record, state.size)
     if isinstance(record, Genesis):
@@ -1054,17 +1613,120 @@ def _propose(state: State, record: Record, digest: bytes, now: int, at: str) -> 
         effect(state, record, digest, now)
 
 
+def take(state: State, data: bytes) -> Invalid | None:
+    """Take the next record as it stands in a log: one that is invalid has no effect and is a breach (G16)."""
+    try:
+        apply(state, data)
+    except Invalid as breach:
+        state.breaches[state.size] = breach.rule
+        state.size += 1
+        return breach
+    return None
+
+
 def replay(records: Iterable[bytes], state: State | None = None) -> tuple[State, list[Invalid]]:
-    """Apply all records; one that is invalid has no effect and is a finding (G16)."""
+    """Take all records; returns the state and the breaches, acknowledged ones among them."""
     state = State() if state is None else state
-    findings: list[Invalid] = []
-    for data in records:
-        try:
-            apply(state, data)
-        except Invalid as finding:
-            findings.append(finding)
-            state.size += 1
-    return state, findings
+    return state, [breach for data in records if (breach := take(state, data)) is not None]
+
+
+def overdue(state: State, now: int) -> list[Invalid]:
+    """What should have been recorded by a second and was not, which no record can show (LEAKS 04, 11)."""
+    found = []
+    for name, account in state.accounts.items():
+        kind = account.record.kind
+        if kind == PROVIDER and account.balance and now - account.owes_since_s > PROVIDER_S:
+            why = (
+                f"{account.balance} is owed since {account.owes_since_s}, at most {PROVIDER_S} s before {now}"
+            )
+            found.append(Invalid("Q6", f"account {name}", why))
+        first = account.history[0][0] if account.history else now
+        if kind == "bank" and now - first > STATEMENT_S:
+            why = f"money moved at {first} and no statement tells of it, at most {STATEMENT_S} s before {now}"
+            found.append(Invalid("L1", f"account {name}", why))
+    return found
+
+
+# --- the state as bytes -----------------------------------------------------------
+
+
+def _tagged(value: Any) -> Any:
+    """A value of the state as JSON can hold it, one way only: sets and mappings sorted, integers as text."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return {"i": str(value)}
+    if isinstance(value, bytes):
+        return {"b": value.hex()}
+    if isinstance(value, Record):
+        return {"r": encode(value).hex()}
+    if isinstance(value, dict):
+        return {"d": sorted(([_tagged(k), _tagged(v)] for k, v in value.items()), key=json.dumps)}
+    if isinstance(value, set | frozenset):
+        return {"s": sorted((_tagged(item) for item in value), key=json.dumps)}
+    if isinstance(value, list | tuple):
+        return {"l" if isinstance(value, list) else "t": [_tagged(item) for item in value]}
+    named = {field.name: _tagged(getattr(value, field.name)) for field in fields(value)}
+    return {"o": [type(value).__name__, named]}
+
+
+def _untagged(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((tag, held),) = value.items()
+    match tag:
+        case "i":
+            return int(held)
+        case "b":
+            return bytes.fromhex(held)
+        case "r":
+            return decode(bytes.fromhex(held))
+        case "d":
+            return {_untagged(k): _untagged(v) for k, v in held}
+        case "s":
+            return {_untagged(item) for item in held}
+        case "l":
+            return [_untagged(item) for item in held]
+        case "t":
+            return tuple(_untagged(item) for item in held)
+        case _:
+            kind, named = held
+            return _PARTS[kind](**{name: _untagged(item) for name, item in named.items()})
+
+
+_PARTS = {
+    part.__name__: part
+    for part in (
+        State,
+        Proposal,
+        ProjectState,
+        BlockState,
+        AllocationState,
+        CommitmentState,
+        MilestoneState,
+        AccountState,
+    )
+}
+
+
+def dump(state: State) -> bytes:
+    """The whole state, the same bytes for the same state; load() is its twin."""
+    return json.dumps(_tagged(state), sort_keys=True, separators=(",", ":")).encode()
+
+
+def load(data: bytes) -> State:
+    """The state that dump() wrote; trust it only if its hash is that of a Close in effect."""
+    found = _untagged(json.loads(data))
+    assert isinstance(found, State)
+    # Two names of one record are one record again, as after a replay.
+    if found.genesis is not None:
+        found.genesis = next(p.record for p in found.proposals.values() if isinstance(p.record, Genesis))
+    return found
+
+
+def state_hash(state: State) -> bytes:
+    """The hash that a Close record names: SHA-256 of dump()."""
+    return hashlib.sha256(dump(state)).digest()
 
 
 # --- totals -------------------------------------------------------------------
@@ -1072,11 +1734,18 @@ def replay(records: Iterable[bytes], state: State | None = None) -> tuple[State,
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """One fund in one asset, in base units (G15): revenue - paid = closing = committed unpaid + free."""
+    """One fund in one asset, in base units (G15).
+
+    opening + revenue - refunds + exchanged + unmatched - paid = closing = committed unpaid + free.
+    """
 
     fund: str
     asset: str
+    opening: int
     revenue: int
+    refunds: int
+    exchanged: int
+    unmatched: int
     paid: int
     closing: int
     committed_unpaid: int
@@ -1087,26 +1756,37 @@ class Totals:
         return self.closing - self.committed_unpaid
 
 
-def totals(state: State) -> list[Totals]:
-    """The totals of every fund and asset that has an account of money, in order of name."""
+def totals(state: State, opening: State | None = None) -> list[Totals]:
+    """The totals of every fund and asset that has an account of money, in order of name.
+
+    opening: the state at the beginning of the period; without it the period is the whole ledger.
+    """
+    before = {} if opening is None else {(t.fund, t.asset): t for t in totals(opening)}
     keys = sorted(
         {(a.record.fund, a.record.asset) for a in state.accounts.values() if a.record.kind in MONEY}
     )
+    nothing = (0,) * 8
     found = []
     for fund, asset in keys:
         mine = [a for a in state.accounts.values() if (a.record.fund, a.record.asset) == (fund, asset)]
         unpaid = sum(
-            commitment.record.amount - commitment.paid
+            commitment.amount - commitment.paid
             for commitment in state.commitments.values()
             if (allocation := state.allocations[commitment.record.allocation_hash]).fund == fund
             and allocation.record.asset == asset
         )
+        start = before.get((fund, asset), Totals(fund, asset, *nothing))
+        refunds = sum(a.refunded for a in mine)
         found.append(
             Totals(
                 fund,
                 asset,
-                revenue=-sum(a.balance for a in mine if a.record.kind == REVENUE),
-                paid=sum(a.balance for a in mine if a.record.kind == PROJECT),
+                opening=start.closing,
+                revenue=refunds - sum(a.balance for a in mine if a.record.kind == REVENUE) - start.revenue,
+                refunds=refunds - start.refunds,
+                exchanged=sum(a.exchanged for a in mine) - start.exchanged,
+                unmatched=-sum(a.balance for a in mine if a.record.kind == PAYABLE) - start.unmatched,
+                paid=sum(a.balance for a in mine if a.record.kind == PROJECT) - start.paid,
                 closing=sum(a.balance for a in mine if a.record.kind in MONEY),
                 committed_unpaid=unpaid,
             )

@@ -80,7 +80,12 @@ class Key:
 COUNCIL = [Key(f"council {n}") for n in range(5)]
 AUTHORITY, CERTIFIER, AUDITOR = Key("authority"), Key("certifier"), Key("auditor")
 WATCHER, OPERATOR, GATEWAY = Key("watcher"), Key("operator"), Key("gateway")
-SIGNERS = {rules.COUNCIL: COUNCIL[:3], rules.AUTHORITY: [AUTHORITY], rules.CERTIFIER: [CERTIFIER]}
+SIGNERS = {
+    rules.COUNCIL: COUNCIL[:3],
+    rules.AUTHORITY: [AUTHORITY],
+    rules.CERTIFIER: [CERTIFIER],
+    rules.AUDITOR: [AUDITOR],
+}
 COUNCIL_CONTRACT, ANCHOR, TREASURY, TOKEN = (
     Key(n).address for n in ("council contract", "anchor", "treasury", "token")
 )
@@ -107,7 +112,8 @@ class Log:
     def approve(self, approves: bytes, *keys: Key, valid_until: int | None = None) -> None:
         """Approvals of a recorded proposal, by these keys or by just enough of its role."""
         record = self.state.proposals[approves].record
-        for key in keys or SIGNERS[rules.AUTHOR[type(record)]]:
+        roles = rules.authors(self.state, record)
+        for key in keys or [signer for role in roles for signer in SIGNERS[role]]:
             until = self.now + rules.DAY if valid_until is None else valid_until
             self.add(key.approve(self.state.domain, record, until, self.now))
 
