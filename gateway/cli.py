@@ -92,14 +92,12 @@ def show(
     print(f"valid: record {index} of {checkpoint.size}, signed by the log and witnessed, {checkpoint.origin}")
 
 
-@app.command()
-def audit(
-    arguments: Annotated[list[str] | None, typer.Argument(help="as for python -m ledger.audit")] = None,
-) -> None:
-    """Audit a public bundle: the same as `python -m ledger.audit`."""
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def audit(context: typer.Context) -> None:
+    """Audit a public bundle: the same words as for `python -m ledger.audit`."""
     from ledger.audit.__main__ import main as audit_main
 
-    raise typer.Exit(audit_main(arguments or []))
+    raise typer.Exit(audit_main(context.args))
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
 import venv
 from collections.abc import Callable
@@ -94,13 +95,32 @@ def install_node_packages() -> None:
     node = VENV / "bin" / "node"
     node.unlink(missing_ok=True)
     node.symlink_to(wheel / "bin" / "node")
-    say("installing package-lock.json (forge, anvil, solc, OpenZeppelin)")
+    say("installing package-lock.json (forge, anvil, solc, OpenZeppelin, Chromium)")
     run([node, wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", "ci", "--ignore-scripts"])
     # npm passes over an optional package in silence; without these no contract can be tested.
     missing = [name for name in ("anvil", "cast", "forge") if not any(FOUNDRY.glob(f"{name}-*/bin/{name}*"))]
     if missing:
         sys.exit(f"setup: no {', '.join(missing)} for {os.uname().sysname} {os.uname().machine}: "
                  "the contracts' tests run on Linux x86-64")  # fmt: skip
+
+
+def unpack_chromium() -> None:
+    """Unpack the npm package's Chromium and the libraries it brings into var/chromium."""
+    package, target = ROOT / "node_modules" / "@sparticuz" / "chromium" / "bin", ROOT / "var" / "chromium"
+    target.mkdir(parents=True, exist_ok=True)
+    say("unpacking Chromium")
+    program = (
+        "const fs = require('fs'), zlib = require('zlib');"
+        "const [from, to] = process.argv.slice(1);"
+        "fs.writeFileSync(to, zlib.brotliDecompressSync(fs.readFileSync(from)));"
+    )
+    for packed, unpacked in (("chromium.br", "chromium"), ("al2023.tar.br", "libraries.tar")):
+        run([VENV / "bin" / "node", "-e", program, package / packed, target / unpacked])
+    (target / "chromium").chmod(0o755)
+    with tarfile.open(target / "libraries.tar") as libraries:
+        # Python 3.11.0 to 3.11.3 know no filter; the lock file's hash vouches for the archive.
+        libraries.extractall(target, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    (target / "libraries.tar").unlink()
 
 
 def main() -> None:
@@ -115,6 +135,7 @@ def main() -> None:
     if wanted == ["test"]:
         install_lock(ROOT / "requirements-test.lock")
         install_node_packages()
+        unpack_chromium()
     else:
         install_lock(ROOT / "requirements.lock")
     install_project()
