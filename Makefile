@@ -9,13 +9,15 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FORGE := node_modules/@foundry-rs/forge-linux-amd64/bin/forge
 ONLY ?=
+N ?= 1000
+LONG ?=
 PORT ?= 8000
 FOUNDRY_PROFILE ?= default
 # One process for each core; a test finds its own server wherever it runs.
 PYTEST ?= -n auto --dist worksteal
 export FOUNDRY_PROFILE
 
-.PHONY: help setup setup-test lint format contracts contracts-check forge-test pytest test demo serve bench prove lock
+.PHONY: help setup setup-test lint format contracts contracts-check forge-test pytest test demo serve bench simulate prove lock
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -36,8 +38,8 @@ demo: setup ## a city's day, then an audit, then a tampered byte
 serve: setup ## a demo city on this machine
 	@$(BIN)/qazyna serve --port $(PORT)
 
-bench: setup-test ## benchmarks, one JSON object a line (ONLY=prefix picks some)
-	@$(BIN)/qazyna bench $(if $(ONLY),--only $(ONLY))
+bench: setup-test ## benchmarks, one JSON object a line (ONLY=prefix picks some, LONG=1 goes to 10^7 records)
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(LONG),--long)
 
 lint: setup-test ## style, types, and who may import whom
 	@$(BIN)/ruff check .
@@ -61,6 +63,9 @@ forge-test: setup-test
 # pytest comes last, so that its closing line is what a reader sees.
 test: setup-test lint contracts-check forge-test ## all of the tests
 	@$(BIN)/python -m pytest $(PYTEST)
+
+simulate: setup-test ## the ledger in a world that goes wrong, for N seeds
+	@$(BIN)/python -m tests.simulation.world --count $(N)
 
 prove: setup-test ## the long counts, recorded in docs/proofs.md
 	@FOUNDRY_PROFILE=ci $(FORGE) test

@@ -65,6 +65,8 @@ from ledger.records import (
 SHARE_WHOLE = 10_000
 # What stands for the chain's own coin where a token is asked for; zero means that an asset has none (N9).
 COIN = b"\xee" * 20
+# Where Permit2 stands on every chain that has it.
+PERMIT2 = bytes.fromhex("000000000022d473030f116ddee9f6b43ac78ba3")
 RECEIPT_TIMEOUT_S = 120
 
 # At most this much gas for each function. A bound, not an estimate: a node that lies costs no more than this.
@@ -76,6 +78,9 @@ GAS = {
     "pull": 300_000,
     "pay": 500_000,
     "payNative": 500_000,
+    "payWithPermit": 500_000,
+    "payWithAuthorization": 500_000,
+    "payWithPermit2": 700_000,
     "mint": 200_000,
     "approve": 200_000,
     "transfer": 200_000,
@@ -92,9 +97,20 @@ CONTRACTS = {
 
 _CHAIN_KINDS = frozenset({"chain", "payee", "republic"})
 _HEAD_TYPE_HASH = keccak256(b"Head(uint64 size,bytes32 root,uint64 validUntil)")
-_QUOTE_TYPE_HASH = keccak256(
+_QUOTE_TYPE = (
     b"Quote(bytes32 invoice,bytes32 purpose,address merchant,address token,"
-    b"uint128 amount,uint16 shareBps,uint64 validUntil)"
+    b"uint256 amount,uint256 shareBps,uint256 validUntil,uint256 nonce)"
+)
+_QUOTE_TYPE_HASH = keccak256(_QUOTE_TYPE)
+_PERMISSION_TYPE = b"TokenPermissions(address token,uint256 amount)"
+_PERMISSION_TYPE_HASH = keccak256(_PERMISSION_TYPE)
+_PERMIT2_TYPE_HASH = keccak256(
+    b"PermitBatchWitnessTransferFrom(TokenPermissions[] permitted,address spender,uint256 nonce,"
+    b"uint256 deadline,Quote witness)" + _QUOTE_TYPE + _PERMISSION_TYPE
+)
+_AUTHORIZATION_TYPE_HASH = keccak256(
+    b"ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,"
+    b"uint256 validBefore,bytes32 nonce)"
 )
 _TERMS_TYPE_HASH = keccak256(b"Terms(bytes32 invoice,bytes32 purpose,address merchant,uint16 shareBps)")
 
@@ -104,7 +120,11 @@ _TERMS_TYPE_HASH = keccak256(b"Terms(bytes32 invoice,bytes32 purpose,address mer
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a gateway seat signs for a payer: once paid it is used up. token is zero for the coin."""
+    """What a gateway seat signs for a payer: once paid it is used up. token is COIN for the coin.
+
+    nonce: of two quotes of one gateway, token and purpose with the same nonce one can be paid. 128 that
+    differ in the last seven bits only share a word of storage, so counting makes payments cheaper.
+    """
 
     invoice: bytes
     purpose: str
@@ -113,6 +133,7 @@ class Quote:
     amount: int
     share_bps: int
     valid_until: int
+    nonce: int
 
     def hash(self) -> bytes:
         """The EIP-712 hashStruct, by which the event Paid names this quote."""
@@ -121,12 +142,12 @@ class Quote:
             address_word(self.merchant),
             address_word(self.token),
         )
-        numbers = (_uint(self.amount), _uint(self.share_bps), _uint(self.valid_until))
+        numbers = map(_uint, (self.amount, self.share_bps, self.valid_until, self.nonce))
         return keccak256(b"".join((_QUOTE_TYPE_HASH, self.invoice, purpose, merchant, token, *numbers)))
 
     def words(self) -> tuple[object, ...]:
         """The members as web3 encodes them."""
-        numbers = (self.amount, self.share_bps, self.valid_until)
+        numbers = (self.amount, self.share_bps, self.valid_until, self.nonce)
         return (self.invoice, encode_name(self.purpose), self.merchant, self.token, *numbers)
 
 
@@ -174,6 +195,12 @@ class Signature(NamedTuple):
     s: bytes
 
 
+    @property
+    def vs(self) -> bytes:
+        """s with v in its highest bit (EIP-2098)."""
+        return ((self.v - 27) << 255 | int.from_bytes(self.s, "big")).to_bytes(WORD, "big")
+
+
 def head_digest(domain: bytes, size: int, root: bytes, valid_until: int) -> bytes:
     """The 32 bytes that a watcher signs so that a head may be anchored until a second."""
     return _digest(domain, keccak256(_HEAD_TYPE_HASH + _uint(size) + root + _uint(valid_until)))
@@ -182,6 +209,30 @@ def head_digest(domain: bytes, size: int, root: bytes, valid_until: int) -> byte
 def quote_digest(domain: bytes, quote: Quote) -> bytes:
     """The 32 bytes that a gateway seat signs."""
     return _digest(domain, quote.hash())
+
+
+def authorization_digest(token_domain: bytes, quote: Quote, payer: bytes, router: bytes) -> bytes:
+    """The 32 bytes that a payer signs to pay a quote by EIP-3009; token_domain: the token's DOMAIN_SEPARATOR()."""
+    words = (address_word(payer), address_word(router), _uint(quote.amount), _uint(0))
+    hashed = keccak256(b"".join((_AUTHORIZATION_TYPE_HASH, *words, _uint(quote.valid_until + 1), quote.hash())))
+    return _digest(token_domain, hashed)
+
+
+def permit2_digest(chain_id: int, quote: Quote, city_amount: int, nonce: int, router: bytes) -> bytes:
+    """The 32 bytes that a payer signs to pay a quote by Permit2: the city's part and the rest are two permissions."""
+    named = keccak256(b"EIP712Domain(string name,uint256 chainId,address verifyingContract)")
+    domain = keccak256(named + keccak256(b"Permit2") + _uint(chain_id) + address_word(PERMIT2))
+    permitted = b"".join(
+        keccak256(_PERMISSION_TYPE_HASH + address_word(quote.token) + _uint(amount))
+        for amount in (city_amount, quote.amount - city_amount)
+    )
+    words = (keccak256(permitted), address_word(router), _uint(nonce), _uint(quote.valid_until), quote.hash())
+    return _digest(domain, keccak256(b"".join((_PERMIT2_TYPE_HASH, *words))))
+
+
+def city_part(amount: int, share_bps: int) -> int:
+    """The city's part of a payment: what does not divide is the city's."""
+    return -(-amount * share_bps // SHARE_WHOLE)
 
 
 def sign_digest(account: LocalAccount, digest: bytes, valid_until: int = 0) -> Signature:
@@ -481,7 +532,6 @@ class Paid(Event):
     invoice: bytes
     quote: bytes
     token: bytes
-    payer: bytes
     amount: int
     city_amount: int
     artifact: ClassVar[str] = "PaymentRouter"
@@ -608,11 +658,28 @@ class City:
 
     def head_at(self, size: int) -> Head:
         """The anchored head of exactly this size."""
-        return Head(*self._ask("anchor", "headAt", size))
+        newest = self.head()
+        if newest.size == size:
+            return newest
+        # The contract finds a root by size and second; the event says which second it was.
+        at, deployment = [self.deployment.anchor], self.deployment
+        with _answering("anchor.head_at"):
+            last = self.w3.eth.block_number
+        anchored = read_events(self.w3, Anchored, at, deployment.block, last, _uint(size))
+        if not anchored:
+            reject("C:UnknownHead", "LedgerAnchor.Anchored", f"newest {newest.size}, asked {size}")
+        return Head(size, anchored[-1].time, anchored[-1].root)
 
     def is_included(self, record: Record, index: int, head_size: int, path: Sequence[bytes]) -> bool:
         """Whether an anchored head has this record at this index."""
-        return bool(self._ask("anchor", "isIncluded", encode(record), index, head_size, list(path)))
+        try:
+            time_s = self.head_at(head_size).time
+            self._ask("anchor", "checkIncluded", encode(record), index, head_size, time_s, list(path))
+        except Invalid as refusal:
+            if refusal.rule in {"C:NotIncluded", "C:UnknownHead"}:
+                return False
+            raise
+        return True
 
     def founding(self) -> bytes:
         """What Genesis.founding must say."""
@@ -646,9 +713,9 @@ class City:
         """Whether Treasury has paid an order."""
         return bool(self._ask("treasury", "isOrderPaid", hash_struct(order)))
 
-    def is_quote_used(self, quote: Quote) -> bool:
-        """Whether a quote was paid."""
-        return bool(self._ask("router", "isQuoteUsed", quote.hash()))
+    def is_quote_used(self, gateway: bytes, quote: Quote) -> bool:
+        """Whether this gateway's quote was paid, or another with its nonce."""
+        return bool(self._ask("router", "isQuoteUsed", gateway, quote.words()))
 
     def credit(self, contract: str, owner: bytes, token: bytes) -> int:
         """What an owner may pull from "treasury" or "router"."""
@@ -692,19 +759,20 @@ class City:
         approvals: Sequence[Approval],
     ) -> TxReceipt:
         """Bring an act of the Council into force."""
-        return self._send(
-            account, "council", "enact", encode(record), index, head_size, list(path), _signatures(approvals)
-        )
+        place = (index, head_size, self.head_at(head_size).time, list(path))
+        return self._send(account, "council", "enact", encode(record), *place, _signatures(approvals))
 
     def append(
         self, account: LocalAccount, size: int, root: bytes, path: Sequence[bytes], watcher: Signature
     ) -> TxReceipt:
         """Anchor a head; the account holds an operator's seat, the signature is over head_digest."""
-        return self._send(account, "anchor", "append", size, root, list(path), tuple(watcher))
+        signed = (watcher.valid_until, watcher.r, watcher.vs)
+        return self._send(account, "anchor", "append", size, root, list(path), *signed)
 
     def execute(self, account: LocalAccount, execution: Execution) -> TxReceipt:
         """Pay an order."""
-        return self._send(account, "treasury", "execute", _execution(execution))
+        time_s = self.head_at(execution.head_size).time
+        return self._send(account, "treasury", "execute", _execution(execution, time_s))
 
     def stop(self, account: LocalAccount, order: Order) -> TxReceipt:
         """Stop an order; the account holds an auditor's seat."""
@@ -718,10 +786,49 @@ class City:
 
     def pay(self, account: LocalAccount, quote: Quote, signature: Signature) -> TxReceipt:
         """Pay a quote, with the coin or with a token that the account allowed the router to take."""
-        signed = (signature.v, signature.r, signature.s)
+        signed = (signature.r, signature.vs)
         if quote.token == COIN:
             return self._send(account, "router", "payNative", quote.words(), *signed, value=quote.amount)
         return self._send(account, "router", "pay", quote.words(), *signed)
+
+    def pay_with_permit(
+        self,
+        account: LocalAccount,
+        quote: Quote,
+        signature: Signature,
+        value: int,
+        deadline: int,
+        permit: Signature,
+    ) -> TxReceipt:
+        """Show the token the account's EIP-2612 permit, then pay; if the token has it already, pay all the same."""
+        shown = (value, deadline, permit.v, permit.r, permit.s)
+        return self._send(
+            account, "router", "payWithPermit", quote.words(), signature.r, signature.vs, shown
+        )
+
+    def pay_with_authorization(
+        self, account: LocalAccount, quote: Quote, signature: Signature, payer: bytes, authorization: Signature
+    ) -> TxReceipt:
+        """Pay a quote with what its payer signed over authorization_digest; any account may bring it."""
+        shown = (payer, authorization.v, authorization.r, authorization.s)
+        return self._send(
+            account, "router", "payWithAuthorization", quote.words(), signature.r, signature.vs, shown
+        )
+
+    def pay_with_permit2(
+        self,
+        account: LocalAccount,
+        quote: Quote,
+        signature: Signature,
+        payer: bytes,
+        nonce: int,
+        permit: Signature,
+    ) -> TxReceipt:
+        """Pay a quote with what its payer signed over permit2_digest; any account may bring it."""
+        shown = (payer, nonce, permit.r + permit.s + bytes([permit.v]))
+        return self._send(
+            account, "router", "payWithPermit2", quote.words(), signature.r, signature.vs, shown
+        )
 
     def flush(self, account: LocalAccount, terms: Sequence[Terms], token: bytes) -> TxReceipt:
         """Split what stands at deposit addresses."""
@@ -816,8 +923,8 @@ def _signatures(approvals: Sequence[Approval]) -> list[tuple[object, ...]]:
     return [(each.signer, each.valid_until, each.v, each.r, each.s) for each in ordered]
 
 
-def _execution(execution: Execution) -> tuple[object, ...]:
+def _execution(execution: Execution, head_time_s: int) -> tuple[object, ...]:
     parts = (execution.order, execution.commitment, execution.milestone, execution.certificate)
     approvals = (execution.order_approvals, execution.certificate_approvals)
-    place = (execution.index, execution.head_size, list(execution.path))
+    place = (execution.index, execution.head_size, head_time_s, list(execution.path))
     return (*map(_members, parts), *map(_signatures, approvals), *place)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import mimetypes
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.responses import FileResponse
-from starlette.middleware.base import RequestResponseEndpoint
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api import errors, routes
+from gateway.api.quota import Quota
 from gateway.db import Engine
 from gateway.ledger_view import LedgerView
 from gateway.pages import routes as pages
 from gateway.payments.service import Clock, Payments
 from gateway.rails.evm import Quotes
+from gateway.settings import Settings
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
 from ledger import store
@@ -23,6 +26,14 @@ from ledger.publish import Publisher
 from ledger.records import reject
 
 BODY_LIMIT_BYTES = 64 * 1024
+# For each key, and for each address that has none.
+INVOICES_A_MINUTE = 6_000
+BILLS_A_MINUTE = 60
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class Gateway:
     public_url: str
     bank_iban: str
     spread_bps: int = 50
+    invoice_quota: Quota = field(default_factory=lambda: Quota(INVOICES_A_MINUTE))
+    bill_quota: Quota = field(default_factory=lambda: Quota(BILLS_A_MINUTE))
 
     def receipt(self, position: int) -> bytes:
         """The receipt of a record: a tlog-proof that carries the record itself in its extra line."""
@@ -48,10 +61,15 @@ class Gateway:
 
 
 def create_app(gateway: Gateway) -> FastAPI:
-    """The application: /v1 for programs, pages for people, /log/ for auditors."""
+    """The application: /v1 for programs, pages for people, /log/ for auditors.
+
+    Refuses to be made with settings that production forbids (field failure 51).
+    """
+    Settings().check()
     app = FastAPI(title="Qazyna", version="1", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     app.state.gateway = gateway
     errors.install(app)
+    pages.install_errors(app)
     app.include_router(routes.router)
     app.include_router(pages.router)
 
@@ -60,31 +78,62 @@ def create_app(gateway: Gateway) -> FastAPI:
         """The public bundle, as it stands in the folder (docs/bundle.md)."""
         return FileResponse(_inside(gateway.publisher.folder, path), media_type=_media_type(path))
 
-    @app.middleware("http")
-    async def _guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > BODY_LIMIT_BYTES:
-            return errors.problem(413, "size", "body", f"{length[:20]} bytes, at most {BODY_LIMIT_BYTES}")
-        answer = await call_next(request)
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        answer.headers["Referrer-Policy"] = "no-referrer"
-        answer.headers.setdefault(
-            "Content-Security-Policy",
-            "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
-        )
-        return answer
-
+    app.add_middleware(Guard)
     return app
+
+
+class Guard:
+    """Bounds what comes in, and says to browsers what may be done with what goes out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the whole body first: a length is only what the caller claims, and it may be missing."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        body, more = b"", True
+        while more and len(body) <= BODY_LIMIT_BYTES:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        if len(body) > BODY_LIMIT_BYTES:
+            refused = errors.problem(413, "size", "body", f"more than {BODY_LIMIT_BYTES} bytes")
+            # What is left of the body is not read, so nothing can follow on this connection.
+            refused.headers["Connection"] = "close"
+            await refused(scope, receive, send_guarded)
+            return
+        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_read() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        await self._app(scope, receive_read, send_guarded)
 
 
 def _inside(folder: Path, path: str) -> Path:
     """A file of the bundle, and nothing that a path could climb to."""
     root = folder.resolve()
-    place = (root / path).resolve()
     hidden = any(part.startswith(".") for part in path.split("/"))
-    if hidden or not place.is_relative_to(root) or not place.is_file():
-        reject("not_found", "log", f"the log has no file {path[:80]!a}")
-    return place
+    try:
+        place = (root / path).resolve()
+        if not hidden and place.is_relative_to(root) and place.is_file():
+            return place
+    except (OSError, ValueError):
+        # A name that no file system takes: too long, or with a zero byte.
+        pass
+    return reject("not_found", "log", f"the log has no file {path[:80]!a}")
 
 
 def _media_type(path: str) -> str:

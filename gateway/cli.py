@@ -50,6 +50,7 @@ def serve(
     folder: Annotated[Path, typer.Option(help="a city made by `qazyna demo`")] = DEMO_FOLDER,
     host: str = "127.0.0.1",
     port: int = 8000,
+    chain_port: Annotated[int, typer.Option(help="where the in-process chain answers JSON-RPC")] = 8545,
 ) -> None:
     """Serve a demo city: pages, API and the public log; it is made first if there is none."""
     import uvicorn
@@ -60,7 +61,7 @@ def serve(
     if not (folder / "plan.json").exists():
         demo(folder)
     public_url = f"http://{host}:{port}"
-    with EmbeddedCity(folder, Clock.load(folder)) as city:
+    with EmbeddedCity(folder, Clock.load(folder), chain_port=chain_port) as city:
         city.start(Plan.load(city.plan_path), public_url)
         stop = threading.Event()
         background = threading.Thread(target=city.run, args=(stop,), daemon=True)
@@ -73,6 +74,18 @@ def serve(
         finally:
             stop.set()
             background.join(30)
+
+
+@app.command()
+def pay(
+    invoice: Annotated[str, typer.Argument(help="the invoice's id: the end of its page's address")],
+    folder: Annotated[Path, typer.Option(help="the demo city that is being served")] = DEMO_FOLDER,
+    rpc: Annotated[str, typer.Option(help="its chain")] = "http://127.0.0.1:8545",
+) -> None:
+    """Pay an invoice of a served demo city as its payer would: by bank, or to its deposit address."""
+    from gateway.sample_payer import pay_sample
+
+    console.print(pay_sample(folder, invoice, rpc))
 
 
 @app.command()
@@ -92,7 +105,9 @@ def show(
     print(f"valid: record {index} of {checkpoint.size}, signed by the log and witnessed, {checkpoint.origin}")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
 def audit(context: typer.Context) -> None:
     """Audit a public bundle: the same words as for `python -m ledger.audit`."""
     from ledger.audit.__main__ import main as audit_main

@@ -25,6 +25,7 @@ from contracts.bindings import Quote, Signature, deploy, deploy_token
 from gateway.app import create_app
 from gateway.budget.acts import Work, book_payment, enact, execution
 from gateway.budget.desk import Desk, Proposed
+from gateway.city_fees.catalogue import CATALOGUE
 from gateway.db import engine as open_engine
 from gateway.db import reading
 from gateway.embedded import COUNCIL_SEATS, SEATS, Clock, EmbeddedCity, Plan
@@ -215,7 +216,7 @@ def _register(day: Day) -> None:
         Parameter(0, "direct_settlement", 1, now, act),
         Asset(0, "KZT", 2, 0, ZERO_ADDRESS, now, RETENTION_END_S, act),
         Asset(0, "USDT", 6, chain_id, plan.token, now, RETENTION_END_S, act),
-        RevenueRule(0, FEE_CODE, rules.RETAINED, 10_000, now, act),
+        *(RevenueRule(0, fee.code, rules.RETAINED, 10_000, now, act) for fee in CATALOGUE),
         RevenueRule(0, SALE_CODE, rules.RETAINED, SALE_SHARE_BPS, now, act),
         _block(day),
     ]
@@ -236,7 +237,7 @@ def _register(day: Day) -> None:
                 ZERO_HASH,
                 act,
             )
-            for code in (FEE_CODE, SALE_CODE)
+            for code in (*(fee.code for fee in CATALOGUE), SALE_CODE)
             for asset in ("KZT", "USDT")
         ),
         *(_payee(day, name) for name in ("builder", "republic")),
@@ -464,6 +465,7 @@ def _pay_by_wallet(day: Day, invoice: dict[str, object]) -> None:
         amount,
         wallet["share_bps"],
         wallet["valid_until"],
+        int(wallet["nonce"]),
     )
     signature = Signature(b"", 0, wallet["v"], bytes.fromhex(wallet["r"][2:]), bytes.fromhex(wallet["s"][2:]))
     city.allow(payer, token, amount)
@@ -612,7 +614,14 @@ def _donate(day: Day, units: int) -> None:
     invoice = city.gateway.payments.create(Request(FEE_CODE, "parking-year", tiyn, "USDT"))
     place = city.plan.deployment
     quote = Quote(
-        invoice.number, FEE_CODE, ZERO_ADDRESS, token, invoice.due_minor, invoice.share_bps, invoice.expires_s
+        invoice.number,
+        FEE_CODE,
+        ZERO_ADDRESS,
+        token,
+        invoice.due_minor,
+        invoice.share_bps,
+        invoice.expires_s,
+        invoice.nonce,
     )
     signed = invoice.quote_signature
     assert signed is not None

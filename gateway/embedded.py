@@ -190,7 +190,9 @@ class Plan:
 class Outside:
     """What is outside the city, simulated: a chain, a bank, rate sources; web3 may be another node's."""
 
-    def __init__(self, folder: Path, clock: Clock, keys: Keys, stack: ExitStack, rpc_url: str = "") -> None:
+    def __init__(
+        self, folder: Path, clock: Clock, keys: Keys, stack: ExitStack, rpc_url: str = "", port: int = 0
+    ) -> None:
         self.chain: DevChain | None = None
         if rpc_url:
             self.web3, self.rpc_url = Web3(Web3.HTTPProvider(rpc_url)), rpc_url
@@ -200,7 +202,7 @@ class Outside:
             balances: dict[str, int] = {keys.account(name).address: 1_000 * ETHER for name in keys.names()}
             chain = DevChain(folder / "chain.jsonl", balances, clock, chain_id=CHAIN_ID)
             self.chain = stack.enter_context(chain)
-            self.web3, self.rpc_url = Web3(chain.provider), chain.serve()
+            self.web3, self.rpc_url = Web3(chain.provider), chain.serve(port)
         self.bank = Bank(clock)
         prices = {
             "exchange-a": {"USDT/KZT": Decimal("512.40")},
@@ -251,7 +253,9 @@ class Outside:
 class EmbeddedCity:
     """A whole city in a folder. Use it as a context; `start` after the contracts are deployed."""
 
-    def __init__(self, folder: Path, clock: Clock, *, database: str = "", rpc_url: str = "") -> None:
+    def __init__(
+        self, folder: Path, clock: Clock, *, database: str = "", rpc_url: str = "", chain_port: int = 0
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.clock = folder, clock
         self._stack = ExitStack()
@@ -260,7 +264,7 @@ class EmbeddedCity:
         self.bank_folder.mkdir(exist_ok=True)
         self._database = database or f"sqlite:///{folder.resolve()}/qazyna.db"
         self._heads = f"sqlite:///{folder.resolve()}/heads.db"
-        self.outside = Outside(folder, clock, self.keys, self._stack, rpc_url)
+        self.outside = Outside(folder, clock, self.keys, self._stack, rpc_url, chain_port)
 
     def __enter__(self) -> Self:
         return self

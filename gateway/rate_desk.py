@@ -9,32 +9,47 @@ from gateway.db import Connection
 from gateway.payments.service import Clock
 from gateway.rates import CombinedRate, Policy, RateSource, ask_all, combine
 from ledger import store
-from ledger.records import Rate, Unavailable, reject
+from ledger.records import Invalid, Rate, Unavailable, reject
 
 FRESH_S = 60
+# After the sources failed they are left alone so long: each asking may take as long as their time-outs.
+PAUSE_S = 5
 
 
 class RateDesk:
-    """Believed rates by asset; asks the sources at most once a minute."""
+    """Believed rates by asset; asks the sources at most once a minute, and when they fail every 5 seconds."""
 
     def __init__(self, sources: dict[str, Sequence[RateSource]], policy: Policy, clock: Clock) -> None:
         self._sources, self._policy, self._clock = sources, policy, clock
         self._good: dict[str, CombinedRate] = {}
+        # When the sources were asked last, and why they were not believed.
+        self._asked: dict[str, tuple[int, str | None]] = {}
         self._lock = threading.Lock()
 
     def current(self, asset: str) -> CombinedRate:
-        """The rate that holds now; Unavailable or Invalid, and then nothing is quoted (P9)."""
+        """The rate that holds now; Unavailable if none can be believed, and then nothing is quoted (P9)."""
         with self._lock:
             last, now = self._good.get(asset), self._clock()
             if last is not None and 0 <= now - last.time_s < FRESH_S:
                 return last
-            answered, missing = ask_all(self._sources.get(asset, ()), now)
-            try:
-                self._good[asset] = combine(answered, now, last, self._policy)
-            except Unavailable as error:
-                told = "; ".join(str(one) for one in missing)
-                raise Unavailable(error.service, f"{error.why}; {told}" if told else error.why) from error
+            asked_s, failure = self._asked.get(asset, (now - PAUSE_S, None))
+            if not 0 <= now - asked_s < PAUSE_S:
+                failure = self._ask(asset, last, now)
+                self._asked[asset] = (now, failure)
+            if failure is not None:
+                raise Unavailable("rates", failure)
             return self._good[asset]
+
+    def _ask(self, asset: str, last: CombinedRate | None, now: int) -> str | None:
+        answered, missing = ask_all(self._sources.get(asset, ()), now)
+        try:
+            self._good[asset] = combine(answered, now, last, self._policy)
+        except (Unavailable, Invalid) as error:
+            # What contradicts itself is no fault of whoever asks for a quote.
+            told = "; ".join(str(one) for one in missing)
+            why = error.why if isinstance(error, Unavailable) else str(error)
+            return f"{why}; {told}" if told else why
+        return None
 
 
 def rate_record(connection: Connection, rate: CombinedRate) -> Rate:

@@ -27,6 +27,10 @@ from ledger.records import Invalid, Unavailable
 from ledger.writer import Anchor, Witness, Writer
 
 LOGGER = logging.getLogger(__name__)
+BANK_RAIL = "bank"
+FLUSH_BATCH = 20
+# Longer than a transaction is waited for.
+FLUSH_LEASE_S = 300
 CHAIN_KINDS = (Kind.ROUTER, Kind.DEPOSIT, Kind.FLUSH)
 
 
@@ -56,39 +60,46 @@ class Worker:
 
     def poll_chain(self) -> list[str]:
         """Take what the chain shows from the cursor on; returns the invoices that it touched."""
-        payments, engine = self.gateway.payments, self.gateway.engine
-        head = self.rail.head()
-        with reading(engine) as connection:
-            first = (store.cursor(connection, self.rail.name) or self.rail.place.deployment.block) + 1
+        payments, engine, rail = self.gateway.payments, self.gateway.engine, self.rail
+        head = rail.head()
         touched: list[str] = []
+        first = 0
         while first <= head.latest:
+            with engine.begin() as connection:
+                position, round = store.lock_rail(connection, rail.name, rail.place.deployment.block)
+            # Above what is final the cursor does not pass, but one poll reads each block once.
+            first = max(first, position + 1)
             last = min(first + RANGE_BLOCKS - 1, head.latest)
             with reading(engine) as connection:
                 deposits = store.open_deposits(connection)
-            found = self.rail.scan(first, last, head, deposits.keys())
+            found = rail.scan(first, last, head, deposits.keys())
             with engine.begin() as connection:
-                found = [*found, *self._gone(store.unsettled(connection, CHAIN_KINDS), found, first, last)]
-                touched.extend(payments.take(connection, found))
+                if store.lock_rail(connection, rail.name)[1] != round:
+                    # Another worker took these blocks, perhaps as they are after a reorganisation.
+                    return touched
+                at_end = last == head.latest
+                standing = store.unsettled(connection, CHAIN_KINDS)
+                found = [*found, *_gone(standing, found, first, None if at_end else last)]
                 # Only what is final is passed; the rest is asked for again, so that it can go.
-                if head.final >= first:
-                    store.move_cursor(connection, self.rail.name, min(last, head.final))
+                passed = max(position, min(last, head.final))
+                store.move_cursor(connection, rail.name, passed, head.time_s if at_end else 0)
+                touched.extend(payments.take(connection, found))
+                if at_end:
+                    return touched
             first = last + 1
         return touched
-
-    def _gone(
-        self, stored: Sequence[store.Seen], found: list[Evidence], first: int, last: int
-    ) -> list[Evidence]:
-        standing = {piece.key: piece for piece in stored if piece.block is not None and piece.block <= last}
-        keys = gone([(key, piece.block) for key, piece in standing.items()], found, first)
-        return [_as_gone(standing[key]) for key in keys]
 
     def poll_bank(self) -> list[str]:
         """Read the bank's files that are new; a file that cannot be read is noted and left for a person."""
         touched: list[str] = []
         for path in sorted(self._bank.glob("*.xml")):
-            content = path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise Unavailable("bank files", f"{path.name}: {error.strerror}") from error
             name = sha256(content).digest()
             with self.gateway.engine.begin() as connection:
+                store.lock_rail(connection, BANK_RAIL)
                 if store.is_file_read(connection, name):
                     continue
                 problem = None
@@ -104,16 +115,24 @@ class Worker:
         return touched
 
     def flush(self) -> int:
-        """Flush deposit addresses that hold final money, in one transaction a token; returns how many."""
+        """Flush deposit addresses that hold final money, in batches of one token; returns how many."""
         with reading(self.gateway.engine) as connection:
             waiting = store.unflushed(connection)
+        if not waiting:
+            return 0
+        now = self.gateway.clock()
+        with self.gateway.engine.begin() as connection:
+            # Dies after this: nobody flushes these until the claim ends; the money stays where it is.
+            mine = [one for one in waiting if store.claim_flush(connection, one.id, now, FLUSH_LEASE_S)]
         by_asset: dict[str, list[Terms]] = {}
-        for invoice in waiting:
+        for invoice in mine:
             terms = Terms(invoice.number, invoice.purpose, invoice.payee, invoice.share_bps)
             by_asset.setdefault(invoice.asset, []).append(terms)
-        for asset, batch in by_asset.items():
-            self._city.flush(self._relayer, batch, self.rail.place.token(asset))
-        return len(waiting)
+        for asset, all_terms in by_asset.items():
+            token = self.rail.place.token(asset)
+            for start in range(0, len(all_terms), FLUSH_BATCH):
+                self._city.flush(self._relayer, all_terms[start : start + FLUSH_BATCH], token)
+        return len(mine)
 
     def record(self) -> None:
         """Have the writer answer all that waits."""
@@ -138,7 +157,9 @@ class Worker:
             self.poll_bank,
             self.flush,
             self.gateway.payments.expire,
+            self.gateway.payments.book_again,
             self.record,
+            self.gateway.payments.take_answers,
             self._publish_if_new,
             self.deliver,
         )
@@ -147,6 +168,12 @@ class Worker:
                 step()
             except (Invalid, Unavailable) as error:
                 LOGGER.warning("%s: %s", getattr(step, "__name__", "step"), error)
+            except AssertionError:
+                # Our own bug, or a ledger that disagrees with itself: then nothing may follow.
+                raise
+            except Exception:
+                # A database that is away, a file system that is full: told, and tried again.
+                LOGGER.exception("%s", getattr(step, "__name__", "step"))
 
     def _publish_if_new(self) -> None:
         if (
@@ -159,6 +186,15 @@ class Worker:
         """Rounds until told to stop."""
         while not stop.wait(every_s):
             self.round()
+
+
+def _gone(
+    stored: Sequence[store.Seen], found: Sequence[Evidence], first: int, last: int | None
+) -> list[Evidence]:
+    """What stood on blocks that are no more."""
+    standing = {piece.key: piece for piece in stored}
+    keys = gone([(key, piece.block) for key, piece in standing.items()], found, first, last)
+    return [_as_gone(standing[key]) for key in keys]
 
 
 def _as_gone(seen: store.Seen) -> Evidence:

@@ -125,6 +125,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     assert mode == "wal", f"SQLite journal mode is {mode}, not wal"
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    # Else REPLACE deletes the row that is in its way without asking the trigger that refuses it.
+    connection.execute("PRAGMA recursive_triggers = ON")
 
 
 def _begin_sqlite(connection: Connection) -> None:

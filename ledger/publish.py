@@ -1,13 +1,11 @@
 """What the ledger shows to everybody: tiles, checkpoint, documents, manifest, receipts.
 
-The format is docs/bundle.md. A file is written beside its place and then renamed, so
-that a reader sees the old or the new one and never a half.
+The format is docs/bundle.md. Files that are there with the same bytes are not written again.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -38,9 +36,12 @@ from ledger.proof import (
     tile_path,
 )
 from ledger.records import reject
+from ledger.target import Folder, Target, open_target, read
 from ledger.tree import consistency_proof, inclusion_proof, tiles_to_write
 
 MANIFEST_TITLE = "qazyna manifest v1"
+# A multiple of the tile width: a page ends with a whole tile.
+PAGE = 64 * TILE_WIDTH
 
 
 @dataclass(frozen=True)
@@ -87,35 +88,37 @@ def _json(value: object) -> bytes:
 
 
 class Publisher:
-    """Writes the public bundle of one log into a folder."""
+    """Writes the public bundle of one log into a folder, or wherever else a target leads."""
 
-    def __init__(self, folder: Path, keys: LogKeys, trust: Trust) -> None:
-        self.folder, self.keys, self.trust = folder, keys, trust
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, where: Path | str | Target, keys: LogKeys, trust: Trust) -> None:
+        """where: a folder, a URL of fsspec, or a target."""
+        self.target = open_target(where) if isinstance(where, Path | str) else where
+        self.keys, self.trust = keys, trust
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a bundle that is on this machine."""
+        assert isinstance(self.target, Folder), "the bundle is not in a folder"
+        return self.target.folder
 
     def _write(self, path: str, content: bytes) -> None:
-        place = self.folder / path
-        if place.exists() and place.read_bytes() == content:
-            return
-        place.parent.mkdir(parents=True, exist_ok=True)
-        beside = place.with_name(f".{place.name}.new")
-        with beside.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        beside.replace(place)
+        if self.target.find(path) != content:
+            self.target.write(path, content)
 
     def read_tile(self, level: int, index: int, width: int) -> bytes:
         """A published hash tile; a full one serves where a partial one was asked for."""
-        full = self.folder / tile_path(level, index)
-        if full.exists():
-            return full.read_bytes()[: 32 * width]
-        return (self.folder / tile_path(level, index, width)).read_bytes()
+        full = self.target.find(tile_path(level, index))
+        if full is not None:
+            return full[: 32 * width]
+        return read(self.target, tile_path(level, index, width))
+
+    def _checkpoint(self) -> bytes:
+        return read(self.target, "checkpoint")
 
     def published(self) -> int:
-        """The size of the checkpoint that stands in the folder; 0 if there is none."""
-        place = self.folder / "checkpoint"
-        return parse_checkpoint(parse_note(place.read_bytes())[0]).size if place.exists() else 0
+        """The size of the checkpoint that stands there; 0 if there is none."""
+        note = self.target.find("checkpoint")
+        return 0 if note is None else parse_checkpoint(parse_note(note)[0]).size
 
     def publish(self, engine: Engine, note: bytes) -> None:
         """Write tiles and entries, then the checkpoint that needs them.
@@ -126,18 +129,27 @@ class Publisher:
         old = self.published()
         if old == size:
             return
-        entries = list(store.records(engine, old - old % TILE_WIDTH, size))
+        # A page of records at a time, so that memory is bounded however much is new.
+        for start in range(old, size, PAGE):
+            self._write_tiles(engine, start, min(start + PAGE, size))
+        with reading(engine) as connection:
+            for name in store.document_names(connection):
+                path = f"documents/{name.hex()}"
+                # Its name is its hash and nobody writes it but whole, so one that is there is right.
+                if self.target.find(path) is None:
+                    self.target.write(path, store.document(connection, name))
+        self._write("checkpoint", note)
+
+    def _write_tiles(self, engine: Engine, old: int, size: int) -> None:
+        """Write entries and hashes of the records from old to before size."""
+        whole = old - old % TILE_WIDTH
+        entries = list(store.records(engine, whole, size))
         for at in range(0, len(entries), TILE_WIDTH):
             bundle = entries[at : at + TILE_WIDTH]
-            index = (old - old % TILE_WIDTH + at) // TILE_WIDTH
-            self._write(tile_path("entries", index, len(bundle)), encode_bundle(bundle))
-        leaves = [leaf_hash(data) for data in entries[old % TILE_WIDTH :]]
+            self._write(tile_path("entries", (whole + at) // TILE_WIDTH, len(bundle)), encode_bundle(bundle))
+        leaves = [leaf_hash(data) for data in entries[old - whole :]]
         for level, index, width, tile in tiles_to_write(old, leaves, self.read_tile):
             self._write(tile_path(level, index, width), tile)
-        with reading(engine) as connection:
-            for name, content in store.documents(connection):
-                self._write(f"documents/{name.hex()}", content)
-        self._write("checkpoint", note)
 
     def add_cosignature(self, line: bytes) -> None:
         """Add a watcher's line to the checkpoint; only keys that trust.json names are taken.
@@ -145,7 +157,7 @@ class Publisher:
         A key that has signed this head keeps its first line: a watcher that was asked again
         states another time, and two lines would be one too many for a strict reader.
         """
-        note = (self.folder / "checkpoint").read_bytes()
+        note = self._checkpoint()
         signed = {signature.key for signature in parse_note(note)[1]}
         added = parse_note(add_signatures(note, line, self.trust.verifiers))
         kept = tuple(s for s in added[1][len(signed) :] if s.key not in signed)
@@ -155,11 +167,11 @@ class Publisher:
         """Write anchors, trust and documents, and last the manifest that names them all."""
         with reading(engine) as connection:
             anchors = store.anchors(connection)
-            names = [name for name, _ in store.documents(connection)]
+            names = store.document_names(connection)
         self._write("anchors.json", _json([_anchor_json(anchored) for anchored in anchors]))
         self._write("trust.json", _json(self._trust_json()))
         paths = ["anchors.json", "checkpoint", "trust.json", *(f"documents/{name.hex()}" for name in names)]
-        lines = [f"{sha256((self.folder / path).read_bytes()).hexdigest()} {path}" for path in sorted(paths)]
+        lines = [f"{sha256(read(self.target, path)).hexdigest()} {path}" for path in sorted(paths)]
         text = "\n".join([MANIFEST_TITLE, self.keys.origin, str(self.published()), *lines]) + "\n"
         self._write("manifest", self.keys.sign_manifest(text))
 
@@ -186,7 +198,7 @@ class Publisher:
         The record itself rides in the extra line, so that the receipt can be read and checked
         years later without the log; the proof is what vouches for it.
         """
-        note = (self.folder / "checkpoint").read_bytes()
+        note = self._checkpoint()
         size = parse_checkpoint(parse_note(note)[0]).size
         if index >= size:
             reject("X14", "receipt", f"record {index} is not published yet, the checkpoint has {size}")

@@ -15,11 +15,14 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import coincurve
 
 from ledger.records import (
+    AMOUNT_LIMIT,
+    KINDS,
     ZERO_ADDRESS,
     ZERO_HASH,
     Account,
@@ -95,6 +98,7 @@ RULES = {
     "S4": "A quorum is at least 1; for the council at least 3, and at most those seated.",
     "S6": "A key is changed for one that the ledger knows by name.",
     "S5": "A parameter has a known name, and a value inside the bounds of SPEC.",
+    "S7": "A recovery fills seats of the council and ends no term.",
     # What is registered.
     "N1": "A name is given once to one thing of its kind; a contract's to an address with code on a chain.",
     "N2": "A fund and a kind of account are among those that SPEC names, and fit what they are given to.",
@@ -109,7 +113,7 @@ RULES = {
     "Q1": "A rate is of a registered asset and has two different sources.",
     "Q2": "A rate steps no further than the band from the last and from the first of the same day.",
     "Q3": "An exchange is between two accounts of money in different assets of one fund.",
-    "Q4": "An exchange names a fresh rate, and what came is within the band of what left.",
+    "Q4": "An exchange names the newest rate, a fresh one, and what came is within the band of what left.",
     "Q5": "What exchanges lose in a year stays inside the cap.",
     "Q6": "What a provider owes stays inside the cap, and is exchanged within three days.",
     # Budgets.
@@ -119,7 +123,7 @@ RULES = {
     "B4": "Allocations stay inside the project's approved total.",
     "B5": "Allocations stay inside the block's limit.",
     "B6": "A block budget is prolonged by a parameter after 2027.",
-    "B7": "A move is of what is not committed, between allocations of one block and asset.",
+    "B7": "A move is of what is not committed, between allocations of one block and rate of the Authority.",
     # Contracts and work.
     "C1": "A commitment is inside an allocation that is in effect.",
     "C2": "A commitment is to a registered payee of the same asset and fund.",
@@ -129,7 +133,7 @@ RULES = {
     "C6": "A release is of what no milestone claims.",
     "C7": "A dispute is raised by an auditor, a certifier or the payee, on a commitment that goes on.",
     "C8": "A resolution is of a commitment in dispute; the outcome is 0 or 1.",
-    "C9": "Nothing is certified, ordered or paid on a commitment that is in dispute or ended.",
+    "C9": "Nothing is cut, released, certified, ordered or paid on a commitment in dispute or ended.",
     # Orders.
     "O1": "An order names a commitment in effect, and that commitment's allocation.",
     "O2": "An order names an accepted certificate of a milestone of that commitment.",
@@ -149,17 +153,20 @@ RULES = {
     "M4": "A transfer is inside a permitted flow.",
     "M5": "Both accounts and the authority belong to one fund.",
     "M6": "An account of money never goes below zero.",
+    "M7": "No balance reaches 2^128, either way.",
     "V1": "Revenue names the revenue rule of its code that is in force.",
     "V2": "Revenue is taken in an asset that is allowed at that time.",
     "V3": "Revenue is taken on a chain only while an act allows direct settlement.",
     "V4": "A payment is of an order in effect, once, from its account, for its project, to the unit.",
-    "V5": "Money that nobody could match is given to a code, or back, and never more than came.",
+    "V5": "Money that nobody could match is given to a code, once, out of the receipt that it came by.",
     "F1": "A refund is of a receipt of money, and stays inside what is left of it.",
     "F2": "A refund is covered by money that nothing else has.",
     "F3": "A refund is booked once, against the accounts of its receipt, to the unit.",
-    "R1": "A reversal is of a transfer of a bank account, within 30 days, once.",
-    "R2": "A reversal leaves no account of money below zero and no total above the one before.",
-    "L1": "A statement begins where the one before ended, and its time has come.",
+    "F4": "What is refunded elsewhere than the payer said, or undone, stays inside the cap of the year.",
+    "F5": "Money that nobody could match goes back within a year.",
+    "R1": "A reversal is of a match or of a transfer of a bank account, within 30 days, once.",
+    "R2": "A reversal leaves no account of money below what is spoken for.",
+    "L1": "A statement begins where the one before ended, and its time is over.",
     "L2": "A statement's closing balance is the ledger's at that time.",
     "K1": "An acknowledgement names a breach that stands in the ledger, once.",
     "Y1": "A year is closed once, when it is over, with the hash of the state.",
@@ -213,6 +220,7 @@ DAY = 86_400
 RECOVERY_S = 180 * DAY
 REVERSAL_S = 30 * DAY
 PROVIDER_S = 3 * DAY
+UNMATCHED_S = 365 * DAY
 STATEMENT_S = 62 * DAY
 KEYS = frozenset({"log-ed25519", "log-ml-dsa-44", "watcher"})
 NOTICE_S = 14 * DAY
@@ -233,6 +241,7 @@ PARAMETERS = {
     "exchange_band": (1, 500, 200),  # of 10,000
     "exchange_loss": (0, 10**15, 10**11),  # tiyn in a year
     "provider_cap": (0, 10**15, 10**11),  # tiyn
+    "refund_cap": (0, 10**15, 10**11),  # tiyn in a year, to where the payer did not say, or undone
     # 2028-01-01 in Almaty, when resolution 602's pilot of block budgets ends, to 2100.
     "block_budget_until": (1_830_279_600, 4_102_444_800, 1_830_279_600),
 }
@@ -270,6 +279,9 @@ AUTHOR: dict[type[Record], tuple[str, ...]] = {
 }
 # Commitments and what follows from them, where the fund is the local budget's (G3).
 _LOCAL = {COUNCIL: MASLIKHAT, AUTHORITY: AKIMAT}
+
+# Codes come back in almost every transfer.
+_code_word = lru_cache(maxsize=1 << 12)(encode_name)
 
 _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
@@ -338,6 +350,7 @@ class CommitmentState:
     record: Commitment
     amount: int = 0  # what the record says less what was released
     milestones: int = 0
+    certified: int = 0
     ordered: int = 0
     paid: int = 0
     disputed: bool = False
@@ -409,16 +422,20 @@ class State:
     transfer_ids: set[bytes] = field(default_factory=set)
     evidence: set[bytes] = field(default_factory=set)
     invested_tiyn: int = 0
-    # Receipts that may be refunded, by hash, and how much of them was; refunds that wait to be booked.
+    # Receipts by hash, and how much of each was refunded or matched; refunds that took effect.
     receipts: dict[bytes, Transfer] = field(default_factory=dict)
-    refunded: dict[bytes, int] = field(default_factory=dict)
+    claimed: dict[bytes, int] = field(default_factory=dict)
     refunds: dict[bytes, Refund] = field(default_factory=dict)
     booked_refunds: set[bytes] = field(default_factory=set)
     void_orders: set[bytes] = field(default_factory=set)
-    # Transfers of bank accounts of the last 30 days, by index, and what was undone.
+    # What may be undone of the last 30 days, by index; what was, and the orders whose payment was.
     reversible: dict[int, Transfer] = field(default_factory=dict)
     reversed: set[int] = field(default_factory=set)
+    restored_orders: set[bytes] = field(default_factory=set)
     losses: dict[int, int] = field(default_factory=dict)  # tiyn that exchanges lost, by year
+    elsewhere: dict[int, int] = field(
+        default_factory=dict
+    )  # tiyn refunded where no payer said, or undone, by year
     breaches: dict[int, str] = field(default_factory=dict)
     acknowledged: dict[int, bytes] = field(default_factory=dict)
     closed: dict[int, bytes] = field(default_factory=dict)
@@ -545,6 +562,10 @@ def _check_seat(state: State, record: Seat, now: int, at: str) -> None:
         reject("S2", at, f"0x{record.holder.hex()} is {owned or 'nobody'} and would hold {record.role}")
     if not record.valid_from < record.valid_to:
         reject("S3", at, f"the term begins at {record.valid_from} and ends at {record.valid_to}")
+    # Those whose terms are over may call others in; they may not put out those who are still there.
+    latest = max((end for _, end in state.terms.get(record.holder, [])), default=0)
+    if record.valid_to < latest and _is_recovery(state, record, now):
+        reject("S7", at, f"0x{record.holder.hex()} has a term until {latest}, this ends at {record.valid_to}")
 
 
 def _effect_seat(state: State, record: Seat, digest: bytes, now: int) -> None:
@@ -638,8 +659,16 @@ def _check_account(state: State, record: Account, now: int, at: str) -> None:
         if not rules or rules[-1].fund != record.fund:
             reject("N5", at, f"no code 0x{record.owner.hex()} belongs to {record.fund}")
     elif record.kind == PROVIDER:
-        if asset.asset == TENGE or record.owner == ZERO_HASH or owned is not None:
-            reject("N2", at, f"a provider owes another asset than {TENGE} and is nobody of the city: {owned}")
+        # A second account for the same would double the cap of what is owed (LEAKS 04).
+        known = any(
+            (a.record.kind, a.record.owner, a.record.asset, a.record.fund)
+            == (PROVIDER, record.owner, record.asset, record.fund)
+            for a in state.accounts.values()
+        )
+        if known or asset.asset == TENGE or not _is_provider(state, record.owner):
+            reject(
+                "N2", at, f"a provider owes {asset.asset} once, not {TENGE}, and is nobody else here: {owned}"
+            )
     elif record.kind == PROJECT:
         if record.owner not in state.projects:
             reject("N6", at, f"no project in effect has the hash 0x{record.owner.hex()}")
@@ -656,11 +685,17 @@ def _check_account(state: State, record: Account, now: int, at: str) -> None:
             reject("N7", at, "a payee names its party")
 
 
+def _is_provider(state: State, owner: bytes) -> bool:
+    """Whether an owner is a provider or may become one: no office, no payee, nothing of the city."""
+    seated = not any(owner[:12]) and owner[12:] in state.roles
+    return owner != ZERO_HASH and not seated and state.owners.get(owner, PROVIDER).startswith(PROVIDER)
+
+
 def _effect_account(state: State, record: Account, digest: bytes, now: int) -> None:
     state.names.add(("account", record.account))
     state.accounts[record.account] = AccountState(record, now)
-    if record.kind == PAYEE:
-        state.owners.setdefault(record.owner, f"{PAYEE} {record.account}")
+    if record.kind in {PAYEE, PROVIDER}:
+        state.owners.setdefault(record.owner, f"{record.kind} {record.account}")
     elif record.kind == REPUBLIC:
         state.owners[record.owner] = f"{REPUBLIC} {record.account}"
     elif record.kind == "bank":
@@ -718,6 +753,14 @@ def _effect_block(state: State, record: Block, digest: bytes, now: int) -> None:
     state.blocks[record.block] = BlockState(record)
 
 
+def _check_block_year(state: State, block: Block, now: int, at: str) -> None:
+    if not block.from_year <= almaty_year(now) <= block.to_year:
+        reject("B2", at, f"{block.block} is of {block.from_year} to {block.to_year}, not {almaty_year(now)}")
+    until = parameter(state, "block_budget_until", now)
+    if now >= until:
+        reject("B6", at, f"block budgets end at {until}, now is {now}")
+
+
 def _check_project(state: State, record: Project, now: int, at: str) -> None:
     _check_named(state, "project", record.project, at)
     if record.place not in PLACES:
@@ -755,11 +798,9 @@ def _check_allocation(state: State, record: Allocation, now: int, at: str) -> No
     if project is None:
         reject("B1", at, f"no project in effect has the hash 0x{record.project_hash.hex()}")
     block = state.blocks.get(record.block)
-    if block is None or not block.record.from_year <= almaty_year(now) <= block.record.to_year:
-        reject("B2", at, f"the block {record.block} is not in effect in {almaty_year(now)}")
-    until = parameter(state, "block_budget_until", now)
-    if now >= until:
-        reject("B6", at, f"block budgets end at {until}, now is {now}")
+    if block is None:
+        reject("B2", at, f"no block in effect is called {record.block}")
+    _check_block_year(state, block.record, now, at)
     if project.record.sector not in SECTORS[block.record.fund]:
         reject("B1", at, f"{block.record.fund} may not pay for {project.record.sector}")
     numerator, denominator = _allocation_rate(state, record, at)
@@ -797,15 +838,11 @@ def _effect_investment(state: State, record: Investment, digest: bytes, now: int
 # --- contracts, work, orders --------------------------------------------------
 
 
-def _check_republic(state: State, payee: Account, now: int, at: str) -> None:
+def _check_republic(state: State, owner: bytes, now: int, at: str) -> None:
     assert state.genesis is not None
-    owned = state.owners[payee.owner]
-    if owned.startswith(REPUBLIC) and now < state.genesis.retention_end:
-        reject(
-            "G7",
-            at,
-            f"{payee.account} is the republican budget; {now} is before {state.genesis.retention_end}",
-        )
+    owned, end = state.owners.get(owner, ""), state.genesis.retention_end
+    if owned.startswith(REPUBLIC) and now < end:
+        reject("G7", at, f"0x{owner.hex()} is the republican budget ({owned}); {now} is before {end}")
 
 
 def _check_commitment(state: State, record: Commitment, now: int, at: str) -> None:
@@ -823,7 +860,7 @@ def _check_commitment(state: State, record: Commitment, now: int, at: str) -> No
             f"the payee takes {payee.record.asset} of {payee.record.fund},"
             f" the allocation is {allocation.record.asset} of {allocation.fund}",
         )
-    _check_republic(state, payee.record, now, at)
+    _check_republic(state, payee.record.owner, now, at)
     total = allocation.committed + record.amount
     if total > allocation.amount:
         reject("C3", at, f"committed would be {total}, allotted is {allocation.amount}")
@@ -862,8 +899,9 @@ def _check_going_on(commitment: CommitmentState, at: str) -> None:
 
 def _check_release(state: State, record: Release, now: int, at: str) -> None:
     commitment = state.commitments.get(record.commitment_hash)
-    if commitment is None or commitment.ended:
-        reject("C6", at, f"no commitment that goes on has the hash 0x{record.commitment_hash.hex()}")
+    if commitment is None:
+        reject("C6", at, f"no commitment in effect has the hash 0x{record.commitment_hash.hex()}")
+    _check_going_on(commitment, at)
     free = commitment.amount - commitment.milestones
     if record.amount > free:
         reject("C6", at, f"released would be {record.amount}, no milestone claims {free}")
@@ -894,23 +932,37 @@ def _check_move(state: State, record: Move, now: int, at: str) -> None:
         reject(
             "B7", at, f"{source.record.block} and {target.record.block} are not one block of the Authority"
         )
-    if record.amount > source.amount - source.committed:
-        free = source.amount - source.committed
+    block = state.blocks[target.record.block]
+    _check_block_year(state, block.record, now, at)
+    free = source.amount - source.committed
+    if record.amount > free:
         reject("B7", at, f"moved would be {record.amount}, not committed is {free}")
+    left, came = _moved(source, target, record.amount)
     project = state.projects[target.record.project_hash]
-    grown = project.allotted + target.step(target.amount, record.amount)
-    if grown > project.record.limit:
-        reject("B4", at, f"allotted would be {grown} tiyn, approved is {project.record.limit}")
+    allotted = project.allotted + came
+    if source.record.project_hash == target.record.project_hash:
+        allotted -= left
+    if allotted > project.record.limit:
+        reject("B4", at, f"allotted would be {allotted} tiyn, approved is {project.record.limit}")
+    # Each allocation is rounded up by itself, so that a move may need a tiyn more than it frees.
+    if block.allotted + came - left > block.record.limit:
+        total = block.allotted + came - left
+        reject("B5", at, f"the block would be {total} tiyn, its limit is {block.record.limit}")
+
+
+def _moved(source: AllocationState, target: AllocationState, amount: int) -> tuple[int, int]:
+    """By how many tiyn one allocation shrinks and the other grows."""
+    return source.step(source.amount - amount, amount), target.step(target.amount, amount)
 
 
 def _effect_move(state: State, record: Move, digest: bytes, now: int) -> None:
     source, target = state.allocations[record.from_hash], state.allocations[record.to_hash]
+    left, came = _moved(source, target, record.amount)
     source.amount -= record.amount
-    left, came = source.step(source.amount, record.amount), target.step(target.amount, record.amount)
+    target.amount += record.amount
     state.projects[source.record.project_hash].allotted -= left
     state.projects[target.record.project_hash].allotted += came
     state.blocks[source.record.block].allotted += came - left
-    target.amount += record.amount
 
 
 def _check_dispute(state: State, record: Dispute, now: int, at: str) -> None:
@@ -945,19 +997,19 @@ def _effect_resolution(state: State, record: Resolution, digest: bytes, now: int
         if order.commitment_hash == record.commitment_hash and order_hash not in state.paid_orders:
             state.accounts[order.account].reserved -= order.amount
             state.void_orders.add(order_hash)
+    _drop_unpaid(state, commitment)
+
+
+def _drop_unpaid(state: State, commitment: CommitmentState) -> None:
+    """Of a commitment that ended only what was paid stays, in each of the totals (G10)."""
     allocation = state.allocations[commitment.record.allocation_hash]
-    unpaid = commitment.ordered - commitment.paid
-    allocation.ordered -= unpaid
-    # What was certified and will not be paid must not stand above what is committed (G10).
-    certified = sum(
-        certificate.amount
-        for certificate in state.certificates.values()
-        if certificate.accepted
-        and state.milestones[certificate.milestone_hash].record.commitment_hash == record.commitment_hash
-    )
-    allocation.certified -= certified - commitment.paid
     project = state.projects[allocation.record.project_hash]
-    project.certified -= allocation.step(allocation.certified, certified - commitment.paid)
+    allocation.ordered -= commitment.ordered - commitment.paid
+    commitment.ordered = commitment.paid
+    certified = commitment.certified - commitment.paid
+    allocation.certified -= certified
+    project.certified -= allocation.step(allocation.certified, certified)
+    commitment.certified = commitment.paid
     _uncommit(state, commitment, commitment.amount - commitment.paid)
 
 
@@ -979,9 +1031,9 @@ def _effect_certificate(state: State, record: Certificate, digest: bytes, now: i
     milestone.certificate = digest
     state.certificates[digest] = record
     if record.accepted:
-        allocation = state.allocations[
-            state.commitments[milestone.record.commitment_hash].record.allocation_hash
-        ]
+        commitment = state.commitments[milestone.record.commitment_hash]
+        commitment.certified += record.amount
+        allocation = state.allocations[commitment.record.allocation_hash]
         project = state.projects[allocation.record.project_hash]
         project.certified += allocation.step(allocation.certified, record.amount)
         allocation.certified += record.amount
@@ -1029,7 +1081,7 @@ def _check_order(state: State, record: Order, now: int, at: str) -> None:
     if record.amount > account.balance - account.reserved:
         free = account.balance - account.reserved
         reject("O10", at, f"the order is {record.amount}, free in {record.account} is {free}")
-    _check_republic(state, payee.record, now, at)
+    _check_republic(state, payee.record.owner, now, at)
 
 
 def _effect_order(state: State, record: Order, digest: bytes, now: int) -> None:
@@ -1053,6 +1105,12 @@ def _check_new(state: State, id: bytes, evidence: bytes, at: str) -> None:
         reject("M3", at, f"the evidence 0x{evidence.hex()} is used or zero")
 
 
+def _check_room(account: AccountState, change: int, at: str) -> None:
+    # A contract, a database and a statement count to 2^128.
+    if not -AMOUNT_LIMIT < account.balance + change < AMOUNT_LIMIT:
+        reject("M7", at, f"{account.record.account} has {account.balance} and would change by {change}")
+
+
 def _check_transfer(state: State, record: Transfer, now: int, at: str) -> None:
     debit, credit = state.accounts.get(record.debit), state.accounts.get(record.credit)
     if debit is None or credit is None or debit is credit:
@@ -1060,6 +1118,8 @@ def _check_transfer(state: State, record: Transfer, now: int, at: str) -> None:
     if not debit.record.asset == credit.record.asset == record.asset:
         reject("M2", at, f"{record.asset} between accounts of {debit.record.asset} and {credit.record.asset}")
     _check_new(state, record.id, record.evidence, at)
+    _check_room(debit, record.amount, at)
+    _check_room(credit, -record.amount, at)
     came, gone = debit.record.kind, credit.record.kind
     if came in MONEY and gone == REVENUE:
         _check_revenue(state, record, debit.record, credit.record, now, at)
@@ -1070,9 +1130,9 @@ def _check_transfer(state: State, record: Transfer, now: int, at: str) -> None:
     elif came == "bank" and gone == PAYABLE:
         _check_same_fund(debit.record, credit.record, at)
     elif came == PAYABLE and gone == REVENUE:
-        _check_matched(state, record, debit, credit.record, now, at)
+        _check_matched(state, record, debit.record, credit.record, now, at)
     elif came in {REVENUE, PAYABLE} and gone in PAYING:
-        _check_refund_booked(state, record, at)
+        _check_refund_booked(state, record, now, at)
     else:
         reject("M4", at, f"no flow leads from {gone} to {came}")
 
@@ -1083,15 +1143,20 @@ def _check_same_fund(one: Account, other: Account, at: str) -> None:
 
 
 def _check_matched(
-    state: State, record: Transfer, payable: AccountState, revenue: Account, now: int, at: str
+    state: State, record: Transfer, payable: Account, revenue: Account, now: int, at: str
 ) -> None:
-    _check_rule(state, record, payable.record, revenue, now, at)
-    unmatched = -payable.balance - payable.reserved
-    if record.amount > unmatched:
-        reject("V5", at, f"unmatched is {unmatched}, this is {record.amount}")
+    rule = revenue_rule(state, record.purpose, now)
+    _check_code(record, rule, payable, revenue, at)
+    # Out of its own receipt and not of the pot: else one payer's money is matched and another's refunded.
+    receipt = state.receipts.get(record.authority)
+    if receipt is None or receipt.credit != record.debit:
+        reject("V5", at, f"0x{record.authority.hex()} is no receipt in {record.debit}")
+    left = receipt.amount - state.claimed.get(record.authority, 0)
+    if record.amount > left:
+        reject("V5", at, f"left of the receipt is {left}, this is {record.amount}")
 
 
-def _check_refund_booked(state: State, record: Transfer, at: str) -> None:
+def _check_refund_booked(state: State, record: Transfer, now: int, at: str) -> None:
     refund = state.refunds.get(record.authority)
     if refund is None or record.authority in state.booked_refunds:
         reject("F3", at, f"0x{record.authority.hex()} is no refund in effect that waits to be booked")
@@ -1099,14 +1164,14 @@ def _check_refund_booked(state: State, record: Transfer, at: str) -> None:
     wanted = (receipt.credit, receipt.debit, receipt.purpose, refund.amount)
     if (record.debit, record.credit, record.purpose, record.amount) != wanted:
         reject("F3", at, f"the refund is {refund.amount} from {receipt.debit}, this is {record.amount}")
+    _check_republic(state, refund.to, now, at)
 
 
 def _check_provider(state: State, record: Transfer, provider: AccountState, now: int, at: str) -> None:
     rate = state.last_rate.get(record.asset)
     if rate is None:
         reject("Q6", at, f"there is no rate of {record.asset} to measure what the provider owes")
-    owed = (provider.balance + record.amount) * rate.numerator // rate.denominator
-    cap = parameter(state, "provider_cap", now)
+    owed, cap = _worth(rate, provider.balance + record.amount), parameter(state, "provider_cap", now)
     if owed > cap:
         reject("Q6", at, f"the provider would owe {owed} tiyn, at most {cap}")
     if provider.balance and now - provider.owes_since_s > PROVIDER_S:
@@ -1115,10 +1180,16 @@ def _check_provider(state: State, record: Transfer, provider: AccountState, now:
         )
 
 
-def _check_rule(state: State, record: Transfer, money: Account, revenue: Account, now: int, at: str) -> None:
-    rule = revenue_rule(state, record.purpose, now)
-    if rule is None or hash_struct(rule) != record.authority or revenue.owner != encode_name(record.purpose):
-        reject("V1", at, f"0x{record.authority.hex()} is not the rule in force for the code {record.purpose}")
+def _worth(rate: Rate, amount: int) -> int:
+    """What an amount is in tiyn, rounded up: what is less than a tiyn is not lost a thousand times."""
+    return -(-amount * rate.numerator // rate.denominator)
+
+
+def _check_code(
+    record: Transfer, rule: RevenueRule | None, money: Account, revenue: Account, at: str
+) -> None:
+    if rule is None or revenue.owner != _code_word(record.purpose):
+        reject("V1", at, f"{revenue.account} is not of the code {record.purpose}, or no rule is in force")
     if not money.fund == revenue.fund == rule.fund:
         reject(
             "M5",
@@ -1130,7 +1201,10 @@ def _check_rule(state: State, record: Transfer, money: Account, revenue: Account
 def _check_revenue(
     state: State, record: Transfer, money: Account, revenue: Account, now: int, at: str
 ) -> None:
-    _check_rule(state, record, money, revenue, now, at)
+    rule, named = revenue_rule(state, record.purpose, now), state.proposals.get(record.authority)
+    if named is None or named.record != rule:
+        reject("V1", at, f"0x{record.authority.hex()} is not the rule in force for the code {record.purpose}")
+    _check_code(record, rule, money, revenue, at)
     asset = state.assets[record.asset]
     if not asset.valid_from <= now < asset.valid_to:
         reject(
@@ -1147,7 +1221,7 @@ def _check_payment(
     if record.amount > money.balance:
         reject("M6", at, f"{record.credit} has {money.balance}, the payment is {record.amount}")
     order = state.orders.get(record.authority)
-    if order is None or record.authority in state.paid_orders | state.void_orders:
+    if order is None or record.authority in state.paid_orders or record.authority in state.void_orders:
         reject("V4", at, f"0x{record.authority.hex()} is no unpaid order in effect")
     _check_going_on(state.commitments[order.commitment_hash], at)
     if (record.purpose, record.credit, record.amount) != (order.order, order.account, order.amount):
@@ -1170,7 +1244,7 @@ def _check_payment(
             at,
             f"the order is of {allocation.fund}, the accounts of {project.fund} and {money.record.fund}",
         )
-    _check_republic(state, state.accounts[order.payee].record, now, at)
+    _check_republic(state, state.accounts[order.payee].record.owner, now, at)
 
 
 def _post(account: AccountState, change: int, now: int) -> None:
@@ -1196,14 +1270,22 @@ def _effect_transfer(state: State, record: Transfer, digest: bytes, now: int) ->
     elif credit.record.kind in PAYING:
         state.booked_refunds.add(record.authority)
         credit.reserved -= record.amount
-        if debit.record.kind == PAYABLE:
-            debit.reserved -= record.amount
-        else:
+        if debit.record.kind == REVENUE:
             debit.refunded += record.amount
     elif debit.record.kind in PAYING:
         state.receipts[digest] = record
-    if "bank" in {debit.record.kind, credit.record.kind}:
+    elif debit.record.kind == PAYABLE:
+        _claim(state, record.authority, record.amount)
+    if debit.record.kind in _CORRECTED or credit.record.kind in _CORRECTED:
         _keep_reversible(state, record, now)
+
+
+# What a bank corrects: transfers of its accounts, and what was made of receipts that nobody could match.
+_CORRECTED = frozenset({"bank", PAYABLE})
+
+
+def _claim(state: State, receipt_hash: bytes, amount: int) -> None:
+    state.claimed[receipt_hash] = state.claimed.get(receipt_hash, 0) + amount
 
 
 def _mark_paid(state: State, record: Transfer, sign: int) -> None:
@@ -1223,11 +1305,18 @@ def _mark_paid(state: State, record: Transfer, sign: int) -> None:
 
 
 def _keep_reversible(state: State, record: Transfer, now: int) -> None:
-    for index, kept in list(state.reversible.items()):
-        if now - kept.time <= REVERSAL_S:
+    # In order of index and so of time: the first that is young enough ends the search.
+    while state.reversible:
+        index = next(iter(state.reversible))
+        if now - state.reversible[index].time <= REVERSAL_S:
             break
         del state.reversible[index]
     state.reversible[state.size] = record
+
+
+def _is_said(receipt: Transfer, refund: Refund) -> bool:
+    """Whether a refund goes where the payer said before paying that money may go back to (LEAKS 12)."""
+    return receipt.refund_to == refund.to != ZERO_HASH
 
 
 def _check_refund(state: State, record: Refund, now: int, at: str) -> None:
@@ -1236,27 +1325,53 @@ def _check_refund(state: State, record: Refund, now: int, at: str) -> None:
         reject("F1", at, f"no receipt has the hash 0x{record.receipt_hash.hex()}")
     if record.id in state.transfer_ids or ZERO_HASH in {record.id, record.to}:
         reject("M3", at, f"the id 0x{record.id.hex()} is used or zero, or it goes nowhere")
-    left = receipt.amount - state.refunded.get(record.receipt_hash, 0)
+    left = receipt.amount - state.claimed.get(record.receipt_hash, 0)
     if record.amount > left:
         reject("F1", at, f"left of the receipt is {left}, the refund is {record.amount}")
-    money, from_account = state.accounts[receipt.debit], state.accounts[receipt.credit]
+    money = state.accounts[receipt.debit]
     free = money.balance - money.reserved
     if record.amount > free:
         reject("F2", at, f"free in {receipt.debit} is {free}, the refund is {record.amount}")
-    if from_account.record.kind == PAYABLE:
-        unmatched = -from_account.balance - from_account.reserved
-        if record.amount > unmatched:
-            reject("V5", at, f"unmatched is {unmatched}, this is {record.amount}")
+    _check_republic(state, record.to, now, at)
+    if state.accounts[receipt.credit].record.kind == PAYABLE and now - receipt.time > UNMATCHED_S:
+        reject("F5", at, f"the receipt is {now - receipt.time} s old, at most {UNMATCHED_S}")
+    if not _is_said(receipt, record):
+        _check_elsewhere(state, receipt.asset, record.amount, now, at)
+
+
+def _check_elsewhere(state: State, asset: str, amount: int, now: int, at: str) -> None:
+    # Two people may send money back; they may not send it all (LEAKS 12, 13).
+    tiyn = _tiyn_now(state, asset, amount)
+    if tiyn is None:
+        reject("F4", at, f"there is no rate of {asset} to measure what goes back")
+    total, cap = state.elsewhere.get(almaty_year(now), 0) + tiyn, parameter(state, "refund_cap", now)
+    if total > cap:
+        reject("F4", at, f"in the year {total} tiyn would go back elsewhere, at most {cap}")
+
+
+def _effect_elsewhere(state: State, asset: str, amount: int, now: int) -> None:
+    tiyn = _tiyn_now(state, asset, amount)
+    assert tiyn is not None
+    year = almaty_year(now)
+    state.elsewhere[year] = state.elsewhere.get(year, 0) + tiyn
+
+
+def _tiyn_now(state: State, asset: str, amount: int) -> int | None:
+    """What an amount is in tiyn by the newest rate; None where there is none."""
+    if asset == TENGE:
+        return amount
+    rate = state.last_rate.get(asset)
+    return None if rate is None else _worth(rate, amount)
 
 
 def _effect_refund(state: State, record: Refund, digest: bytes, now: int) -> None:
     receipt = state.receipts[record.receipt_hash]
     state.transfer_ids.add(record.id)
     state.refunds[digest] = record
-    state.refunded[record.receipt_hash] = state.refunded.get(record.receipt_hash, 0) + record.amount
+    _claim(state, record.receipt_hash, record.amount)
     state.accounts[receipt.debit].reserved += record.amount
-    if state.accounts[receipt.credit].record.kind == PAYABLE:
-        state.accounts[receipt.credit].reserved += record.amount
+    if not _is_said(receipt, record):
+        _effect_elsewhere(state, receipt.asset, record.amount, now)
 
 
 def _check_exchange(state: State, record: Exchange, now: int, at: str) -> None:
@@ -1266,18 +1381,20 @@ def _check_exchange(state: State, record: Exchange, now: int, at: str) -> None:
     if source.record.fund != target.record.fund:
         reject("Q3", at, f"the accounts are of {source.record.fund} and {target.record.fund}")
     _check_new(state, record.id, record.evidence, at)
-    rate = state.rates.get(record.rate_hash)
-    if rate is None or rate.asset != source.record.asset:
-        reject("Q4", at, f"0x{record.rate_hash.hex()} is no rate of {source.record.asset}")
+    # Of a day's rates the lowest would hide a loss from the band and from the cap of the year (LEAKS 04).
+    rate = state.last_rate.get(source.record.asset)
+    if rate is None or state.rates.get(record.rate_hash) != rate:
+        reject("Q4", at, f"0x{record.rate_hash.hex()} is not the newest rate of {source.record.asset}")
     age, most = now - rate.time, parameter(state, "rate_age", now)
     if age > most:
         reject("Q4", at, f"the rate is {age} s old, at most {most} s is fresh")
-    worth = record.amount_from * rate.numerator // rate.denominator
+    worth = _worth(rate, record.amount_from)
     band = parameter(state, "exchange_band", now)
     if abs(record.amount_to - worth) * SHARE_WHOLE > worth * band:
         reject("Q4", at, f"{record.amount_to} tiyn came for {worth}, the band is {band} of 10,000")
     if record.amount_from > source.balance:
         reject("M6", at, f"{record.from_account} has {source.balance}, the exchange is {record.amount_from}")
+    _check_room(target, record.amount_to, at)
     lost = state.losses.get(almaty_year(now), 0) + max(0, worth - record.amount_to)
     cap = parameter(state, "exchange_loss", now)
     if lost > cap:
@@ -1288,10 +1405,9 @@ def _effect_exchange(state: State, record: Exchange, digest: bytes, now: int) ->
     state.transfer_ids.add(record.id)
     state.evidence.add(record.evidence)
     source, target = state.accounts[record.from_account], state.accounts[record.to_account]
-    rate = state.rates[record.rate_hash]
-    worth = record.amount_from * rate.numerator // rate.denominator
+    lost = max(0, _worth(state.rates[record.rate_hash], record.amount_from) - record.amount_to)
     year = almaty_year(now)
-    state.losses[year] = state.losses.get(year, 0) + max(0, worth - record.amount_to)
+    state.losses[year] = state.losses.get(year, 0) + lost
     _post(source, -record.amount_from, now)
     _post(target, record.amount_to, now)
     source.exchanged -= record.amount_from
@@ -1301,22 +1417,25 @@ def _effect_exchange(state: State, record: Exchange, digest: bytes, now: int) ->
 def _check_reversal(state: State, record: Reversal, now: int, at: str) -> None:
     undone = state.reversible.get(record.index)
     if undone is None or record.index in state.reversed:
-        reject("R1", at, f"record {record.index} is no transfer of a bank account that stands")
+        reject("R1", at, f"record {record.index} is no match or transfer of a bank account that stands")
     if now - undone.time > REVERSAL_S:
         reject("R1", at, f"record {record.index} is {now - undone.time} s old, at most {REVERSAL_S}")
     _check_new(state, record.id, record.evidence, at)
     debit, credit = state.accounts[undone.debit], state.accounts[undone.credit]
-    if credit.record.kind in MONEY and debit.record.kind != PROJECT:
+    if debit.record.kind == PROJECT:
+        # Else one order could be paid, undone and paid again for ever, each time with a new paper.
+        if undone.authority in state.restored_orders:
+            reject("R1", at, f"a payment of the order {undone.purpose} was undone before")
+        _check_room(credit, undone.amount, at)
+    elif credit.record.kind in MONEY:
         reject("R1", at, f"record {record.index} books a refund, which is not undone")
-    if debit.record.kind == "bank":
-        if state.refunded.get(hash_struct(undone), 0):
-            reject("R1", at, f"record {record.index} was refunded")
+    elif debit.record.kind == "bank":
+        if state.claimed.get(hash_struct(undone), 0):
+            reject("R1", at, f"record {record.index} was refunded or matched")
         free = debit.balance - debit.reserved
         if undone.amount > free:
             reject("R2", at, f"free in {undone.debit} is {free}, record {record.index} is {undone.amount}")
-        unmatched = -credit.balance - credit.reserved
-        if credit.record.kind == PAYABLE and undone.amount > unmatched:
-            reject("R2", at, f"unmatched is {unmatched}, record {record.index} is {undone.amount}")
+        _check_elsewhere(state, undone.asset, undone.amount, now, at)
 
 
 def _effect_reversal(state: State, record: Reversal, digest: bytes, now: int) -> None:
@@ -1324,15 +1443,22 @@ def _effect_reversal(state: State, record: Reversal, digest: bytes, now: int) ->
     state.transfer_ids.add(record.id)
     state.evidence.add(record.evidence)
     state.reversed.add(record.index)
-    state.receipts.pop(hash_struct(undone), None)
     debit, credit = state.accounts[undone.debit], state.accounts[undone.credit]
     _post(debit, -undone.amount, now)
     _post(credit, undone.amount, now)
-    if debit.record.kind == PROJECT:
+    if debit.record.kind == "bank":
+        del state.receipts[hash_struct(undone)]
+        _effect_elsewhere(state, undone.asset, undone.amount, now)
+    elif debit.record.kind == PAYABLE:
+        _claim(state, undone.authority, -undone.amount)
+    else:
         _mark_paid(state, undone, -1)
+        state.restored_orders.add(undone.authority)
         # The order stands again and its money is held for it, unless its commitment has ended since.
-        if state.commitments[state.orders[undone.authority].commitment_hash].ended:
+        commitment = state.commitments[state.orders[undone.authority].commitment_hash]
+        if commitment.ended:
             state.void_orders.add(undone.authority)
+            _drop_unpaid(state, commitment)
         else:
             credit.reserved += undone.amount
 
@@ -1341,7 +1467,8 @@ def _check_statement(state: State, record: Statement, now: int, at: str) -> None
     account = state.accounts.get(record.account)
     if account is None or account.record.kind not in MONEY:
         reject("L1", at, f"{record.account} is no account of money")
-    if not account.stated_s < record.as_of <= now:
+    # Before now: what is recorded from now on cannot fall into what was stated.
+    if not account.stated_s < record.as_of < now:
         reject("L1", at, f"as of {record.as_of}; the one before is of {account.stated_s}, now is {now}")
     if record.opening != account.stated:
         reject("L1", at, f"it opens with {record.opening}, the one before closed with {account.stated}")
@@ -1428,9 +1555,14 @@ _KINDS: dict[type[Record], tuple[_Check, _Effect]] = {
 }
 
 
+_DOCUMENTS = {
+    kind: [name for name, _, _ in kind.members if name in {"act", "document", "legal_ref"}] for kind in KINDS
+}
+
+
 def _check_documents(record: Record, at: str) -> None:
-    for name in ("act", "document", "legal_ref"):
-        if getattr(record, name, None) == ZERO_HASH:
+    for name in _DOCUMENTS[type(record)]:
+        if getattr(record, name) == ZERO_HASH:
             reject("H5", at, f"the {name} is zero")
 
 
@@ -1464,11 +1596,16 @@ def authors(state: State, record: Record) -> tuple[str, ...]:
     elif isinstance(record, Milestone | Order | Release):
         commitment = state.commitments[record.commitment_hash].record
         fund = state.allocations[commitment.allocation_hash].fund
-    elif isinstance(record, Refund):
-        receipt = state.receipts.get(record.receipt_hash)
-        # Where the payer said beforehand, one signature is enough; anywhere else needs two people (LEAKS 12).
-        if receipt is not None and receipt.refund_to == record.to != ZERO_HASH:
-            roles = (AUTHORITY,)
+    elif isinstance(record, Refund | Reversal):
+        # A receipt may have been undone, and a transfer be too old, since this was proposed.
+        if isinstance(record, Refund):
+            moved = state.receipts.get(record.receipt_hash)
+            # Where the payer said beforehand, one signature is enough; anywhere else needs two (LEAKS 12).
+            if moved is not None and _is_said(moved, record):
+                roles = (AUTHORITY,)
+        else:
+            moved = state.reversible.get(record.index)
+        fund = None if moved is None else state.accounts[moved.debit].record.fund
     return tuple(_LOCAL.get(role, role) for role in roles) if fund == MUNICIPAL else roles
 
 
@@ -1513,7 +1650,9 @@ def _apply_approval(state: State, record: Approval, now: int, at: str) -> None:
         reject("A3", at, f"the approval was valid until {record.valid_until}, now is {now}")
     if not _may_sign(state, proposal, record.signer, now):
         held = state.roles.get(record.signer, "no seat")
-        wanted = " and ".join(authors(state, proposal.record))
+        waiting = proposal.record
+        named = f"0x{waiting.by.hex()}" if isinstance(waiting, Dispute) else None
+        wanted = named or " and ".join(authors(state, waiting))
         reject(
             "A4",
             at,
@@ -1558,7 +1697,7 @@ def _check_founding(state: State, proposal: Proposal, at: str) -> None:
             at,
             f"the Genesis binds seats 0x{state.genesis.founding.hex()}, recorded are 0x{found.hex()}",
         )
-    assert proposal.record is state.genesis
+    assert proposal.record == state.genesis
 
 
 def apply(state: State, data: bytes) -> Record:
@@ -1631,9 +1770,9 @@ def replay(records: Iterable[bytes], state: State | None = None) -> tuple[State,
 
 
 def overdue(state: State, now: int) -> list[Invalid]:
-    """What should have been recorded by a second and was not, which no record can show (LEAKS 04, 11)."""
+    """What should have been recorded by a second and was not, which no record shows (LEAKS 04, 11, 12)."""
     found = []
-    for name, account in state.accounts.items():
+    for name, account in sorted(state.accounts.items()):
         kind = account.record.kind
         if kind == PROVIDER and account.balance and now - account.owes_since_s > PROVIDER_S:
             why = (
@@ -1644,6 +1783,15 @@ def overdue(state: State, now: int) -> list[Invalid]:
         if kind == "bank" and now - first > STATEMENT_S:
             why = f"money moved at {first} and no statement tells of it, at most {STATEMENT_S} s before {now}"
             found.append(Invalid("L1", f"account {name}", why))
+        if kind == PAYABLE and account.balance:
+            left = sum(
+                receipt.amount - state.claimed.get(digest, 0)
+                for digest, receipt in state.receipts.items()
+                if receipt.credit == name and now - receipt.time > UNMATCHED_S
+            )
+            if left:
+                why = f"{left} is unmatched for more than {UNMATCHED_S} s and belongs to a code by now"
+                found.append(Invalid("F5", f"account {name}", why))
     return found
 
 
@@ -1651,7 +1799,10 @@ def overdue(state: State, now: int) -> list[Invalid]:
 
 
 def _tagged(value: Any) -> Any:
-    """A value of the state as JSON can hold it, one way only: sets and mappings sorted, integers as text."""
+    """A value of the state as JSON can hold it, one way only: sets and mappings sorted, integers as text.
+
+    Integers are sorted as such: what is kept by index is gone through in order of index.
+    """
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
@@ -1661,9 +1812,9 @@ def _tagged(value: Any) -> Any:
     if isinstance(value, Record):
         return {"r": encode(value).hex()}
     if isinstance(value, dict):
-        return {"d": sorted(([_tagged(k), _tagged(v)] for k, v in value.items()), key=json.dumps)}
+        return {"d": [[_tagged(key), _tagged(value[key])] for key in sorted(value)]}
     if isinstance(value, set | frozenset):
-        return {"s": sorted((_tagged(item) for item in value), key=json.dumps)}
+        return {"s": [_tagged(item) for item in sorted(value)]}
     if isinstance(value, list | tuple):
         return {"l" if isinstance(value, list) else "t": [_tagged(item) for item in value]}
     named = {field.name: _tagged(getattr(value, field.name)) for field in fields(value)}
@@ -1715,12 +1866,15 @@ def dump(state: State) -> bytes:
 
 
 def load(data: bytes) -> State:
-    """The state that dump() wrote; trust it only if its hash is that of a Close in effect."""
-    found = _untagged(json.loads(data))
+    """The state that dump() wrote, else Invalid (Y1); trust it only if a Close in effect has its hash."""
+    try:
+        found = _untagged(json.loads(data))
+        same = isinstance(found, State) and dump(found) == data
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, Invalid) as error:
+        reject("Y1", "state", f"these bytes are no state: {type(error).__name__}")
+    if not same:
+        reject("Y1", "state", "these bytes are not what dump() writes")
     assert isinstance(found, State)
-    # Two names of one record are one record again, as after a replay.
-    if found.genesis is not None:
-        found.genesis = next(p.record for p in found.proposals.values() if isinstance(p.record, Genesis))
     return found
 
 

@@ -1,152 +1,34 @@
-"""What the ledger keeps in a database: the only SQL of this package.
+"""What the ledger reads from its database and asks of it; tables.py and batch.py have the rest of its SQL.
 
-Records, transfer ids, documents and answers are insert-only, and the database itself
-refuses UPDATE, DELETE and TRUNCATE of them. Balances and the tree's right edge are
-derived, and stand in the same transaction as the records they come from.
-
-The signed heads are in a database of their own, so that a restored backup of the
-ledger cannot take back what was signed.
+What the database does not answer is Unavailable, which is never a verdict about a record;
+what it refuses although the rules accepted it is a bug of ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Final, NamedTuple
 
-from sqlalchemy import (
-    DDL,
-    Boolean,
-    CheckConstraint,
-    Column,
-    Connection,
-    Engine,
-    ForeignKey,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    event,
-    func,
-    insert,
-    select,
-    update,
-)
+import psycopg
+from sqlalchemy import Connection, Engine, delete, func, insert, null, select, update
+from sqlalchemy import exc as sql_errors
+from sqlalchemy.dialects.postgresql import insert as insert_or
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert_or
 
-from ledger.database import Amount, Hash32, Integer64, naming, reading
-from ledger.records import Invalid, reject
+from ledger import tables
+from ledger.batch import POSTGRESQL, Answered, Batch, commit, raw
+from ledger.database import reading
+from ledger.migrations import upgrade
+from ledger.records import WORD, Invalid, Unavailable, reject
 
-ADVISORY_LOCK = 0x71617A796E61  # "qazyna"
-
-tables = MetaData(naming_convention=naming)
-heads_tables = MetaData(naming_convention=naming)
-
-_record = Table(
-    "ledger_record",
-    tables,
-    Column("position", Integer64, primary_key=True, autoincrement=False),
-    Column("data", LargeBinary, nullable=False),
-    Column("leaf", Hash32, nullable=False),
-)
-_transfer = Table(
-    "ledger_transfer",
-    tables,
-    Column("id", Hash32, primary_key=True),
-    Column("position", Integer64, ForeignKey("ledger_record.position"), nullable=False, unique=True),
-)
-_balance = Table(
-    "ledger_balance",
-    tables,
-    Column("account", Text, primary_key=True),
-    Column("is_money", Boolean, nullable=False),
-    Column("debits", Amount, nullable=False),
-    Column("credits", Amount, nullable=False),
-    # The rules refuse this first; here it stops a writer whose memory and database disagree.
-    CheckConstraint("NOT is_money OR debits >= credits", name="money_not_below_zero"),
-)
-_edge = Table(
-    "ledger_edge",
-    tables,
-    Column("id", Integer, primary_key=True),
-    Column("size", Integer64, nullable=False),
-    Column("hashes", LargeBinary, nullable=False),
-    Column("fence", Integer64, nullable=False),
-    CheckConstraint("id = 1", name="one_row"),
-)
-_inbox = Table(
-    "ledger_inbox",
-    tables,
-    Column("sequence", Integer64, primary_key=True, autoincrement=True),
-    Column("id", Hash32, nullable=False, unique=True),
-    Column("template", LargeBinary, nullable=False),
-    Column("submitted_s", Integer64, nullable=False),
-    sqlite_autoincrement=True,
-)
-_answer = Table(
-    "ledger_answer",
-    tables,
-    Column("id", Hash32, ForeignKey("ledger_inbox.id"), primary_key=True),
-    Column("position", Integer64, nullable=True),
-    Column("rule", Text, nullable=True),
-    Column("place", Text, nullable=True),
-    Column("why", Text, nullable=True),
-)
-_document = Table(
-    "ledger_document",
-    tables,
-    Column("sha256", Hash32, primary_key=True),
-    Column("content", LargeBinary, nullable=False),
-)
-_anchor = Table(
-    "ledger_anchor",
-    tables,
-    Column("chain_id", Text, primary_key=True),
-    Column("contract", LargeBinary, primary_key=True),
-    Column("size", Integer64, primary_key=True, autoincrement=False),
-    Column("root", Hash32, nullable=False),
-    Column("transaction_hash", Hash32, nullable=False),
-    Column("block", Integer64, nullable=False),
-    Column("block_hash", Hash32, nullable=False),
-    Column("time_s", Integer64, nullable=False),
-)
-_head = Table(
-    "signed_head",
-    heads_tables,
-    Column("size", Integer64, primary_key=True, autoincrement=False),
-    Column("root", Hash32, nullable=False),
-    Column("note", LargeBinary, nullable=False),
-)
-
-INSERT_ONLY = (_record, _transfer, _answer, _document, _anchor, _head)
-
-
-def _after_create(table: Table, statement: str, dialect: str) -> None:
-    event.listen(table, "after_create", DDL(statement).execute_if(dialect=dialect))  # type: ignore[no-untyped-call]
-
-
-def _refuse_changes(table: Table) -> None:
-    name = table.name
-    for action in ("UPDATE", "DELETE"):
-        trigger = (
-            f"CREATE TRIGGER {name}_no_{action.lower()} BEFORE {action} ON {name}"
-            f" BEGIN SELECT RAISE(ABORT, '{name} is insert-only'); END"
-        )
-        _after_create(table, trigger, "sqlite")
-    function = (
-        f"CREATE OR REPLACE FUNCTION {name}_refuse() RETURNS trigger LANGUAGE plpgsql AS"
-        f" $$ BEGIN RAISE EXCEPTION '{name} is insert-only'; END $$"
-    )
-    trigger = (
-        f"CREATE TRIGGER {name}_insert_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {name}"
-        f" FOR EACH STATEMENT EXECUTE FUNCTION {name}_refuse()"
-    )
-    for statement in (function, trigger):
-        _after_create(table, statement, "postgresql")
-
-
-for _table in INSERT_ONLY:
-    _refuse_changes(_table)
+ADVISORY_LOCK: Final = 0x71617A796E61  # "qazyna"
+HEADS_LOCK: Final = ADVISORY_LOCK + 1
+# Beyond this many the inbox takes no more: at 25,000 a second the last one would wait four seconds.
+INBOX_LIMIT: Final = 100_000
+PAGE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +39,10 @@ class Recorded:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A submission that has no answer yet; the template's time is zero."""
+class Waiting(NamedTuple):
+    """A submission that has no answer yet; sequence: its place in the inbox, None if it came another way."""
 
+    sequence: int | None
     id: bytes
     template: bytes
 
@@ -180,69 +62,132 @@ class Anchored:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What one group commit writes."""
+class Head:
+    """A signed head; edge is the tree's right edge at this size, None if it was not kept then."""
 
-    first: int
-    records: Sequence[tuple[bytes, bytes]]  # bytes and leaf hash, in order
-    transfer_ids: Sequence[tuple[bytes, int]]
-    answers: Sequence[tuple[bytes, int | None, Invalid | None]]
-    changes: dict[str, tuple[bool, int, int]]  # account: is money, debits and credits to add
-    edge: bytes
+    size: int
+    root: bytes
+    note: bytes
+    edge: bytes | None
+
+
+@contextmanager
+def asking(service: str = "ledger database") -> Iterator[None]:
+    """Turn a database that did not answer into Unavailable; what it did answer stays what it is."""
+    try:
+        yield
+    except (
+        sql_errors.OperationalError,
+        sql_errors.InterfaceError,
+        sql_errors.TimeoutError,
+        psycopg.OperationalError,
+        psycopg.InterfaceError,
+    ) as error:
+        raise Unavailable(service, str(error).partition("\n")[0]) from error
 
 
 def create(engine: Engine, heads: Engine) -> None:
-    """Create the tables that are missing."""
-    tables.create_all(engine)
-    heads_tables.create_all(heads)
-    with engine.begin() as connection:
-        if connection.execute(select(_edge.c.id)).first() is None:
-            connection.execute(insert(_edge).values(id=1, size=0, hashes=b"", fence=0))
+    """Bring both databases to the tables of this version, and an empty one to an empty ledger."""
+    with asking():
+        upgrade(engine, heads)
+        with engine.begin() as connection:
+            if connection.execute(select(tables.edge.c.id)).first() is None:
+                connection.execute(insert(tables.edge).values(id=1, size=0, hashes=b"", fence=0))
 
 
 # --- the inbox ------------------------------------------------------------------
 
 
-def submit(connection: Connection, id: bytes, template: bytes, now: int) -> None:
+def submit(connection: Connection, id: bytes, template: bytes, now: int, most: int = INBOX_LIMIT) -> None:
     """Ask the writer for a record, inside the caller's transaction.
 
     The same id with the same content is one submission; with other content it is a conflict.
+    Unavailable when more than `most` wait already.
     """
-    known = connection.execute(select(_inbox.c.template).where(_inbox.c.id == id)).scalar()
-    if known is None:
-        connection.execute(insert(_inbox).values(id=id, template=template, submitted_s=now))
-    elif bytes(known) != template:
-        reject(
-            "inbox",
-            f"0x{id.hex()}",
-            f"{len(template)} bytes differ from {len(known)} submitted under this id",
-        )
+    submit_all(connection, [(id, template)], now, most)
+
+
+def submit_all(
+    connection: Connection, asked: Sequence[tuple[bytes, bytes]], now: int, most: int = INBOX_LIMIT
+) -> None:
+    """Ask for several records: (id, template) each."""
+    into = insert_or if connection.dialect.name == POSTGRESQL else sqlite_insert_or
+    statement = into(tables.inbox).on_conflict_do_nothing(index_elements=["id"]).returning(tables.inbox.c.id)
+    rows = [{"id": id, "template": template, "submitted_s": now} for id, template in asked]
+    new = {row.id for row in connection.execute(statement, rows)}
+    # First in, then look: an answer that was committed in between is seen, since its row left the inbox
+    # with it, and one that is not committed yet still holds its row there, on which the insert waited.
+    ids = [id for id, _ in asked]
+    known = _answered(connection, ids)
+    if repeated := new & known.keys():
+        connection.execute(delete(tables.inbox).where(tables.inbox.c.id.in_(repeated)))
+    if len(new) < len(set(ids)):
+        waits = select(tables.inbox.c.id, tables.inbox.c.template).where(tables.inbox.c.id.in_(ids))
+        known = {row.id: bytes(row.template) for row in connection.execute(waits)} | known
+    for id, template in asked:
+        before = known.get(id, template)
+        if before != template:
+            why = f"{len(template)} bytes differ from the {len(before)} submitted under this id"
+            reject("inbox", f"0x{id.hex()}", why)
+    if new:
+        _check_room(connection, most)
+
+
+def _answered(connection: Connection, ids: Sequence[bytes]) -> dict[bytes, bytes]:
+    """What was submitted under those of the ids that have their answer."""
+    record, transfer, answer = tables.record, tables.transfer, tables.answer
+    accepted = select(transfer.c.id, record.c.data, null().label("template")).join(
+        record, record.c.position == transfer.c.position
+    )
+    others = select(answer.c.id, record.c.data, answer.c.template).outerjoin(
+        record, record.c.position == answer.c.position
+    )
+    both = accepted.where(transfer.c.id.in_(ids)).union_all(others.where(answer.c.id.in_(ids)))
+    return {
+        bytes(row.id): _without_time(bytes(row.data)) if row.template is None else bytes(row.template)
+        for row in connection.execute(both)
+    }
+
+
+def _without_time(data: bytes) -> bytes:
+    return data[:WORD] + bytes(WORD) + data[2 * WORD :]
+
+
+def _check_room(connection: Connection, most: int) -> None:
+    # Two ends of an index, whatever the number; numbers that a rollback skipped count as waiting.
+    sequence = tables.inbox.c.sequence
+    span = select(func.min(sequence).label("first")), select(func.max(sequence).label("last"))
+    first, last = (connection.execute(end).scalar() or 0 for end in span)
+    if last - first >= most:
+        why = f"{last - first + 1} submissions wait, at most {most} may; try again in a few seconds"
+        raise Unavailable("ledger inbox", why)
 
 
 def answer(connection: Connection, id: bytes) -> Recorded | None:
     """What became of a submission; None while it waits, Invalid where it was refused."""
+    record, transfer, answers = tables.record, tables.transfer, tables.answer
+    accepted = select(transfer.c.position).where(transfer.c.id == id)
     row = connection.execute(
-        select(_answer, _record.c.data)
-        .outerjoin(_record, _record.c.position == _answer.c.position)
-        .where(_answer.c.id == id)
+        select(answers.c.position, answers.c.rule, answers.c.place, answers.c.why).where(answers.c.id == id)
     ).first()
-    if row is None:
-        return None
-    if row.position is None:
+    if row is not None and row.position is None:
         raise Invalid(row.rule, row.place, row.why)
-    return Recorded(row.position, bytes(row.data))
+    position = connection.execute(accepted).scalar() if row is None else row.position
+    if position is None:
+        return None
+    data = connection.execute(select(record.c.data).where(record.c.position == position)).scalar_one()
+    return Recorded(position, bytes(data))
 
 
 def waiting(connection: Connection, most: int) -> list[Waiting]:
     """The oldest submissions without an answer, in order."""
-    rows = connection.execute(
-        select(_inbox.c.id, _inbox.c.template)
-        .outerjoin(_answer, _answer.c.id == _inbox.c.id)
-        .where(_answer.c.id.is_(None))
-        .order_by(_inbox.c.sequence)
-        .limit(most)
-    )
-    return [Waiting(bytes(row.id), bytes(row.template)) for row in rows]
+    inbox = tables.inbox
+    if connection.dialect.name == POSTGRESQL:
+        query = f"SELECT sequence, id, template FROM {inbox.name} ORDER BY sequence LIMIT %b"
+        with raw(connection).cursor(binary=True) as cursor:
+            return [Waiting(*row) for row in cursor.execute(query.encode(), (most,))]
+    statement = select(inbox.c.sequence, inbox.c.id, inbox.c.template).order_by(inbox.c.sequence)
+    return [Waiting(*row) for row in connection.execute(statement.limit(most))]
 
 
 # --- one writer -------------------------------------------------------------------
@@ -261,96 +206,67 @@ def unlock(connection: Connection) -> None:
     connection.commit()
 
 
-# --- records ----------------------------------------------------------------------
-
-
 def take_fence(connection: Connection) -> int:
     """Become the writer: raise the fencing number, so that an older writer's commit fails."""
-    connection.execute(update(_edge).values(fence=_edge.c.fence + 1))
-    fence: int = connection.execute(select(_edge.c.fence)).scalar_one()
+    connection.execute(update(tables.edge).values(fence=tables.edge.c.fence + 1))
+    fence: int = connection.execute(select(tables.edge.c.fence)).scalar_one()
     return fence
 
 
-def commit(connection: Connection, fence: int, batch: Batch) -> None:
-    """Write a batch, in the caller's transaction: all of it or nothing."""
-    size = batch.first + len(batch.records)
-    moved = connection.execute(
-        update(_edge)
-        .where(_edge.c.fence == fence, _edge.c.size == batch.first)
-        .values(size=size, hashes=batch.edge)
-    )
-    assert moved.rowcount == 1, f"another writer has the ledger, or it is not at {batch.first}"
-    if batch.records:
-        rows = [
-            {"position": batch.first + at, "data": data, "leaf": leaf}
-            for at, (data, leaf) in enumerate(batch.records)
-        ]
-        connection.execute(insert(_record), rows)
-    if batch.transfer_ids:
-        connection.execute(insert(_transfer), [{"id": i, "position": p} for i, p in batch.transfer_ids])
-    if batch.changes:
-        _change_balances(connection, batch.changes)
-    if batch.answers:
-        connection.execute(insert(_answer), [_answer_row(*answered) for answered in batch.answers])
-
-
-def _answer_row(id: bytes, position: int | None, refused: Invalid | None) -> dict[str, object]:
-    if refused is None:
-        return {"id": id, "position": position, "rule": None, "place": None, "why": None}
-    return {"id": id, "position": None, "rule": refused.rule, "place": refused.where, "why": refused.why}
-
-
-def _change_balances(connection: Connection, changes: dict[str, tuple[bool, int, int]]) -> None:
-    known = {
-        row.account: row
-        for row in connection.execute(select(_balance).where(_balance.c.account.in_(changes)))
-    }
-    for account, (is_money, debits, credits) in sorted(changes.items()):
-        row = known.get(account)
-        if row is None:
-            connection.execute(
-                insert(_balance).values(account=account, is_money=is_money, debits=debits, credits=credits)
-            )
-        else:
-            connection.execute(
-                update(_balance)
-                .where(_balance.c.account == account)
-                .values(debits=row.debits + debits, credits=row.credits + credits)
-            )
+# --- records ----------------------------------------------------------------------
 
 
 def size_and_edge(connection: Connection) -> tuple[int, bytes]:
     """How many records there are, and the tree's right edge, 32 bytes a hash."""
-    row = connection.execute(select(_edge.c.size, _edge.c.hashes)).one()
+    row = connection.execute(select(tables.edge.c.size, tables.edge.c.hashes)).one()
     return row.size, bytes(row.hashes)
 
 
 def records(engine: Engine, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The records from start to before end, in order, read in pages."""
-    page = 1_000
     while end is None or start < end:
-        last = start + page if end is None else min(start + page, end)
+        most = PAGE if end is None else min(PAGE, end - start)
         with reading(engine) as connection:
-            rows = connection.execute(
-                select(_record.c.data)
-                .where(_record.c.position >= start, _record.c.position < last)
-                .order_by(_record.c.position)
-            ).all()
-        yield from (bytes(row.data) for row in rows)
-        if len(rows) < last - start:
+            found = page(connection, start - 1, most)
+        yield from (recorded.data for recorded in found)
+        if len(found) < most:
             return
-        start = last
+        start += most
+
+
+def page(connection: Connection, after: int = -1, most: int = PAGE) -> list[Recorded]:
+    """The records whose positions follow `after`, at most so many: ask again after the last one's."""
+    record = tables.record
+    rows = connection.execute(
+        select(record.c.position, record.c.data)
+        .where(record.c.position > after, record.c.position <= after + most)
+        .order_by(record.c.position)
+    )
+    return [Recorded(row.position, bytes(row.data)) for row in rows]
 
 
 def position_of_transfer(connection: Connection, id: bytes) -> int | None:
     """Where the transfer with this id is recorded."""
-    found: int | None = connection.execute(select(_transfer.c.position).where(_transfer.c.id == id)).scalar()
+    transfer = tables.transfer
+    found: int | None = connection.execute(select(transfer.c.position).where(transfer.c.id == id)).scalar()
     return found
 
 
 def balances(connection: Connection) -> dict[str, int]:
     """Debits less credits of every account that has moved."""
-    return {row.account: row.debits - row.credits for row in connection.execute(select(_balance))}
+    return {row.account: row.debits - row.credits for row in connection.execute(select(tables.balance))}
+
+
+def balance_at(connection: Connection, account: str, time_s: int) -> int:
+    """Debits less credits of an account after all records of this second, Unix time."""
+    then = tables.balance_then
+    row = connection.execute(
+        select(then.c.debits, then.c.credits)
+        .where(then.c.account == account, then.c.time_s <= time_s)
+        .order_by(then.c.time_s.desc(), then.c.size.desc())
+        .limit(1)
+    ).first()
+    return 0 if row is None else row.debits - row.credits
 
 
 # --- documents, anchors, heads ------------------------------------------------------
@@ -359,42 +275,47 @@ def balances(connection: Connection) -> dict[str, int]:
 def add_document(connection: Connection, content: bytes) -> bytes:
     """Keep a public document; returns its SHA-256, which is its name."""
     name = sha256(content).digest()
-    if connection.execute(select(_document.c.sha256).where(_document.c.sha256 == name)).first() is None:
-        connection.execute(insert(_document).values(sha256=name, content=content))
+    document = tables.document
+    if connection.execute(select(document.c.sha256).where(document.c.sha256 == name)).first() is None:
+        connection.execute(insert(document).values(sha256=name, content=content))
     return name
 
 
 def documents(connection: Connection) -> Iterable[tuple[bytes, bytes]]:
     """All public documents: SHA-256 and content."""
-    for row in connection.execute(select(_document).order_by(_document.c.sha256)):
+    for row in connection.execute(select(tables.document).order_by(tables.document.c.sha256)):
         yield bytes(row.sha256), bytes(row.content)
+
+
+def document_names(connection: Connection) -> list[bytes]:
+    """The SHA-256 of every public document, in order."""
+    rows = connection.execute(select(tables.document.c.sha256).order_by(tables.document.c.sha256))
+    return [bytes(row.sha256) for row in rows]
+
+
+def document(connection: Connection, name: bytes) -> bytes:
+    """The content of a document that is there."""
+    statement = select(tables.document.c.content).where(tables.document.c.sha256 == name)
+    return bytes(connection.execute(statement).scalar_one())
 
 
 def add_anchor(connection: Connection, anchored: Anchored) -> None:
     """Note that a chain holds a head; noting it again changes nothing."""
-    known = select(_anchor.c.size).where(
-        _anchor.c.chain_id == str(anchored.chain_id),
-        _anchor.c.contract == anchored.contract,
-        _anchor.c.size == anchored.size,
+    anchor = tables.anchor
+    known = select(anchor.c.size).where(
+        anchor.c.chain_id == str(anchored.chain_id),
+        anchor.c.contract == anchored.contract,
+        anchor.c.size == anchored.size,
     )
     if connection.execute(known).first() is None:
-        connection.execute(
-            insert(_anchor).values(
-                chain_id=str(anchored.chain_id),
-                contract=anchored.contract,
-                size=anchored.size,
-                root=anchored.root,
-                transaction_hash=anchored.transaction_hash,
-                block=anchored.block,
-                block_hash=anchored.block_hash,
-                time_s=anchored.time_s,
-            )
-        )
+        told = {name: getattr(anchored, name) for name in anchor.c.keys()}  # noqa: SIM118 (columns, not keys)
+        connection.execute(insert(anchor).values(told | {"chain_id": str(anchored.chain_id)}))
 
 
 def anchors(connection: Connection) -> list[Anchored]:
     """The heads that chains hold, by size."""
-    rows = connection.execute(select(_anchor).order_by(_anchor.c.size, _anchor.c.chain_id))
+    anchor = tables.anchor
+    rows = connection.execute(select(anchor).order_by(anchor.c.size, anchor.c.chain_id))
     return [
         Anchored(
             int(row.chain_id),
@@ -410,19 +331,58 @@ def anchors(connection: Connection) -> list[Anchored]:
     ]
 
 
-def last_head(connection: Connection) -> tuple[int, bytes, bytes] | None:
-    """The last signed head: size, root, note."""
-    row = connection.execute(select(_head).order_by(_head.c.size.desc()).limit(1)).first()
-    return None if row is None else (row.size, bytes(row.root), bytes(row.note))
+def last_head(connection: Connection) -> Head | None:
+    """The last signed head."""
+    row = connection.execute(select(tables.head).order_by(tables.head.c.size.desc()).limit(1)).first()
+    if row is None:
+        return None
+    return Head(row.size, bytes(row.root), bytes(row.note), None if row.edge is None else bytes(row.edge))
 
 
-def swap_head(connection: Connection, expected: int, size: int, root: bytes, note: bytes) -> None:
-    """Make this the last signed head if `expected` still is; 0 expects none.
+def swap_head(connection: Connection, expected: int, head: Head) -> None:
+    """Make this the last signed head if the one of size `expected` still is; 0 expects none.
 
-    The caller's transaction holds the write lock on SQLite; on PostgreSQL two writers
-    meet at the primary key, and the fence decides between them before.
+    SQLite's transactions that write are one after another; on PostgreSQL a lock makes them so.
     """
-    found = connection.execute(select(func.max(_head.c.size))).scalar() or 0
+    if connection.dialect.name == POSTGRESQL:
+        connection.execute(select(func.pg_advisory_xact_lock(HEADS_LOCK)))
+    found = connection.execute(select(func.max(tables.head.c.size))).scalar() or 0
     if found != expected:
         reject("L9", "signed head", f"the last signed size is {found}, this writer knows {expected}")
-    connection.execute(insert(_head).values(size=size, root=root, note=note))
+    connection.execute(
+        insert(tables.head).values(size=head.size, root=head.root, note=head.note, edge=head.edge)
+    )
+
+
+__all__ = [
+    "Anchored",
+    "Answered",
+    "Batch",
+    "Head",
+    "Recorded",
+    "Waiting",
+    "add_anchor",
+    "add_document",
+    "anchors",
+    "answer",
+    "asking",
+    "balance_at",
+    "balances",
+    "commit",
+    "create",
+    "document",
+    "document_names",
+    "documents",
+    "last_head",
+    "page",
+    "position_of_transfer",
+    "records",
+    "size_and_edge",
+    "submit",
+    "submit_all",
+    "swap_head",
+    "take_fence",
+    "try_lock",
+    "unlock",
+    "waiting",
+]

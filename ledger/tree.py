@@ -10,6 +10,7 @@ No I/O: tiles come through a callable, and go to whoever publishes them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from hashlib import sha256
 
 from ledger.proof import EMPTY_ROOT, TILE_WIDTH, decode_tile, split_of
@@ -60,6 +61,21 @@ class Tree:
         for value in reversed(left):
             root = sha256(b"\x01" + value + root).digest()
         return root
+
+
+@lru_cache(maxsize=512)
+def nodes(tile: bytes) -> tuple[bytes, ...]:
+    """Every whole subtree inside a tile: for each height the roots over so many hashes, end to end.
+
+    Kept for the tiles that were last asked for, by what is in them, so that it can never be stale:
+    proofs share all but their lowest tile, and cost the same however high the tree has grown.
+    """
+    heights = [tile]
+    while len(heights[-1]) >= 64:
+        below = heights[-1]
+        pairs = range(0, len(below) - len(below) % 64, 64)
+        heights.append(b"".join([sha256(b"\x01" + below[at : at + 64]).digest() for at in pairs]))
+    return tuple(heights)
 
 
 def fold(hashes: bytes) -> bytes:
@@ -120,7 +136,8 @@ class _Hashes:
             width = min(TILE_WIDTH, (self.size >> 8 * level) - TILE_WIDTH * index)
             tile = b"".join(decode_tile(self._read_tile(level, index, width), width))
             self._tiles[level, index] = tile
-        return fold(tile[32 * first : 32 * (first + (1 << rest))])
+        at = 32 * (first >> rest)
+        return nodes(tile)[rest][at : at + 32]
 
 
 def root_from_tiles(size: int, read_tile: ReadTile) -> bytes:

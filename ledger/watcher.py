@@ -2,12 +2,13 @@
 
 It knows nothing of the writer's database and keeps its own state from head to head, so
 that it sees each record once, and a log that forgets or forks cannot get its signature.
+What it signed last is in a file of its own, so that a restart does not make it forget.
 Without that signature no chain takes the head (LEAKS 02).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ledger import rules
 from ledger.proof import (
     COSIGNATURE,
     TILE_WIDTH,
+    Checkpoint,
     Verifier,
     Verifiers,
     check_checkpoint,
@@ -28,11 +30,13 @@ from ledger.proof import (
     sign,
     tile_path,
 )
-from ledger.records import WORD, domain_separator, keccak256, reject
+from ledger.records import WORD, Unavailable, domain_separator, keccak256, reject
+from ledger.target import Folder, Target, read
 from ledger.tree import Tree
 
 _HEAD_TYPE_HASH = keccak256(b"Head(uint64 size,bytes32 root,uint64 validUntil)")
 VALID_S = 3_600
+SEEN = "seen"
 
 Clock = Callable[[], int]
 
@@ -61,11 +65,21 @@ class Watcher:
     """Follows one log."""
 
     def __init__(
-        self, name: str, log: Verifiers, seat: coincurve.PrivateKey, cosigner: Ed25519PrivateKey, clock: Clock
+        self,
+        name: str,
+        log: Verifiers,
+        seat: coincurve.PrivateKey,
+        cosigner: Ed25519PrivateKey,
+        clock: Clock,
+        memory: Path | None = None,
     ) -> None:
-        """log: the log's keys, all of which must have signed a head; seat: the key of the watcher's seat."""
+        """log: the log's keys, all of which must have signed a head; seat: the key of the watcher's seat.
+
+        memory: a folder that outlives this process, where it notes what it signed last.
+        """
         self.name, self.log, self.clock = name, log, clock
         self._seat, self._cosigner = seat, cosigner
+        self._memory = None if memory is None else Folder(memory)
         self.state = rules.State()
         self.tree = Tree()
 
@@ -78,25 +92,26 @@ class Watcher:
         """The key of the cosignature."""
         return Verifier(self.name, COSIGNATURE, self._cosigner.public_key().public_bytes_raw())
 
-    def sign(self, folder: Path) -> SignedHead:
+    def sign(self, bundle: Target | Path) -> SignedHead:
         """Replay what is new in the bundle and sign its head; Invalid if any record breaks a rule.
 
         A refusal leaves the watcher where it was up to the bad record, so it refuses again.
         """
-        note = (folder / "checkpoint").read_bytes()
+        target = Folder(bundle) if isinstance(bundle, Path) else bundle
+        note = read(target, "checkpoint")
         checkpoint, _ = check_checkpoint(note, self.log, self.log)
-        if checkpoint.size < self.tree.size:
-            reject("L9", "checkpoint", f"size {checkpoint.size} is before {self.tree.size}, which was seen")
-        for data in _entries(folder, self.tree.size, checkpoint.size):
+        leaves = self._check_tree(target, checkpoint)
+        for at, data in enumerate(_entries(target, self.tree.size, checkpoint.size)):
+            leaf = leaf_hash(data)
+            if leaf != leaves[WORD * at : WORD * at + WORD]:
+                raise Unavailable("bundle", f"record {self.tree.size} changed while it was read")
             rules.apply(self.state, data)
-            self.tree.append(leaf_hash(data))
-        if self.tree.root() != checkpoint.root:
-            reject(
-                "L2",
-                "checkpoint",
-                f"the records' root is {self.tree.root().hex()}, signed is {checkpoint.root.hex()}",
-            )
-        assert self.state.genesis is not None
+            self.tree.append(leaf)
+        if self.state.genesis is None:
+            reject("H1", "checkpoint", "an empty log has no Genesis, so there is no domain to sign in")
+        # Dies after this: the same head is signed again, and no other of its size.
+        if self._memory is not None:
+            self._memory.write(SEEN, f"{checkpoint.size} {checkpoint.root.hex()}\n".encode())
         genesis, until = self.state.genesis, self.clock() + VALID_S
         domain = domain_separator(genesis.chain_id, genesis.council, genesis.ledger)
         digest = head_digest(domain, checkpoint.size, checkpoint.root, until)
@@ -114,12 +129,40 @@ class Watcher:
             signature[32:64],
         )
 
+    def _check_tree(self, target: Target, checkpoint: Checkpoint) -> bytes:
+        """The new leaf hashes, once they lead from what was seen to the head; else nothing was taken in.
 
-def _entries(folder: Path, start: int, end: int) -> list[bytes]:
+        Files of a bundle can be anybody's until they lead to a root that the log signed, so no
+        record is applied before.
+        """
+        size, root = self._seen()
+        if checkpoint.size < size:
+            reject("L9", "checkpoint", f"size {checkpoint.size} is before {size}, which was seen")
+        tree, leaves = Tree.from_edge(self.tree.size, self.tree.edge()), bytearray()
+        for data in _entries(target, tree.size, checkpoint.size):
+            leaf = leaf_hash(data)
+            leaves += leaf
+            tree.append(leaf)
+            if tree.size == size and tree.root() != root:
+                why = f"at size {size} the root was {root.hex()}, now it is {tree.root().hex()}"
+                reject("L9", "checkpoint", why)
+        if tree.root() != checkpoint.root:
+            why = f"the records' root is {tree.root().hex()}, signed is {checkpoint.root.hex()}"
+            reject("L2", "checkpoint", why)
+        return bytes(leaves)
+
+    def _seen(self) -> tuple[int, bytes]:
+        """The last head that this watcher signed, or has replayed."""
+        noted = None if self._memory is None else self._memory.find(SEEN)
+        if noted is None:
+            return self.tree.size, self.tree.root()
+        size, root = noted.decode().split()
+        return int(size), bytes.fromhex(root)
+
+
+def _entries(target: Target, start: int, end: int) -> Iterator[bytes]:
     """The published records from start to before end."""
-    found: list[bytes] = []
     for index in range(start // TILE_WIDTH, -(-end // TILE_WIDTH)):
         width = min(TILE_WIDTH, end - index * TILE_WIDTH)
-        content = (folder / tile_path("entries", index, width)).read_bytes()
-        found.extend(decode_bundle(content, width)[max(0, start - index * TILE_WIDTH) :])
-    return found
+        content = read(target, tile_path("entries", index, width))
+        yield from decode_bundle(content, width)[max(0, start - index * TILE_WIDTH) :]

@@ -2,46 +2,57 @@
 
 Each step is idempotent, and a comment says what holds if the process dies there. The
 state of the rules is in memory and is rebuilt from the records at start; the database
-checks a second time. If the two disagree, that is our bug: the process stops.
+checks a second time. If the two disagree, that is our bug: the process stops. A database
+that does not answer is no verdict: nothing is refused, and the memory is built again.
 """
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from ledger import rules, store
 from ledger.database import Connection, Engine, reading
 from ledger.proof import leaf_hash
 from ledger.publish import LogKeys, Publisher
-from ledger.records import Invalid, Record, Transfer, Unavailable, decode, encode, reject
+from ledger.records import WORD, Invalid, Record, Transfer, Unavailable, encode, reject
+from ledger.target import Target
 from ledger.tree import Tree
 from ledger.watcher import Clock, SignedHead
 
-BATCH_RECORDS = 1_000
+BATCH_RECORDS: Final = 1_000
+IDLE_S: Final = 0.010
+STANDBY_POLL_S: Final = 0.2
 
 
 class Witness(Protocol):
     """Somebody who fetches what was published, replays it, and signs for it or refuses."""
 
-    def sign(self, folder: Path) -> SignedHead:
-        """Sign the head of the bundle in a folder, or raise Invalid."""
+    def sign(self, bundle: Target) -> SignedHead:
+        """Sign the head of a bundle, or raise Invalid."""
         ...
 
 
 class Anchor(Protocol):
     """A chain that takes heads."""
 
-    def size(self) -> int:
-        """The size that the chain holds; 0 before the first head."""
+    @property
+    def name(self) -> str:
+        """Which chain this is, for people."""
         ...
 
-    def append(self, size: int, root: bytes, path: list[bytes], head: SignedHead) -> store.Anchored:
+    def held(self) -> store.Anchored | None:
+        """The newest head that the chain holds, whoever brought it; None before the first."""
+        ...
+
+    def append(self, size: int, root: bytes, path: list[bytes], head: SignedHead) -> None:
         """Have the chain take a head that extends what it holds."""
         ...
 
@@ -50,7 +61,7 @@ def submit(connection: Connection, record: Record, now: int, key: bytes | None =
     """Ask for a record, inside the caller's transaction; returns the submission's id.
 
     The writer sets the time. The id is the transfer's own, or made from `key` (what makes this
-    submission one and no other), or from the content.
+    submission one and no other), or from the content. Unavailable when the inbox is full.
     """
     template = encode(replace(record, time=0))
     if isinstance(record, Transfer):
@@ -62,23 +73,44 @@ def submit(connection: Connection, record: Record, now: int, key: bytes | None =
 
 
 @contextmanager
-def only_writer(engine: Engine, lock: Path) -> Iterator[None]:
-    """Hold the writer's lock: advisory on PostgreSQL, a file lock beside SQLite; Unavailable if taken."""
-    if engine.dialect.name == "postgresql":
-        with engine.connect() as connection:
-            if not store.try_lock(connection):
-                raise Unavailable("writer", "another writer holds the ledger's advisory lock")
-            try:
-                yield
-            finally:
-                store.unlock(connection)
-        return
-    with lock.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Unavailable("writer", f"another writer holds {lock.name}") from None
+def only_writer(engine: Engine, lock: Path, standby_s: float = 0) -> Iterator[None]:
+    """Hold the writer's lock: advisory on PostgreSQL, a file lock beside SQLite.
+
+    Unavailable if another process still holds it after standby_s seconds. Both locks end with
+    the process that holds them, however it ends; the fence stops one that only believes it does.
+    """
+    deadline = time.monotonic() + standby_s
+    with _advisory(engine, deadline) if engine.dialect.name == "postgresql" else _file(lock, deadline):
         yield
+
+
+@contextmanager
+def _advisory(engine: Engine, deadline: float) -> Iterator[None]:
+    with engine.connect() as connection:
+        while not store.try_lock(connection):
+            _wait_for_turn("the ledger's advisory lock", deadline)
+        try:
+            yield
+        finally:
+            store.unlock(connection)
+
+
+@contextmanager
+def _file(lock: Path, deadline: float) -> Iterator[None]:
+    with lock.open("w") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                _wait_for_turn(lock.name, deadline)
+        yield
+
+
+def _wait_for_turn(what: str, deadline: float) -> None:
+    if time.monotonic() >= deadline:
+        raise Unavailable("writer", f"another writer holds {what}") from None
+    time.sleep(STANDBY_POLL_S)
 
 
 class Writer:
@@ -88,40 +120,38 @@ class Writer:
         """Rebuild the state from the records, and refuse to go on below what was signed (L9)."""
         self.engine, self.heads, self.keys, self.clock = engine, heads, keys, clock
         store.create(engine, heads)
-        with engine.begin() as connection:
+        with store.asking(), engine.begin() as connection:
             self._fence = store.take_fence(connection)
-            size, edge = store.size_and_edge(connection)
-        self.state = rules.State()
-        self.tree = Tree()
-        for data in store.records(engine):
-            rules.apply(self.state, data)
-            self.tree.append(leaf_hash(data))
-        assert self.state.size == size, f"{self.state.size} records, the edge says {size}"
-        assert b"".join(self.tree.edge()) == edge, "records and edge disagree"
-        self._check_not_rolled_back()
+        self._rebuild()
 
-    def _check_not_rolled_back(self) -> None:
-        with reading(self.heads) as connection:
+    def _rebuild(self) -> None:
+        """Take state and tree from the records, one page at a time, and check what was signed on the way."""
+        self._is_behind = True
+        with store.asking("store of signed heads"), reading(self.heads) as connection:
             head = store.last_head(connection)
-        with reading(self.engine) as connection:
+        with store.asking(), reading(self.engine) as connection:
+            size, edge = store.size_and_edge(connection)
             anchored = max((anchor.size for anchor in store.anchors(connection)), default=0)
-        signed = 0 if head is None else head[0]
-        for what, size in (("signed", signed), ("anchored", anchored)):
-            if size > self.tree.size:
-                reject("L9", what, f"size {size} was {what}, the database has {self.tree.size} records")
-        if head is not None and self._root_at(signed) != head[1]:
-            reject(
-                "L9",
-                "signed",
-                f"at size {signed} the signed root is {head[1].hex()}, the records' is another",
-            )
+        signed = 0 if head is None else head.size
+        for what, least in (("signed", signed), ("anchored", anchored)):
+            if least > size:
+                reject("L9", what, f"size {least} was {what}, the database has {size} records")
+        state, tree = rules.State(), Tree()
+        with store.asking():
+            for data in store.records(self.engine, 0, size):
+                rules.apply(state, data)
+                tree.append(leaf_hash(data))
+                if head is not None and tree.size == signed and tree.root() != head.root:
+                    found = tree.root().hex()
+                    reject(
+                        "L9", "signed", f"at size {signed} {head.root.hex()} was signed, stored is {found}"
+                    )
+        assert state.size == size, f"{state.size} records, the edge says {size}"
+        assert b"".join(tree.edge()) == edge, "records and edge disagree"
+        self.state, self.tree = state, tree
+        self._is_behind = False
 
-    def _root_at(self, size: int) -> bytes:
-        # Re-read: what is signed is what is stored, not what memory believes (field failure 74).
-        tree = Tree()
-        tree.extend(leaf_hash(data) for data in store.records(self.engine, 0, size))
-        assert tree.size == size
-        return tree.root()
+    # --- deciding and storing -------------------------------------------------------
 
     def step(self) -> int:
         """Decide what waits, at most one batch, and commit it; returns how many answers that gave.
@@ -129,48 +159,78 @@ class Writer:
         Dies before the commit: nothing happened, the inbox still waits. Dies after it: the
         answers are there, and the next start rebuilds memory from the records.
         """
-        now = max(self.clock(), self.state.time)
-        with reading(self.engine) as connection:
+        with store.asking(), reading(self.engine) as connection:
             taken = store.waiting(connection, BATCH_RECORDS)
-        if not taken:
-            return 0
-        first = self.state.size
-        records: list[tuple[bytes, bytes]] = []
-        answers: list[tuple[bytes, int | None, Invalid | None]] = []
-        transfers: list[tuple[bytes, int]] = []
-        changes: dict[str, tuple[bool, int, int]] = {}
-        for submission in taken:
-            position = self.state.size
-            try:
-                record = replace(decode(submission.template), time=now)
-                data = encode(record)
-                rules.apply(self.state, data)
-            except Invalid as refused:
-                answers.append((submission.id, None, refused))
-                continue
-            records.append((data, leaf_hash(data)))
-            answers.append((submission.id, position, None))
-            if isinstance(record, Transfer):
-                transfers.append((record.id, position))
-                self._add_change(changes, record.debit, record.amount, 0)
-                self._add_change(changes, record.credit, 0, record.amount)
-        self.tree.extend(leaf for _, leaf in records)
-        batch = store.Batch(first, records, transfers, answers, changes, b"".join(self.tree.edge()))
-        with self.engine.begin() as connection:
-            store.commit(connection, self._fence, batch)
-        return len(answers)
+        return self.append(taken) if taken else 0
 
-    def _add_change(
-        self, changes: dict[str, tuple[bool, int, int]], account: str, debit: int, credit: int
-    ) -> None:
-        is_money = self.state.accounts[account].record.kind in rules.MONEY
-        _, debits, credited = changes.get(account, (is_money, 0, 0))
-        changes[account] = (is_money, debits + debit, credited + credit)
+    def append(self, taken: Sequence[store.Waiting]) -> int:
+        """Decide submissions in order and commit them as one batch; returns how many answers that gave."""
+        if self._is_behind:
+            self._rebuild()
+        # From the first effect on memory to the commit the two differ: whatever ends this in
+        # between leaves the mark, and the next step rebuilds memory from what the database has.
+        self._is_behind = True
+        batch, balances = self._decide(taken)
+        with store.asking(), self.engine.begin() as connection:
+            stored = store.commit(connection, self._fence, batch)
+            assert stored == balances, f"the database has {stored}, memory {balances}"
+        self._is_behind = False
+        return len(taken)
 
     def drain(self) -> None:
         """Answer all that waits."""
         while self.step():
             pass
+
+    def _decide(self, taken: Sequence[store.Waiting]) -> tuple[store.Batch, dict[str, int]]:
+        """Ask the rules about each in order; returns what to write, and the balances that it must lead to."""
+        now = max(self.clock(), self.state.time)
+        word = now.to_bytes(WORD, "big")
+        state, apply, first = self.state, rules.apply, self.state.size
+        records: list[tuple[bytes, bytes]] = []
+        answers: list[store.Answered] = []
+        transfers: list[tuple[bytes, int]] = []
+        moved: dict[str, list[int]] = {}
+        for _, id, template in taken:
+            data = template[:WORD] + word + template[2 * WORD :]
+            try:
+                record = apply(state, data)
+            except Invalid as refused:
+                answers.append(store.Answered(id, None, refused, template))
+                continue
+            position = first + len(records)
+            records.append((data, leaf_hash(data)))
+            if isinstance(record, Transfer):
+                assert record.id == id, "a transfer is submitted under its own id"
+                transfers.append((id, position))
+                amount = record.amount
+                moved.setdefault(record.debit, [0, 0])[0] += amount
+                moved.setdefault(record.credit, [0, 0])[1] += amount
+            else:
+                answers.append(store.Answered(id, position, None, None))
+        self.tree.extend([leaf for _, leaf in records])
+        accounts = {account: state.accounts[account] for account in moved}
+        changes = {
+            account: (accounts[account].record.kind in rules.MONEY, debits, credits)
+            for account, (debits, credits) in moved.items()
+        }
+        edge = b"".join(self.tree.edge())
+        sequences = [sequence for sequence, _, _ in taken if sequence is not None]
+        batch = store.Batch(first, records, transfers, answers, changes, edge, now, sequences)
+        return batch, {account: held.balance for account, held in accounts.items()}
+
+    def run(self, stop: threading.Event) -> None:
+        """Answer what comes until told to stop.
+
+        What arrives while one batch is committed is the next batch, so batches grow with the load;
+        when nothing waits, the inbox is looked at again after 10 ms. Unavailable is raised to
+        whoever runs this; it is safe to call again.
+        """
+        while not stop.is_set():
+            if not self.step():
+                stop.wait(IDLE_S)
+
+    # --- signing and making public --------------------------------------------------
 
     def seal(self) -> bytes:
         """Sign the head of all committed records; returns the note. Sealing the same size is the same note.
@@ -178,17 +238,44 @@ class Writer:
         Dies before the swap: nothing was signed that anybody saw. Dies after it: the note is
         in the heads' store and the next seal gives it again.
         """
-        with reading(self.heads) as connection:
+        if self._is_behind:
+            self._rebuild()
+        with store.asking("store of signed heads"), reading(self.heads) as connection:
             head = store.last_head(connection)
-        size = self.tree.size
-        if head is not None and head[0] == size:
-            return head[2]
-        root = self._root_at(size)
-        assert root == self.tree.root(), "stored records and the tree in memory disagree"
-        note = self.keys.sign_checkpoint(size, root, self.clock())
-        with self.heads.begin() as connection:
-            store.swap_head(connection, 0 if head is None else head[0], size, root, note)
+        size, edge = self.tree.size, b"".join(self.tree.edge())
+        if head is not None and head.size == size:
+            return head.note
+        if head is not None and head.size > size:
+            reject("L9", "signed", f"size {head.size} was signed, this writer has {size} records")
+        stored = self._stored_tree(head, size)
+        if stored.root() != self.tree.root():
+            decided = self.tree.root().hex()
+            reject("L2", f"size {size}", f"the stored root is {stored.root().hex()}, decided was {decided}")
+        note = self.keys.sign_checkpoint(size, stored.root(), self.clock())
+        expected = 0 if head is None else head.size
+        with store.asking("store of signed heads"), self.heads.begin() as connection:
+            store.swap_head(connection, expected, store.Head(size, stored.root(), note, edge))
         return note
+
+    def _stored_tree(self, head: store.Head | None, size: int) -> Tree:
+        """The tree of the stored bytes: what is signed is what is stored, not what memory believes (FF74).
+
+        Bytes that no head covers yet are read again. For those before the last head its edge stands,
+        which adds up to the root that was signed; that their bytes are still the same is checked at
+        each start, by each watcher once, and by every auditor, and never needs this key.
+        """
+        tree = Tree()
+        if head is not None and head.edge is not None:
+            hashes = [head.edge[at : at + WORD] for at in range(0, len(head.edge), WORD)]
+            tree = Tree.from_edge(head.size, hashes)
+            if tree.root() != head.root:
+                why = f"the edge kept with it makes {tree.root().hex()}, signed is {head.root.hex()}"
+                reject("L2", f"size {head.size}", why)
+        with store.asking():
+            tree.extend(leaf_hash(data) for data in store.records(self.engine, tree.size, size))
+        if tree.size != size:
+            reject("L2", f"size {size}", f"{tree.size} records are stored, {size} were committed")
+        return tree
 
     def publish(
         self, publisher: Publisher, witness: Witness | None = None, anchors: tuple[Anchor, ...] = ()
@@ -201,21 +288,35 @@ class Writer:
         """
         note = self.seal()
         publisher.publish(self.engine, note)
+        silent = []
         if witness is not None:
-            head = witness.sign(publisher.folder)
+            head = witness.sign(publisher.target)
             publisher.add_cosignature(head.cosignature)
             for anchor in anchors:
-                self._anchor(publisher, anchor, head)
+                try:
+                    self._anchor(publisher, anchor, head)
+                except Unavailable as error:
+                    # One chain that is gone does not keep the others, or the bundle, from going on.
+                    silent.append(f"{anchor.name}: {error.why}")
         publisher.finish(self.engine)
+        if silent:
+            raise Unavailable("anchor", "; ".join(silent))
         return self.tree.size
 
     def _anchor(self, publisher: Publisher, anchor: Anchor, head: SignedHead) -> None:
-        old, size = anchor.size(), self.tree.size
-        if old > size:
-            reject("L9", "anchor", f"the chain holds size {old}, this ledger has {size}")
-        if old == size:
-            return
-        path = publisher.consistency(old, size) if old else []
-        anchored = anchor.append(size, self.tree.root(), path, head)
-        with self.engine.begin() as connection:
-            store.add_anchor(connection, anchored)
+        """Bring a chain up to a head and note what it holds.
+
+        Dies after the chain took it and before it is noted: the next round finds it there.
+        """
+        held = anchor.held()
+        old = 0 if held is None else held.size
+        if held is not None and (old > head.size or (old == head.size and held.root != head.root)):
+            why = f"the chain holds size {old} root {held.root.hex()}, this is {head.size} {head.root.hex()}"
+            reject("L9", anchor.name, why)
+        if old < head.size:
+            path = publisher.consistency(old, head.size) if old else []
+            anchor.append(head.size, head.root, path, head)
+            held = anchor.held()
+        if held is not None:
+            with store.asking(), self.engine.begin() as connection:
+                store.add_anchor(connection, held)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from ledger.proof import (
     format_note,
     format_vkey,
     leaf_hash,
+    node_hash,
     root_of,
     sign,
+    split_of,
     tile_path,
     tiles_for_size,
 )
@@ -78,14 +81,29 @@ def root_at(records: Sequence[bytes], size: int) -> bytes:
     return root_of([leaf_hash(data) for data in records[:size]])
 
 
-def anchor(records: Sequence[bytes], size: int, **changed: str) -> dict[str, str]:
+def roots_at(records: Sequence[bytes], sizes: Sequence[int]) -> dict[int, bytes]:
+    """The roots of many sizes by their definition, each whole subtree once."""
+    leaves = [leaf_hash(data) for data in records]
+
+    @cache
+    def root(start: int, end: int) -> bytes:
+        if end - start == 1:
+            return leaves[start]
+        middle = start + split_of(end - start)
+        return node_hash(root(start, middle), root(middle, end))
+
+    return {size: root(0, size) for size in sizes}
+
+
+def anchor(records: Sequence[bytes], size: int, root: bytes | None = None, **changed: str) -> dict[str, str]:
     """An entry of anchors.json: anchored a minute after its newest record."""
+    root = root_at(records, size) if root is None else root
     time = int.from_bytes(records[size - 1][32:64], "big") + 60
     return {
         "chainId": str(city.CHAIN_ID),
         "contract": "0x" + city.ANCHOR.hex(),
         "size": str(size),
-        "root": "0x" + root_at(records, size).hex(),
+        "root": "0x" + root.hex(),
         "transaction": "0x" + city.digest(f"anchor transaction {size}").hex(),
         "block": str(10 + size),
         "blockHash": "0x" + city.digest(f"block {10 + size}").hex(),
@@ -93,11 +111,16 @@ def anchor(records: Sequence[bytes], size: int, **changed: str) -> dict[str, str
     } | changed
 
 
-def anchors(records: Sequence[bytes]) -> list[dict[str, str]]:
-    """An anchor wherever time moved on, and one at the end."""
-    times = [data[32:64] for data in records]
-    sizes = [at for at in range(1, len(times)) if times[at] != times[at - 1]]
-    return [anchor(records, size) for size in [*sizes, len(records)]]
+def anchors(records: Sequence[bytes], every_s: int = 1) -> list[dict[str, str]]:
+    """An anchor wherever time moved on by so much since the last one, and one at the end."""
+    times = [int.from_bytes(data[32:64], "big") for data in records]
+    sizes, last = [], times[0]
+    for at in range(1, len(times)):
+        if times[at] >= last + every_s or times[at] - times[at - 1] > rules.DAY:
+            sizes.append(at)
+            last = times[at]
+    roots = roots_at(records, [*sizes, len(records)])
+    return [anchor(records, size, root) for size, root in roots.items()]
 
 
 def documents(*more: bytes) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ Nothing here is a mock: the records are encoded, signed and applied by the ledge
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from ledger.records import (
     Commitment,
     Contract,
     Genesis,
+    Invalid,
     Milestone,
     Order,
     Parameter,
@@ -33,12 +35,14 @@ from ledger.records import (
     RevenueRule,
     Seat,
     Transfer,
+    Withdrawal,
     address_word,
     approve_digest,
     encode,
     encode_name,
     hash_struct,
     keccak256,
+    withdraw_digest,
 )
 
 START_S = 1_790_000_000
@@ -76,20 +80,30 @@ class Key:
             signature[32:64],
         )
 
+    def withdraw(self, domain: bytes, approves: bytes, time: int) -> Withdrawal:
+        """This key takes its approval of a record back."""
+        signature = self.secret.sign_recoverable(withdraw_digest(domain, approves), hasher=None)
+        return Withdrawal(time, approves, self.address, 27 + signature[64], signature[:32], signature[32:64])
+
 
 COUNCIL = [Key(f"council {n}") for n in range(5)]
 AUTHORITY, CERTIFIER, AUDITOR = Key("authority"), Key("certifier"), Key("auditor")
 WATCHER, OPERATOR, GATEWAY = Key("watcher"), Key("operator"), Key("gateway")
+# No founders: the local budget's bodies take their seats in hall().
+MASLIKHAT, AKIMAT = Key("maslikhat deputy"), Key("akim")
 SIGNERS = {
     rules.COUNCIL: COUNCIL[:3],
     rules.AUTHORITY: [AUTHORITY],
     rules.CERTIFIER: [CERTIFIER],
     rules.AUDITOR: [AUDITOR],
+    rules.MASLIKHAT: [MASLIKHAT],
+    rules.AKIMAT: [AKIMAT],
 }
 COUNCIL_CONTRACT, ANCHOR, TREASURY, TOKEN = (
     Key(n).address for n in ("council contract", "anchor", "treasury", "token")
 )
-PAYEE_ADDRESS = Key("payee").address
+PAYEE = Key("payee")
+PAYEE_ADDRESS = PAYEE.address
 CODE = "108125"
 
 
@@ -100,6 +114,7 @@ class Log:
         self.records: list[bytes] = []
         self.state = rules.State()
         self.now = START_S
+        self.breaches: list[int] = []
 
     def add(self, record: Record) -> bytes:
         """Record it now; returns its hashStruct."""
@@ -108,6 +123,19 @@ class Log:
         rules.apply(self.state, data)
         self.records.append(data)
         return keccak256(data)
+
+    def breach(self, data: bytes) -> int:
+        """Leave bytes in the log that the rules refuse, as a log's keeper can; returns their place."""
+        place = self.state.size
+        assert rules.take(self.state, data) is not None
+        self.records.append(data)
+        self.breaches.append(place)
+        return place
+
+    def withdraw(self, approves: bytes, *keys: Key) -> None:
+        """Take approvals of a waiting proposal back."""
+        for key in keys:
+            self.add(key.withdraw(self.state.domain, approves, self.now))
 
     def approve(self, approves: bytes, *keys: Key, valid_until: int | None = None) -> None:
         """Approvals of a recorded proposal, by these keys or by just enough of its role."""
@@ -126,6 +154,22 @@ class Log:
     def wait(self, seconds: int) -> None:
         """Let time pass."""
         self.now += seconds
+
+
+def refusal(log: Log, record: Record) -> str:
+    """The rule by which the log refuses a record; refusing changes nothing."""
+    kept = copy.deepcopy(log.state)
+    try:
+        log.add(record)
+    except Invalid as refused:
+        assert log.state == kept, "what is refused has changed the state"
+        return refused.rule
+    raise AssertionError(f"accepted: {record}")
+
+
+def retained(log: Log) -> int:
+    """All RETAINED money, in base units of all assets."""
+    return sum(total.closing for total in rules.totals(log.state) if total.fund == rules.RETAINED)
 
 
 def founding() -> list[Record]:
@@ -204,6 +248,13 @@ def registered() -> Log:
     )
     log.wait(rules.NOTICE_S)
     return log
+
+
+def hall(log: Log) -> None:
+    """Seat the Maslikhat and the Akimat, and let their notice pass."""
+    for role, key in ((rules.MASLIKHAT, MASLIKHAT), (rules.AKIMAT, AKIMAT)):
+        log.act(Seat(0, role, key.address, START_S, FOREVER_S, ACT))
+    log.wait(rules.NOTICE_S)
 
 
 def rule_hash(log: Log, code: str = CODE) -> bytes:
@@ -301,6 +352,7 @@ def second_before_2050() -> tuple[Log, Commitment]:
         )
     )
     log.act(Block(0, "block-2049", rules.RETAINED, 2049, 2050, 10**15, ACT))
+    log.act(Parameter(0, "block_budget_until", rules.PARAMETERS["block_budget_until"][1], START_S, ACT))
     log.wait(RETENTION_END_S - 1 - log.now)
     project = log.state.project_hashes["water-main"]
     allocation = log.act(

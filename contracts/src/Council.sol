@@ -95,13 +95,14 @@ contract Council is ICouncil {
         bytes calldata record,
         uint64 index,
         uint64 headSize,
+        uint64 headTime,
         bytes32[] calldata proof,
         Signature[] calldata approvals
     ) external {
         bytes32 recordHash = keccak256(record);
         if (_enacted[recordHash]) revert AlreadyEnacted(recordHash);
         bytes32 approveTypeHash = _checkShape(record, recordHash);
-        anchor.checkIncluded(record, index, headSize, proof);
+        anchor.checkIncluded(record, index, headSize, headTime, proof);
         checkApproved(Names.COUNCIL, approveTypeHash, recordHash, approvals);
 
         bytes32 kind = bytes32(record[:32]);
@@ -145,13 +146,18 @@ contract Council is ICouncil {
 
     /// @inheritdoc ICouncil
     function seated(bytes32 role, address holder) public view returns (bool) {
-        if (roleOf[holder] != role || role == 0) return false;
+        return seatedUntil(role, holder) != 0;
+    }
+
+    /// @inheritdoc ICouncil
+    function seatedUntil(bytes32 role, address holder) public view returns (uint64) {
+        if (roleOf[holder] != role || role == 0) return 0;
         Term[] storage terms = _terms[holder];
         for (uint256 i = terms.length; i > 0; --i) {
             Term memory term = terms[i - 1];
-            if (term.from <= block.timestamp && block.timestamp < term.to) return true;
+            if (term.from <= block.timestamp && block.timestamp < term.to) return _sooner(term.to);
         }
-        return false;
+        return 0;
     }
 
     /// @inheritdoc ICouncil
@@ -164,19 +170,38 @@ contract Council is ICouncil {
     }
 
     /// @inheritdoc ICouncil
-    function parameter(bytes32 name) external view returns (uint256) {
+    function parameter(bytes32 name) public view returns (uint256) {
         (, uint128 most, uint128 unset) = Names.bounds(name);
         if (most == 0) revert UnknownParameter(name);
         return _inForce(_parameters[name], unset);
     }
 
     /// @inheritdoc ICouncil
-    function minShare(bytes32 code) external view returns (uint16) {
+    function parameterUntil(bytes32 name) external view returns (uint256 value, uint64 until) {
+        value = parameter(name);
+        until = _sooner(type(uint64).max);
+        Dated[] storage dated = _parameters[name];
+        for (uint256 i = dated.length; i > 0 && block.timestamp < dated[i - 1].from; --i) {
+            if (dated[i - 1].from < until) until = dated[i - 1].from;
+        }
+    }
+
+    /// @inheritdoc ICouncil
+    function minShare(bytes32 code) external view returns (uint16 share) {
+        (share,) = minShareUntil(code);
+    }
+
+    /// @inheritdoc ICouncil
+    function minShareUntil(bytes32 code) public view returns (uint16 share, uint64 until) {
         Share[] storage shares = _shares[code];
+        until = _sooner(type(uint64).max);
         for (uint256 i = shares.length; i > 0; --i) {
-            if (shares[i - 1].from > block.timestamp) continue;
-            if (shares[i - 1].fund != Names.RETAINED) revert FundNotRetained(shares[i - 1].fund);
-            return shares[i - 1].minShare;
+            Share memory rule = shares[i - 1];
+            if (rule.from <= block.timestamp) {
+                if (rule.fund != Names.RETAINED) revert FundNotRetained(rule.fund);
+                return (rule.minShare, until);
+            }
+            if (rule.from < until) until = rule.from;
         }
         revert UnknownCode(code);
     }
@@ -342,7 +367,10 @@ contract Council is ICouncil {
         // What is in custody is others' money and never revenue (G5).
         if (!Names.isFund(record.fund) || record.fund == Names.CUSTODY) revert UnknownFund(record.fund);
         if (record.minShare > WHOLE) revert ShareTooLarge(WHOLE, record.minShare);
-        _shares[record.code].push(Share(_after(record.validFrom, 0), record.minShare, record.fund));
+        Share[] storage shares = _shares[record.code];
+        // A first rule takes nothing from anybody. A later one has notice, so that the router may keep what it knows.
+        uint256 notice = shares.length == 0 ? 0 : NOTICE;
+        shares.push(Share(_after(record.validFrom, notice), record.minShare, record.fund));
     }
 
     function _project(Records.Project memory record, bytes32 recordHash) private {
@@ -378,6 +406,12 @@ contract Council is ICouncil {
     function _after(uint64 validFrom, uint256 notice) private view returns (uint64) {
         uint64 earliest = uint64(block.timestamp + notice);
         return validFrom > earliest ? validFrom : earliest;
+    }
+
+    /// @dev Of this second and the end of the notice from now on, the sooner.
+    function _sooner(uint64 time) private view returns (uint64) {
+        uint64 noticed = uint64(block.timestamp + NOTICE);
+        return time < noticed ? time : noticed;
     }
 
     function _inForce(Dated[] storage dated, uint128 unset) private view returns (uint128) {

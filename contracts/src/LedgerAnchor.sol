@@ -1,85 +1,98 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Domain} from "./Domain.sol";
 import {ICouncil} from "./interfaces/ICouncil.sol";
 import {ILedgerAnchor} from "./interfaces/ILedgerAnchor.sol";
 import {Names} from "./Names.sol";
 import {Proofs} from "./Proofs.sol";
-import {Signature} from "./Records.sol";
 
 /// @title LedgerAnchor
 /// @notice See ILedgerAnchor.
-contract LedgerAnchor is ILedgerAnchor {
+contract LedgerAnchor is ILedgerAnchor, Domain {
     bytes32 internal constant HEAD = keccak256("Head(uint64 size,bytes32 root,uint64 validUntil)");
+    // No act of the Council changes a seat with less notice than this, so what is asked once in a period holds in it.
+    uint256 internal constant PERIOD = 14 days;
 
-    ICouncil public immutable council;
-
-    uint64 private _size;
+    // The newest head in one word: its size (63 bits), its time (33 bits, until the year 2242), and a hash (160 bits) of
+    // the operator and watcher who brought it and of the period, so that the same two need not be asked after again.
+    uint256 private _newest;
     // Every head is kept, and not a ring of recent ones: an order is paid from a head that is at least order_delay old,
-    // so with a ring whoever anchors often enough would make every order unpayable.
-    mapping(uint64 size => Head) private _heads;
+    // so with a ring whoever anchors often enough would make every order unpayable. The time is part of the place where a
+    // root stands, so that one fresh word keeps both.
+    mapping(uint256 sizeAndTime => bytes32 root) private _roots;
 
-    constructor(ICouncil council_) {
-        council = council_;
-    }
+    constructor(ICouncil council_) Domain(council_) {}
 
     /// @inheritdoc ILedgerAnchor
-    function append(uint64 size, bytes32 root, bytes32[] calldata proof, Signature calldata watcherSignature) external {
-        if (!council.seated(Names.OPERATOR, msg.sender)) revert NotSeated(Names.OPERATOR, msg.sender);
-        uint64 anchored = _size;
+    function append(uint256 size, bytes32 root, bytes32[] calldata proof, uint256 validUntil, bytes32 r, bytes32 vs)
+        external
+    {
+        uint256 newest = _newest;
+        uint256 anchored = newest >> 193;
         if (size <= anchored) revert SizeNotGrowing(anchored, size);
         if (size > Proofs.MAX_SIZE) revert SizeTooLarge(Proofs.MAX_SIZE, size);
-        _checkWatcher(size, root, watcherSignature);
+        if (root == 0) revert RootIsZero(size);
+        if (block.timestamp > validUntil) revert SignatureExpired(validUntil, block.timestamp);
         if (anchored == 0) {
             // RFC 6962 has no proof from the empty tree, which every tree extends.
             if (proof.length != 0) revert ProofNotEmpty(0, proof.length);
-        } else if (!Proofs.isConsistent(anchored, _heads[anchored].root, size, root, proof)) {
+        } else if (!Proofs.isConsistent(anchored, _roots[newest >> 160], size, root, proof)) {
             revert NotConsistent(anchored, size);
         }
-        _size = size;
-        _heads[size] = Head(size, uint64(block.timestamp), root);
-        emit Anchored(size, root, uint64(block.timestamp));
+        address watcher = _signer(keccak256(abi.encode(HEAD, size, root, validUntil)), r, vs);
+        uint256 sizeAndTime = _place(size, block.timestamp);
+        _newest = (sizeAndTime << 160) | _pass(watcher, uint160(newest));
+        _roots[sizeAndTime] = root;
+        emit Anchored(uint64(size), root, uint64(block.timestamp));
     }
 
     /// @inheritdoc ILedgerAnchor
     function head() external view returns (Head memory) {
-        return _heads[_size];
+        uint256 sizeAndTime = _newest >> 160;
+        return Head(uint64(sizeAndTime >> 33), uint64(sizeAndTime & (2 ** 33 - 1)), _roots[sizeAndTime]);
     }
 
     /// @inheritdoc ILedgerAnchor
-    function headAt(uint64 size) public view returns (Head memory found) {
-        found = _heads[size];
-        if (found.time == 0) revert UnknownHead(_size, size);
+    function rootAt(uint64 size, uint64 time) public view returns (bytes32 root) {
+        root = _roots[_place(size, time)];
+        if (root == 0) revert UnknownHead(_newest >> 193, size, time);
     }
 
     /// @inheritdoc ILedgerAnchor
-    function isIncluded(bytes calldata record, uint64 index, uint64 headSize, bytes32[] calldata proof)
-        external
-        view
-        returns (bool)
-    {
-        // A size that was never anchored has root zero, to which nothing hashes.
-        return Proofs.isIncluded(Proofs.leafHash(record), index, headSize, _heads[headSize].root, proof);
-    }
-
-    /// @inheritdoc ILedgerAnchor
-    function checkIncluded(bytes calldata record, uint64 index, uint64 headSize, bytes32[] calldata proof)
-        external
-        view
-        returns (uint64)
-    {
-        Head memory found = headAt(headSize);
-        if (!Proofs.isIncluded(Proofs.leafHash(record), index, headSize, found.root, proof)) {
+    function checkIncluded(
+        bytes calldata record,
+        uint64 index,
+        uint64 headSize,
+        uint64 headTime,
+        bytes32[] calldata proof
+    ) external view {
+        bytes32 root = rootAt(headSize, headTime);
+        if (!Proofs.isIncluded(Proofs.leafHash(record), index, headSize, root, proof)) {
             revert NotIncluded(index, headSize);
         }
-        return found.time;
     }
 
-    function _checkWatcher(uint64 size, bytes32 root, Signature calldata signature) private view {
-        if (block.timestamp > signature.validUntil) revert SignatureExpired(signature.validUntil, block.timestamp);
-        bytes32 structHash = keccak256(abi.encode(HEAD, size, root, signature.validUntil));
-        address signer = council.recover(structHash, signature.v, signature.r, signature.s);
-        if (signer != signature.signer) revert WrongSigner(signature.signer, signer);
-        if (!council.seated(Names.WATCHER, signer)) revert NotSeated(Names.WATCHER, signer);
+    /// @dev Both words are part of one, so neither may spill into the other.
+    function _place(uint256 size, uint256 time) private pure returns (uint256) {
+        if (time >> 33 != 0) revert TimeTooLarge(2 ** 33 - 1, time);
+        return (size << 33) | time;
+    }
+
+    /// @dev The sender is an operator and the signer a watcher: either both were in this period, or the Council is asked.
+    function _pass(address watcher, uint160 last) private view returns (uint256) {
+        uint256 period;
+        unchecked {
+            period = block.timestamp / PERIOD;
+        }
+        uint256 pass = uint160(uint256(keccak256(abi.encode(msg.sender, watcher, period))));
+        if (pass == last) return pass;
+        uint256 operatorUntil = council.seatedUntil(Names.OPERATOR, msg.sender);
+        if (operatorUntil == 0) revert NotSeated(Names.OPERATOR, msg.sender);
+        uint256 watcherUntil = council.seatedUntil(Names.WATCHER, watcher);
+        if (watcherUntil == 0) revert NotSeated(Names.WATCHER, watcher);
+        // A term that ends within the period gives no pass: then the Council is asked each time.
+        uint256 end = (period + 1) * PERIOD;
+        return operatorUntil < end || watcherUntil < end ? 0 : pass;
     }
 }

@@ -62,30 +62,84 @@ library Proofs {
     {
         if (oldSize == 0 || oldSize > newSize || newSize > MAX_SIZE || proof.length > MAX_HASHES) return false;
         if (oldSize == newSize) return proof.length == 0 && oldRoot == newRoot;
-        // Where the old tree is one whole subtree the proof leaves its root out: the verifier has it.
-        bool whole = oldSize & (oldSize - 1) == 0;
-        if (!whole && proof.length == 0) return false;
-        uint256 fn = oldSize - 1;
-        uint256 sn = newSize - 1;
-        while (fn & 1 == 1) {
-            fn >>= 1;
-            sn >>= 1;
+        unchecked {
+            (bytes32 fr, bytes32 sr, bool all) = _climb(oldSize - 1, newSize - 1, oldRoot, proof);
+            return all && fr == oldRoot && sr == newRoot;
         }
-        bytes32 fr = whole ? oldRoot : proof[0];
-        bytes32 sr = fr;
-        for (uint256 i = whole ? 0 : 1; i < proof.length; ++i) {
-            if (sn == 0) return false;
-            if (fn & 1 == 1 || fn == sn) {
-                fr = nodeHash(proof[i], fr);
-                sr = nodeHash(proof[i], sr);
-                (fn, sn) = _skip(fn, sn);
-            } else {
-                sr = nodeHash(sr, proof[i]);
+    }
+
+    /// @dev Steps 2 to 5 of 2.1.4.2, for both roots at once: half the gas of the same in plain Solidity, which Proofs.t.sol
+    /// has and against which this is fuzzed. Every head that is anchored pays for it.
+    /// @param fn One less than the old size, which is at least 1.
+    /// @param sn One less than the new size, which is larger.
+    /// @param root Of the old tree.
+    /// @return fr The old root again, if the proof is good.
+    /// @return sr The new root, if the proof is good.
+    /// @return all Whether the proof had exactly the hashes that the sizes ask for.
+    function _climb(uint256 fn, uint256 sn, bytes32 root, bytes32[] calldata proof)
+        private
+        view
+        returns (bytes32 fr, bytes32 sr, bool all)
+    {
+        assembly {
+            let at := proof.offset
+            fr := root
+            // Where the old tree is one whole subtree the proof leaves its root out: the verifier has it.
+            if and(add(fn, 1), fn) {
+                fr := calldataload(at)
+                at := add(at, 0x20)
             }
-            fn >>= 1;
-            sn >>= 1;
+            sr := fr
+            for {} and(fn, 1) {} {
+                fn := shr(1, fn)
+                sn := shr(1, sn)
+            }
+            // 0x01, left, right stand in the scratch space, and the last byte in the highest of the free pointer, which is
+            // zero and is made so again.
+            mstore8(0x00, 0x01)
+            let answered := 1
+            // The sizes decide how many hashes are read, at least 1 and at most 63. What stands behind a proof that is too
+            // short is read too, and then refused. First the levels at which the new tree has more to the right.
+            for {} xor(fn, sn) {} {
+                switch and(fn, 1)
+                case 0 {
+                    mstore(0x01, sr)
+                    mstore(0x21, calldataload(at))
+                    answered := and(staticcall(gas(), 0x02, 0x00, 0x41, 0x01, 0x20), answered)
+                    sr := mload(0x01)
+                }
+                default {
+                    mstore(0x01, calldataload(at))
+                    mstore(0x21, fr)
+                    answered := and(staticcall(gas(), 0x02, 0x00, 0x41, 0x21, 0x20), answered)
+                    fr := mload(0x21)
+                    mstore(0x21, sr)
+                    answered := and(staticcall(gas(), 0x02, 0x00, 0x41, 0x21, 0x20), answered)
+                    sr := mload(0x21)
+                }
+                fn := shr(1, fn)
+                sn := shr(1, sn)
+                at := add(at, 0x20)
+            }
+            // Then both are the last node of their level: it has a sibling to the left, or none and goes up as it is.
+            for {} fn {} {
+                if and(fn, 1) {
+                    mstore(0x01, calldataload(at))
+                    mstore(0x21, fr)
+                    answered := and(staticcall(gas(), 0x02, 0x00, 0x41, 0x21, 0x20), answered)
+                    fr := mload(0x21)
+                    mstore(0x21, sr)
+                    answered := and(staticcall(gas(), 0x02, 0x00, 0x41, 0x21, 0x20), answered)
+                    sr := mload(0x21)
+                    at := add(at, 0x20)
+                }
+                fn := shr(1, fn)
+            }
+            mstore8(0x40, 0x00)
+            // No answer means that gas ran out, or that this chain has no SHA-256 at address 2.
+            if iszero(and(answered, eq(returndatasize(), 0x20))) { revert(0x00, 0x00) }
+            all := eq(at, add(proof.offset, shl(5, proof.length)))
         }
-        return sn == 0 && fr == oldRoot && sr == newRoot;
     }
 
     /// @dev Levels at which the last node has no sibling are passed over.

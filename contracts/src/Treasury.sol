@@ -87,8 +87,8 @@ contract Treasury is ITreasury, ReentrancyGuard {
         if (order.amount == 0) revert AmountIsZero(orderHash);
         if (!Names.isName(order.order)) revert NotAName(order.order);
         if (block.timestamp < stoppedUntil[orderHash]) revert OrderStopped(stoppedUntil[orderHash], block.timestamp);
-        uint256 payableFrom = anchor.checkIncluded(record, execution.index, execution.headSize, execution.proof)
-            + council.parameter(Names.ORDER_DELAY);
+        anchor.checkIncluded(record, execution.index, execution.headSize, execution.headTime, execution.proof);
+        uint256 payableFrom = execution.headTime + council.parameter(Names.ORDER_DELAY);
         if (block.timestamp < payableFrom) revert OrderTooEarly(payableFrom, block.timestamp);
         council.checkApproved(Names.AUTHORITY, Records.APPROVE_ORDER, orderHash, execution.orderApprovals);
     }

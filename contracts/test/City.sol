@@ -91,7 +91,7 @@ abstract contract City is Assertions {
         bytes32[] memory proof = old == 0 ? new bytes32[](0) : Reference.consistency(old, leaves, 0, size, true);
         Signature memory signature = witness(WATCHER, size, root, FOREVER);
         vm.prank(vm.addr(OPERATOR));
-        anchor.append(size, root, proof, signature);
+        anchor.append(size, root, proof, signature.validUntil, signature.r, compact(signature.v, signature.s));
     }
 
     function path(uint64 index) internal view returns (bytes32[] memory) {
@@ -109,6 +109,11 @@ abstract contract City is Assertions {
     function witness(uint256 key, uint64 size, bytes32 root, uint64 until) internal view returns (Signature memory) {
         bytes32 kind = keccak256("Head(uint64 size,bytes32 root,uint64 validUntil)");
         return sign(key, keccak256(abi.encode(kind, size, root, until)), until);
+    }
+
+    /// @dev The second word of a compact signature (EIP-2098).
+    function compact(uint8 v, bytes32 s) internal pure returns (bytes32) {
+        return bytes32((uint256(v - 27) << 255) | uint256(s));
     }
 
     function approve(uint256[] memory keys, bytes32 approveTypeHash, bytes memory record, uint64 until)
@@ -151,15 +156,20 @@ abstract contract City is Assertions {
     function enactRefused(bytes memory record, bytes memory refusal) internal {
         uint64 index = add(record);
         publish();
-        uint64 size = anchor.head().size;
+        ILedgerAnchor.Head memory head = anchor.head();
         bytes32[] memory proof = path(index);
         Signature[] memory approvals = councillors(record);
         vm.expectRevert(refusal);
-        council.enact(record, index, size, proof, approvals);
+        council.enact(record, index, head.size, head.time, proof, approvals);
     }
 
     function bring(bytes memory record, uint64 index) internal {
-        council.enact(record, index, anchor.head().size, path(index), councillors(record));
+        bring(record, index, councillors(record));
+    }
+
+    function bring(bytes memory record, uint64 index, Signature[] memory approvals) internal {
+        ILedgerAnchor.Head memory head = anchor.head();
+        council.enact(record, index, head.size, head.time, path(index), approvals);
     }
 
     function councillors(bytes memory record) internal view returns (Signature[] memory) {

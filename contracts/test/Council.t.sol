@@ -398,8 +398,12 @@ contract CouncilTest is City {
         council.minShare("code");
         vm.warp(START + 5 days);
         same(council.minShare("code"), 500);
+        // A first rule is in force at once, a later one after its notice.
         rule.fund = "MUNICIPAL";
         enact(abi.encode(Records.REVENUE_RULE, rule));
+        vm.warp(START + 19 days - 1);
+        same(council.minShare("code"), 500);
+        vm.warp(START + 19 days);
         vm.expectRevert(abi.encodeWithSelector(ICouncil.FundNotRetained.selector, bytes32("MUNICIPAL")));
         council.minShare("code");
     }
@@ -461,7 +465,7 @@ contract CouncilTest is City {
     // --- in short ---
 
     function enactWith(bytes calldata record, uint64 index, Signature[] calldata approvals) external {
-        council.enact(record, index, anchor.head().size, path(index), approvals);
+        bring(record, index, approvals);
     }
 
     function _share(bytes32 code, uint16 share) private returns (bytes memory record, uint64 index) {
@@ -492,14 +496,15 @@ contract CouncilTest is City {
 
     function _shapeRefused(bytes memory record, bytes memory refusal) private {
         vm.expectRevert(refusal);
-        council.enact(record, 0, 1, new bytes32[](0), new Signature[](0));
+        council.enact(record, 0, 1, START, new bytes32[](0), new Signature[](0));
     }
 
     function _refused(bytes memory record, uint64 index, Signature[] memory approvals, bytes memory refusal) private {
         uint64 size = anchor.head().size;
+        uint64 time = anchor.head().time;
         bytes32[] memory proof = path(index);
         vm.expectRevert(refusal);
-        council.enact(record, index, size, proof, approvals);
+        council.enact(record, index, size, time, proof, approvals);
     }
 
     function _refusedAnyhow(bytes memory record, uint64 index, Signature[] memory approvals) private {

@@ -19,6 +19,9 @@ contract HostileToken is ERC20 {
     address public denied;
     address private _target;
     bytes private _call;
+    bool private _forgiving;
+    /// @notice What the last call back answered.
+    bytes public answer;
 
     error Denied(address holder);
 
@@ -41,6 +44,16 @@ contract HostileToken is ERC20 {
         (_target, _call) = (target, call_);
     }
 
+    /// @notice Whether a refused call back undoes the transfer.
+    function allowReentry(bool strict) external {
+        _forgiving = !strict;
+    }
+
+    /// @notice Allow somebody to take this token's own tokens.
+    function allow(address spender, uint256 amount) external {
+        _approve(address(this), spender, amount);
+    }
+
     function transfer(address to, uint256 amount) public override returns (bool) {
         return _hostile(msg.sender, to, amount);
     }
@@ -55,10 +68,11 @@ contract HostileToken is ERC20 {
         if (_target != address(0)) {
             address target = _target;
             _target = address(0);
-            (bool done, bytes memory answer) = target.call(_call);
-            if (!done) {
+            (bool done, bytes memory refusal) = target.call(_call);
+            answer = refusal;
+            if (!done && !_forgiving) {
                 assembly ("memory-safe") {
-                    revert(add(answer, 32), mload(answer))
+                    revert(add(refusal, 32), mload(refusal))
                 }
             }
         }

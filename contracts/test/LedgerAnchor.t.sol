@@ -36,9 +36,22 @@ contract LedgerAnchorTest is City {
         same(head.size, 5);
         same(head.time, START);
         same(head.root, Reference.root(leaves, 0, 5));
-        same(anchor.headAt(5).root, head.root);
-        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.UnknownHead.selector, 5, 4));
-        anchor.headAt(4);
+        same(anchor.rootAt(5, START), head.root);
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.UnknownHead.selector, 5, 4, START));
+        anchor.rootAt(4, START);
+    }
+
+    function testFuzz_a_head_is_found_in_the_second_of_its_anchoring_alone(uint64 size, uint64 time) external {
+        vm.assume(size != 5 || time != START);
+        vm.expectRevert();
+        anchor.rootAt(size, time);
+    }
+
+    function test_a_time_that_spills_into_the_size_is_refused() external {
+        uint64 spilt = START + 2 ** 33;
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.TimeTooLarge.selector, 2 ** 33 - 1, spilt));
+        // One bit further left, the time's would be one more in the size.
+        anchor.rootAt(4, spilt);
     }
 
     function test_old_heads_are_kept_whoever_anchors_often() external {
@@ -46,7 +59,7 @@ contract LedgerAnchorTest is City {
             add(abi.encode(i));
             publish();
         }
-        isTrue(anchor.isIncluded(abi.encode(2), 2, 5, Reference.path(2, leaves, 0, 5)));
+        anchor.checkIncluded(abi.encode(2), 2, 5, START, Reference.path(2, leaves, 0, 5));
     }
 
     function test_a_size_that_does_not_grow_is_refused() external {
@@ -130,11 +143,11 @@ contract LedgerAnchorTest is City {
         );
         Signature memory other = witness(WATCHER, 6, keccak256("another"), FOREVER);
         vm.prank(vm.addr(OPERATOR));
-        try anchor.append(6, root, proof, other) {
+        try anchor.append(6, root, proof, FOREVER, other.r, compact(other.v, other.s)) {
             isTrue(false);
         } catch (bytes memory refusal) {
-            // The signature recovers to nobody in particular.
-            same(bytes32(bytes4(refusal)), bytes32(ILedgerAnchor.WrongSigner.selector));
+            // The signature recovers to nobody in particular, who has no seat.
+            same(bytes32(bytes4(refusal)), bytes32(ILedgerAnchor.NotSeated.selector));
         }
         vm.warp(FOREVER);
         _refused(
@@ -153,14 +166,13 @@ contract LedgerAnchorTest is City {
 
     function test_inclusion_is_of_this_record_at_this_index_in_this_head() external {
         bytes32[] memory proof = path(3);
-        same(anchor.checkIncluded(abi.encode(3), 3, 5, proof), START);
-        isTrue(anchor.isIncluded(abi.encode(3), 3, 5, proof));
-        isTrue(!anchor.isIncluded(abi.encode(4), 3, 5, proof) && !anchor.isIncluded(abi.encode(3), 2, 5, proof));
-        isTrue(!anchor.isIncluded(abi.encode(3), 3, 4, proof));
+        anchor.checkIncluded(abi.encode(3), 3, 5, START, proof);
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.NotIncluded.selector, 3, 5));
+        anchor.checkIncluded(abi.encode(4), 3, 5, START, proof);
         vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.NotIncluded.selector, 2, 5));
-        anchor.checkIncluded(abi.encode(3), 2, 5, proof);
-        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.UnknownHead.selector, 5, 4));
-        anchor.checkIncluded(abi.encode(3), 3, 4, proof);
+        anchor.checkIncluded(abi.encode(3), 2, 5, START, proof);
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.UnknownHead.selector, 5, 4, START));
+        anchor.checkIncluded(abi.encode(3), 3, 4, START, proof);
     }
 
     function _refused(
@@ -175,6 +187,6 @@ contract LedgerAnchorTest is City {
         Signature memory signature = witness(signer, size, root, until);
         vm.prank(vm.addr(sender));
         vm.expectRevert(refusal);
-        anchor.append(size, root, proof, signature);
+        anchor.append(size, root, proof, until, signature.r, compact(signature.v, signature.s));
     }
 }

@@ -69,12 +69,12 @@ contract MoneyInvariantTest is City {
         amount = uint128(within(amount, 1, 10_000));
         _mint(address(this), amount);
         IPaymentRouter.Quote memory quote = IPaymentRouter.Quote(
-            bytes32(++count), "sale", merchant, address(hostile), amount, uint16(within(share, 100, 10_000)), FOREVER
+            bytes32(++count), "sale", merchant, address(hostile), amount, uint16(within(share, 100, 10_000)), FOREVER, uint64(count)
         );
         bytes32 digest = keccak256(abi.encodePacked(hex"1901", council.domainSeparator(), router.quoteHash(quote)));
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
         uint256 before = hostile.balanceOf(address(treasury));
-        router.pay(quote, v, r, s);
+        router.pay(quote, r, compact(v, s));
         received += hostile.balanceOf(address(treasury)) - before;
     }
 
@@ -106,7 +106,7 @@ contract MoneyInvariantTest is City {
         execution.orderApprovals = approve(keys1(AUTHORITY), Records.APPROVE_ORDER, record, FOREVER);
         execution.index = add(record);
         publish();
-        execution.headSize = anchor.head().size;
+        (execution.headSize, execution.headTime) = (anchor.head().size, anchor.head().time);
         execution.proof = path(execution.index);
         vm.warp(block.timestamp + 1 days);
         treasury.execute(execution);

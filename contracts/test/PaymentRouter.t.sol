@@ -3,6 +3,8 @@ pragma solidity 0.8.37;
 
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
+import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
+
 import {DepositAddress} from "../src/DepositAddress.sol";
 import {ICouncil} from "../src/interfaces/ICouncil.sol";
 import {IPaymentRouter} from "../src/interfaces/IPaymentRouter.sol";
@@ -98,13 +100,13 @@ contract PaymentRouterTest is City {
 
     function test_only_a_seated_gateway_signs_quotes() external {
         IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 300);
-        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, OPERATOR);
+        (bytes32 r, bytes32 vs) = _signed(quote, OPERATOR);
         vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.NotSeated.selector, Names.GATEWAY, vm.addr(OPERATOR)));
-        router.pay(quote, v, r, s);
-        (v, r, s) = _signed(quote, GATEWAY);
+        router.pay(quote, r, vs);
+        (r, vs) = _signed(quote, GATEWAY);
         quote.amount = 1;
         vm.expectRevert();
-        router.pay(quote, v, r, s);
+        router.pay(quote, r, vs);
     }
 
     function test_an_asset_is_taken_in_its_term_only() external {
@@ -128,13 +130,13 @@ contract PaymentRouterTest is City {
 
     function test_coin_is_paid_to_the_unit() external {
         IPaymentRouter.Quote memory quote = _quote(Money.COIN, 1_000, 300);
-        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, GATEWAY);
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
         vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.WrongValue.selector, 1_000, 999));
-        router.payNative{value: 999}(quote, v, r, s);
+        router.payNative{value: 999}(quote, r, vs);
         quote = _quote(address(token), 1_000, 300);
-        (v, r, s) = _signed(quote, GATEWAY);
+        (r, vs) = _signed(quote, GATEWAY);
         vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.TokenNotCoin.selector, address(token)));
-        router.payNative{value: 1_000}(quote, v, r, s);
+        router.payNative{value: 1_000}(quote, r, vs);
     }
 
     function test_coin_that_belongs_to_nobody_is_not_taken() external {
@@ -158,10 +160,10 @@ contract PaymentRouterTest is City {
         hostile.set(HostileToken.Mode.SaysYesMovesNothing);
         _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(treasury), 30, 0));
         hostile.set(HostileToken.Mode.ReturnsFalse);
-        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, GATEWAY);
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
         vm.expectRevert();
-        router.pay(quote, v, r, s);
-        isTrue(!router.isQuoteUsed(router.quoteHash(quote)));
+        router.pay(quote, r, vs);
+        isTrue(!router.isQuoteUsed(vm.addr(GATEWAY), quote));
     }
 
     function test_a_merchant_on_a_denylist_is_credited_and_the_city_still_paid() external {
@@ -187,22 +189,66 @@ contract PaymentRouterTest is City {
         same(merchant.balance, 970);
     }
 
-    function test_a_token_that_calls_back_finds_every_door_locked() external {
-        IPaymentRouter.Quote memory quote = _quote(address(hostile), 1_000, 300);
-        IPaymentRouter.Quote memory other = _quote(address(token), 500, 300);
-        other.invoice = keccak256("other");
-        (uint8 v, bytes32 r, bytes32 s) = _signed(other, GATEWAY);
-        bytes[3] memory doors = [
-            abi.encodeCall(router.pay, (other, v, r, s)),
-            abi.encodeCall(router.flush, (_terms(1), address(token))),
+    function test_ff57_a_token_that_calls_back_into_a_door_under_the_lock_finds_it_locked() external {
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        (IPaymentRouter.Permit memory permit, IPaymentRouter.Permit2 memory payer2) = (_noPermit(), _noPermit2());
+        IPaymentRouter.Quote memory other = _quote(address(hostile), 500, 300);
+        (bytes32 r, bytes32 vs) = _signed(other, GATEWAY);
+        IPaymentRouter.Authorization memory payer3 = IPaymentRouter.Authorization(payer, 27, 0, 0);
+        bytes[5] memory doors = [
+            abi.encodeCall(router.payWithPermit, (other, r, vs, permit)),
+            abi.encodeCall(router.payWithPermit2, (other, r, vs, payer2)),
+            abi.encodeCall(router.payWithAuthorization, (other, r, vs, payer3)),
+            abi.encodeCall(router.flush, (terms, address(token))),
             abi.encodeCall(router.pull, (merchant, address(token)))
         ];
-        bytes memory locked = abi.encodeWithSignature("ReentrancyGuardReentrantCall()");
+        hostile.mint(router.depositAddress(terms[0]), 1_000);
         for (uint256 i = 0; i < doors.length; ++i) {
             hostile.reenter(address(router), doors[i]);
-            _payRefused(quote, locked);
+            vm.expectRevert();
+            router.flush(terms, address(hostile));
+            // The lock itself, without the deposit address between.
+            hostile.allowReentry(false);
+            router.flush(terms, address(hostile));
+            same(bytes32(bytes4(hostile.answer())), bytes32(ReentrancyGuard.ReentrancyGuardReentrantCall.selector));
+            hostile.allowReentry(true);
+            hostile.mint(router.depositAddress(terms[0]), 1_000);
         }
     }
+
+    function test_ff59_an_inflow_that_came_in_between_is_not_counted_twice() external {
+        IPaymentRouter.Quote memory quote = _quote(address(hostile), 1_000, 300);
+        IPaymentRouter.Quote memory inner = _quote(address(hostile), 1_000, 300);
+        (quote.nonce, inner.invoice) = (8, keccak256("inner"));
+        (bytes32 r, bytes32 vs) = _signed(inner, GATEWAY);
+        hostile.mint(address(hostile), 1_000);
+        hostile.allow(address(router), 1_000);
+        // The token pays another quote in the middle of this one: 30 came for each, and the outer one sees 60.
+        hostile.reenter(address(router), abi.encodeCall(router.pay, (inner, r, vs)));
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(treasury), 30, 60));
+        // A flush in the middle does no better.
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        hostile.mint(router.depositAddress(terms[0]), 3_000);
+        hostile.reenter(address(router), abi.encodeCall(router.flush, (terms, address(hostile))));
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(treasury), 30, 60));
+    }
+
+    function test_ff59_nor_by_a_flush() external {
+        IPaymentRouter.Quote memory inner = _quote(address(hostile), 1_000, 300);
+        (bytes32 r, bytes32 vs) = _signed(inner, GATEWAY);
+        hostile.mint(address(hostile), 1_000);
+        hostile.allow(address(router), 1_000);
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        hostile.mint(router.depositAddress(terms[0]), 3_000);
+        hostile.reenter(address(router), abi.encodeCall(router.pay, (inner, r, vs)));
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(treasury), 30, 60));
+        router.flush(terms, address(hostile));
+        same(hostile.balanceOf(address(treasury)), 0);
+    }
+
+    function _noPermit() private pure returns (IPaymentRouter.Permit memory permit) {}
+
+    function _noPermit2() private pure returns (IPaymentRouter.Permit2 memory permit) {}
 
     // --- deposit addresses ---
 
@@ -295,7 +341,7 @@ contract PaymentRouterTest is City {
 
     function _quote(address token_, uint128 amount, uint16 share) private view returns (IPaymentRouter.Quote memory) {
         return IPaymentRouter.Quote(
-            keccak256("invoice"), "sale", merchant, token_, amount, share, uint64(block.timestamp) + 60
+            keccak256("invoice"), "sale", merchant, token_, amount, share, uint64(block.timestamp) + 60, 7
         );
     }
 
@@ -306,23 +352,25 @@ contract PaymentRouterTest is City {
         }
     }
 
-    function _signed(IPaymentRouter.Quote memory quote, uint256 key) private view returns (uint8, bytes32, bytes32) {
-        return vm.sign(key, keccak256(abi.encodePacked(hex"1901", council.domainSeparator(), router.quoteHash(quote))));
+    function _signed(IPaymentRouter.Quote memory quote, uint256 key) private view returns (bytes32, bytes32) {
+        bytes32 digest = keccak256(abi.encodePacked(hex"1901", council.domainSeparator(), router.quoteHash(quote)));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
+        return (r, compact(v, s));
     }
 
     function _pay(IPaymentRouter.Quote memory quote) private {
-        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, GATEWAY);
-        router.pay(quote, v, r, s);
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
+        router.pay(quote, r, vs);
     }
 
     function _payNative(IPaymentRouter.Quote memory quote, uint256 value) private {
-        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, GATEWAY);
-        router.payNative{value: value}(quote, v, r, s);
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
+        router.payNative{value: value}(quote, r, vs);
     }
 
     function _payRefused(IPaymentRouter.Quote memory quote, bytes memory refusal) private {
-        (uint8 v, bytes32 r, bytes32 s) = _signed(quote, GATEWAY);
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
         vm.expectRevert(refusal);
-        router.pay(quote, v, r, s);
+        router.pay(quote, r, vs);
     }
 }

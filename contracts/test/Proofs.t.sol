@@ -79,6 +79,72 @@ contract ProofsTest is Assertions {
         }
     }
 
+    /// @dev The sizes of a real ledger, beyond those that a test can build: only the shape counts, so hashes are made up.
+    function testFuzz_the_assembly_says_what_the_plain_loop_says(
+        uint256 old,
+        uint256 size,
+        bytes32 oldRoot,
+        bytes32 root,
+        bytes32[] calldata proof
+    ) external view {
+        size = within(size, 2, 2 ** 63 - 1);
+        old = within(old, 1, size - 1);
+        (bytes32 fr, bytes32 sr, bool all) = Reference.climb(old, size, oldRoot, proof);
+        isTrue(this.consistent(old, oldRoot, size, root, proof) == (all && fr == oldRoot && sr == root));
+        // With the roots that the proof leads to, it is good if the old one leads there.
+        isTrue(this.consistent(old, fr, size, sr, proof) == (all && (fr == oldRoot || old & (old - 1) != 0)));
+    }
+
+    function testFuzz_the_assembly_says_what_the_plain_loop_says_of_proofs_of_the_right_length(
+        uint256 old,
+        uint256 size,
+        uint256 seed,
+        uint8 shift
+    ) external view {
+        // A tree of 2^62 or more may need a 64th hash, which no checkpoint protocol sends.
+        size = within(size, 2, 2 ** 62 - 1) >> (shift % 60);
+        if (size < 2) size = 2;
+        old = within(old, 1, size - 1);
+        bytes32[] memory proof = _leaves(seed, Reference.hashes(old, size));
+        (bytes32 fr, bytes32 sr, bool all) = this.climb(old, size, keccak256(abi.encode(seed)), proof);
+        isTrue(all);
+        bool whole = old & (old - 1) == 0;
+        isTrue(this.consistent(old, fr, size, sr, proof) == (!whole || fr == keccak256(abi.encode(seed))));
+        isTrue(!this.consistent(old, fr, size, sr, _longer(proof)));
+        if (proof.length > 0) isTrue(!this.consistent(old, fr, size, sr, _shorter(proof)));
+    }
+
+    function climb(uint256 old, uint256 size, bytes32 oldRoot, bytes32[] calldata proof)
+        external
+        pure
+        returns (bytes32, bytes32, bool)
+    {
+        return Reference.climb(old, size, oldRoot, proof);
+    }
+
+    function test_memory_is_as_it_was_after_the_assembly() external view {
+        bytes32[] memory leaves = _leaves(1, 9);
+        bytes32[] memory proof = Reference.consistency(5, leaves, 0, 9, true);
+        isTrue(this.consistent(5, Reference.root(leaves, 0, 5), 9, Reference.root(leaves, 0, 9), proof));
+        bytes memory kept = abi.encode(uint256(7));
+        isTrue(this.consistentThenAllocate(5, Reference.root(leaves, 0, 5), 9, Reference.root(leaves, 0, 9), proof));
+        same(keccak256(kept), keccak256(abi.encode(uint256(7))));
+    }
+
+    function consistentThenAllocate(
+        uint256 old,
+        bytes32 oldRoot,
+        uint256 size,
+        bytes32 root,
+        bytes32[] calldata proof
+    ) external view returns (bool) {
+        bytes memory before = abi.encode(size);
+        bool good = Proofs.isConsistent(old, oldRoot, size, root, proof);
+        // Were the free pointer spoilt, this would be elsewhere, or cost all gas.
+        bytes memory next = abi.encode(old);
+        return good && abi.decode(before, (uint256)) == size && abi.decode(next, (uint256)) == old;
+    }
+
     /// @dev Whatever the verifier accepts for a small tree, the definition gives too: no second proof exists.
     function testFuzz_garbage_is_never_accepted(
         bytes32 leaf,

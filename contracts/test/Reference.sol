@@ -48,6 +48,43 @@ library Reference {
         return _push(consistency(old - k, leaves, from + k, to, false), root(leaves, from, from + k));
     }
 
+    /// @dev RFC 9162 section 2.1.4.2, steps 2 to 5, line by line in plain Solidity.
+    function climb(uint256 old, uint256 size, bytes32 oldRoot, bytes32[] calldata proof)
+        internal
+        pure
+        returns (bytes32 fr, bytes32 sr, bool all)
+    {
+        bool whole = old & (old - 1) == 0;
+        if (!whole && proof.length == 0) return (0, 0, false);
+        uint256 fn = old - 1;
+        uint256 sn = size - 1;
+        while (fn & 1 == 1) (fn, sn) = (fn >> 1, sn >> 1);
+        fr = sr = whole ? oldRoot : proof[0];
+        for (uint256 i = whole ? 0 : 1; i < proof.length; ++i) {
+            if (sn == 0) return (fr, sr, false);
+            if (fn & 1 == 1 || fn == sn) {
+                (fr, sr) = (node(proof[i], fr), node(proof[i], sr));
+                while (fn & 1 == 0 && fn != 0) (fn, sn) = (fn >> 1, sn >> 1);
+            } else {
+                sr = node(sr, proof[i]);
+            }
+            (fn, sn) = (fn >> 1, sn >> 1);
+        }
+        return (fr, sr, sn == 0);
+    }
+
+    /// @dev How many hashes a proof has, by the definition in RFC 6962 section 2.1.2.
+    function hashes(uint256 old, uint256 size) internal pure returns (uint256 count) {
+        bool whole = true;
+        while (old != size) {
+            uint256 k = split(size);
+            ++count;
+            if (old <= k) size = k;
+            else (old, size, whole) = (old - k, size - k, false);
+        }
+        return whole ? count : count + 1;
+    }
+
     function _push(bytes32[] memory list, bytes32 last) private pure returns (bytes32[] memory longer) {
         longer = new bytes32[](list.length + 1);
         for (uint256 i = 0; i < list.length; ++i) {

@@ -439,7 +439,7 @@ contract TreasuryTest is City {
             _approvals(CERTIFIER, Records.APPROVE_CERTIFICATE, abi.encode(Records.CERTIFICATE, execution.certificate));
         execution.index = add(order);
         publish();
-        execution.headSize = anchor.head().size;
+        (execution.headSize, execution.headTime) = (anchor.head().size, anchor.head().time);
         execution.proof = path(execution.index);
         vm.warp(block.timestamp + 1 days);
     }

@@ -20,7 +20,9 @@ def gate(scope: str) -> Callable[..., Caller]:
     """A dependency that lets in only keys of a scope: `Authorization: Bearer qz_...`, never in a URL."""
     assert scope in SCOPES
 
-    def check(request: Request, authorization: Annotated[str | None, Header()] = None) -> Caller:
+    def check(
+        request: Request, authorization: Annotated[str | None, Header(max_length=200)] = None
+    ) -> Caller:
         if authorization is None or not authorization.startswith("Bearer "):
             reject("key", "Authorization", "send a key as: Authorization: Bearer qz_...")
         with reading(request.app.state.gateway.engine) as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -11,12 +12,16 @@ from gateway.api.schemas import (
     EndpointAnswer,
     InvoiceAnswer,
     InvoiceList,
+    KeyAnswer,
     MerchantAnswer,
     NewBill,
     NewEndpoint,
     NewInvoice,
     NewMerchant,
     Rate,
+    Unmatched,
+    UnmatchedMoney,
+    UnreadFile,
     WalletPayment,
 )
 from gateway.city_fees.catalogue import CATALOGUE
@@ -29,7 +34,7 @@ from gateway.merchants.store import MERCHANT, OPERATOR, Caller
 from gateway.payments import store
 from gateway.payments.model import Derived
 from gateway.payments.service import Request as InvoiceRequest
-from gateway.payments.store import Invoice
+from gateway.payments.store import Invoice, Seen
 from gateway.webhooks import store as webhooks
 from ledger.records import encode_name, reject
 
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/v1")
 PAGE_ROWS = 50
 _END_OF_TIME = 1 << 62
+_KEY_WORDS = re.compile("[0-9a-z_]{1,40}")
 
 
 def _gateway(request: Request) -> Gateway:
@@ -56,6 +62,65 @@ def new_merchant(
     with gateway.engine.begin() as connection:
         merchant, key = enrol(connection, body.name, body.bin, body.iban, wallet, gateway.clock())
     return MerchantAnswer(id=merchant.id, name=merchant.name, key=key)
+
+
+@router.post("/merchants/{id}/keys", status_code=201)
+def new_key(id: str, request: Request, caller: Annotated[Caller, Depends(gate(OPERATOR))]) -> KeyAnswer:
+    """Give a merchant another key, to rotate or where one is lost; the old ones go on until revoked."""
+    gateway = _gateway(request)
+    with gateway.engine.begin() as connection:
+        if not _KEY_WORDS.fullmatch(id) or merchants.merchant(connection, id) is None:
+            reject("not_found", "merchant", f"no merchant is called {id[:40]!a}")
+        key = merchants.new_key(connection, MERCHANT, id, gateway.clock())
+    return KeyAnswer(id=merchants.key_id(key), key=key)
+
+
+@router.delete("/keys/{id}", status_code=204)
+def revoke_key(id: str, request: Request, caller: Annotated[Caller, Depends(gate(OPERATOR))]) -> None:
+    """Revoke a key, by its id: the key itself is never in a URL (field failure 50)."""
+    gateway = _gateway(request)
+    with gateway.engine.begin() as connection:
+        if not _KEY_WORDS.fullmatch(id) or not merchants.revoke(connection, id, gateway.clock()):
+            reject("not_found", "key", f"no key is called {id[:40]!a}")
+
+
+@router.get("/unmatched")
+def unmatched(
+    request: Request, caller: Annotated[Caller, Depends(gate(OPERATOR))], after: str | None = None
+) -> Unmatched:
+    """Money that a person must decide about, oldest first, and files of the bank that were refused."""
+    gateway = _gateway(request)
+    with reading(gateway.engine) as connection:
+        found = store.unmatched(connection, _after(after), PAGE_ROWS)
+        files = store.unread_files(connection)
+    return Unmatched(
+        money=[_unmatched(piece) for piece in found],
+        files=[UnreadFile(name=name, problem=problem, read_s=read_s) for name, problem, read_s in files],
+        next=f"{found[-1].seen_s} {found[-1].key}" if len(found) == PAGE_ROWS else None,
+    )
+
+
+def _after(place: str | None) -> tuple[int, str]:
+    seen_s, _, key = ("0 " if place is None else place).partition(" ")
+    if not re.fullmatch("[0-9]{1,15}", seen_s) or "\0" in key or not key.isprintable():
+        reject("page", "after", "this is no `next` of a page")
+    return int(seen_s), key
+
+
+def _unmatched(piece: Seen) -> UnmatchedMoney:
+    return UnmatchedMoney(
+        key=piece.key,
+        kind=piece.kind.value,
+        stage=piece.stage.value,
+        asset=piece.asset,
+        amount=str(piece.amount_minor),
+        city=str(piece.city_minor),
+        reference=piece.reference,
+        address=_hex(piece.address) if piece.address else None,
+        invoice=piece.invoice_id,
+        problem=piece.problem,
+        seen_s=piece.seen_s,
+    )
 
 
 @router.post("/webhook-endpoints", status_code=201)
@@ -81,9 +146,14 @@ def new_invoice(
     caller: Annotated[Caller, Depends(gate(MERCHANT))],
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> InvoiceAnswer:
-    """Make an invoice with a locked quote. The same reference or Idempotency-Key gives the same invoice."""
+    """Make an invoice with a locked quote.
+
+    The same Idempotency-Key gives the same invoice for ever; the same reference does while its
+    invoice can be paid or has money, and a new quote when it expired unpaid.
+    """
     gateway = _gateway(request)
     assert caller.merchant_id is not None
+    gateway.invoice_quota.take(caller.key_id)
     with reading(gateway.engine) as connection:
         merchant = merchants.merchant(connection, caller.merchant_id)
     assert merchant is not None
@@ -107,11 +177,15 @@ def one_invoice(
 ) -> InvoiceAnswer:
     """An invoice of the caller's."""
     gateway = _gateway(request)
+    return show(gateway, _own(gateway, id, caller).id)
+
+
+def _own(gateway: Gateway, id: str, caller: Caller) -> Invoice:
     invoice, _, _ = gateway.payments.look(id)
     if invoice.merchant_id != caller.merchant_id:
         # The same answer as for none: others' invoices are not to be found by trying.
         reject("not_found", "invoice", f"no invoice is called {id[:40]!a}")
-    return show(gateway, id)
+    return invoice
 
 
 @router.get("/invoices")
@@ -123,7 +197,7 @@ def some_invoices(
     assert caller.merchant_id is not None
     before = (_END_OF_TIME, "")
     if after is not None:
-        last, _, _ = gateway.payments.look(after)
+        last = _own(gateway, after, caller)
         before = (last.created_s, last.id)
     with reading(gateway.engine) as connection:
         found = store.invoices_of(connection, caller.merchant_id, before, PAGE_ROWS)
@@ -152,6 +226,7 @@ def fees(request: Request) -> list[dict[str, object]]:
 def new_bill(body: NewBill, request: Request) -> InvoiceAnswer:
     """Bill a city fee to whoever asks; nothing is asked about the person. Public."""
     gateway = _gateway(request)
+    gateway.bill_quota.take("" if request.client is None else request.client.host)
     return show(gateway, bill(gateway.payments, body.fee, body.asset).id)
 
 
@@ -194,7 +269,7 @@ def _answer(gateway: Gateway, invoice: Invoice, derived: Derived) -> InvoiceAnsw
         rate=Rate(**quote) if quote else None,
         wallet=_wallet(gateway, invoice),
         deposit_address=_hex(invoice.deposit_address) if invoice.deposit_address else None,
-        payment_reference=invoice.reference,
+        payment_reference=invoice.reference if invoice.in_tenge else None,
         record=gateway.payments.position(invoice.id),
         page=f"{gateway.public_url}/pay/{invoice.id}",
     )
@@ -213,6 +288,7 @@ def _wallet(gateway: Gateway, invoice: Invoice) -> WalletPayment | None:
         amount=str(invoice.due_minor),
         share_bps=invoice.share_bps,
         valid_until=invoice.expires_s,
+        nonce=str(invoice.nonce),
         v=signature[64],
         r=_hex(signature[:32]),
         s=_hex(signature[32:64]),

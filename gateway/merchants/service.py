@@ -19,6 +19,8 @@ def enrol(
     check_iban(iban, "iban")
     if len(wallet) != 20 or wallet == ZERO_ADDRESS:
         reject("E2", "wallet", "a wallet is an address of 20 bytes, and not zero")
+    if not name.isprintable():
+        reject("text", "name", "a name has no control characters and no surrogates")
     if not 1 <= len(name.strip()) <= 200:
         reject("E3", "name", f"a merchant's name has 1 to 200 characters, this one {len(name.strip())}")
     if (known := store.merchant_of_bin(connection, number)) is not None:

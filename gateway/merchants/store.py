@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from hashlib import sha256
 
-from sqlalchemy import Column, Connection, ForeignKey, LargeBinary, Table, Text, insert, select
+from sqlalchemy import Column, Connection, ForeignKey, LargeBinary, Table, Text, insert, select, update
 
 from gateway.db import Hash32, Integer64, metadata
 
@@ -112,3 +112,15 @@ def caller(connection: Connection, key: str) -> Caller | None:
     if row is None or not same or row.revoked_s is not None:
         return None
     return Caller(row.id, row.scope, row.merchant_id)
+
+
+def key_id(key: str) -> str:
+    """The part of a key that names it and opens nothing."""
+    return key.split("_")[1]
+
+
+def revoke(connection: Connection, id: str, now: int) -> bool:
+    """Let a key open nothing any more; False if there is no such key. Revoking again changes nothing."""
+    known = connection.execute(select(_key.c.id).where(_key.c.id == id)).first() is not None
+    connection.execute(update(_key).where(_key.c.id == id, _key.c.revoked_s.is_(None)).values(revoked_s=now))
+    return known

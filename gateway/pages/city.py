@@ -194,10 +194,10 @@ class CityView:
 
 
 def _exceptions(state: rules.State) -> tuple[Lifted, ...]:
-    found = []
-    for proposal in state.proposals.values():
-        record = proposal.record
-        if isinstance(record, Parameter) and proposal.effective_s is not None:
-            if _LIFTED.get(record.name) == record.value:
-                found.append(Lifted(proposal.index, record.name, record.act))
-    return tuple(found)
+    return tuple(
+        Lifted(proposal.index, proposal.record.name, proposal.record.act)
+        for proposal in state.proposals.values()
+        if isinstance(proposal.record, Parameter)
+        and proposal.effective_s is not None
+        and _LIFTED.get(proposal.record.name) == proposal.record.value
+    )

@@ -1,7 +1,7 @@
 """The picture of a fund: what came in by revenue code, the fund, where it went. Integers only.
 
-Two drawings of the same streams, one for a wide window and one for a phone: a drawing that
-only shrinks is not read on either.
+For wide windows. A phone shows the same streams as a list with bars: a drawing that only
+shrinks is not read.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from ledger.audit.verdict import Flow
 
-WIDE, NARROW = 880, 328
-_MOST, _HEIGHT, _LABEL, _TOP, _FUND = 6, 150, 44, 8, 14
+_WIDTH, _MOST, _HEIGHT, _LABEL, _TOP, _FUND = 880, 6, 150, 44, 8, 14
 Shown = Callable[[Flow], tuple[str, str]]
 
 
@@ -37,6 +36,7 @@ class Picture:
     height: int
     fund_x: int
     fund_y: int
+    fund_width: int
     fund_height: int
     bands: Sequence[Band]
 
@@ -51,17 +51,17 @@ def streams(flows: Sequence[Flow], kinds: Sequence[str]) -> list[Flow]:
     return [*there[:_MOST], Flow(first.fund, first.asset, "others", "", sum(f.amount for f in rest))]
 
 
-def draw(flows: Sequence[Flow], shown: Shown, width: int) -> Picture | None:
+def draw(flows: Sequence[Flow], shown: Shown) -> Picture | None:
     """Draw the streams of one fund and asset; None where nothing has moved."""
     incoming, outgoing = streams(flows, ("revenue",)), streams(flows, ("project", "closing"))
     total = max(sum(f.amount for f in incoming), sum(f.amount for f in outgoing))
     if total == 0:
         return None
     tall = max(_extent(incoming, total), _extent(outgoing, total))
-    middle, top = width // 2, _TOP + (tall - _HEIGHT) // 2 + _LABEL // 2
+    middle, top = _WIDTH // 2, _TOP + (tall - _HEIGHT) // 2 + _LABEL // 2
     left = _side(incoming, total, shown, (0, middle - _FUND // 2), top, tall)
-    right = _side(outgoing, total, shown, (width, middle + _FUND // 2), top, tall)
-    return Picture(width, tall + 2 * _TOP, middle - _FUND // 2, top, _HEIGHT, (*left, *right))
+    right = _side(outgoing, total, shown, (_WIDTH, middle + _FUND // 2), top, tall)
+    return Picture(_WIDTH, tall + 2 * _TOP, middle - _FUND // 2, top, _FUND, _HEIGHT, (*left, *right))
 
 
 def _thick(flow: Flow, total: int) -> int:
@@ -77,7 +77,8 @@ def _side(
 ) -> list[Band]:
     """Bands between an outer edge and the fund; each has its label above its outer end."""
     outer_x, inner_x = ends
-    bend = (outer_x + inner_x) // 2
+    # Flat for most of the way, so that labels stand beside the bands and not on them.
+    bend = outer_x + 4 * (inner_x - outer_x) // 5
     used = sum(_thick(flow, total) + _LABEL for flow in flows)
     outer, inner, bands = _TOP + (tall - used) // 2, top, []
     for flow in flows:

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.pages.assets import asset
-from gateway.pages.words import COOKIE, LANGUAGES, plain, tongue_of
+from gateway.pages.words import COOKIE, LANGUAGES, tongue_of
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
@@ -24,7 +24,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals.update(asset=asset, languages=LANGUAGES, plain=plain)
+_templates.globals.update(asset=asset, languages=LANGUAGES)
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -17,7 +17,7 @@ from gateway.pages import assets
 from gateway.pages.checkout import fee_of, is_payable, picture, version, ways
 from gateway.pages.city import CityView
 from gateway.pages.errors import install_errors
-from gateway.pages.flow import NARROW, WIDE, draw
+from gateway.pages.flow import draw
 from gateway.pages.receipt import find
 from gateway.pages.receipt import receipt as receipt_of
 from gateway.pages.render import gateway_of, page
@@ -60,13 +60,11 @@ def city(request: Request) -> HTMLResponse:
             )
 
         mine = [flow for flow in found.flows if (flow.fund, flow.asset) == (line.fund, line.asset)]
-        moved = [(flow.kind, *label(flow)) for flow in mine if flow.amount > 0]
-        return {
-            "line": line,
-            "moved": moved,
-            "wide": draw(mine, label, WIDE),
-            "narrow": draw(mine, label, NARROW),
-        }
+        most = max([flow.amount for flow in mine], default=0) or 1
+        moved = [
+            (flow.kind, *label(flow), max(flow.amount * 1000 // most, 4)) for flow in mine if flow.amount > 0
+        ]
+        return {"line": line, "moved": moved, "picture": draw(mine, label)}
 
     recorded = gateway_of(request).view.refresh().size
     return page(

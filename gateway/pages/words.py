@@ -67,6 +67,12 @@ class Tongue:
         sign = "-" if minor < 0 else ""
         return f"{sign}{self.number(int(whole))}{mark}{part}{_NO_BREAK}{asset}"
 
+    def quantity(self, value: int, decimals: int) -> str:
+        """A number with as many decimals as it needs."""
+        whole, _, part = plain(value, decimals).partition(".")
+        part = part.rstrip("0")
+        return f"{whole}{_MARKS[self.code][1]}{part}" if part else whole
+
     def tenge(self, tiyn: int) -> str:
         """An amount of tenge."""
         return format_tenge(tiyn, self.code)

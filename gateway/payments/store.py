@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     Connection,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     Table,
@@ -18,21 +19,26 @@ from sqlalchemy import (
     UniqueConstraint,
     func,
     insert,
+    or_,
     select,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.db import Amount, Hash32, Integer64, metadata
 from gateway.payments.model import Payment, Status, Terms
 from gateway.rails import Evidence, Kind, Stage
+from ledger.rules import TENGE
 
 _invoice = Table(
     "invoice",
     metadata,
     Column("id", Text, primary_key=True),
     Column("number", Hash32, nullable=False, unique=True),
-    Column("merchant_id", Text, nullable=True, index=True),
+    Column("merchant_id", Text, nullable=True),
     Column("merchant_reference", Text, nullable=True),
+    # A reference is quoted again when its quote expired unpaid; of two at once the database takes one.
+    Column("attempt", Integer, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("title", Text, nullable=False),
     Column("tiyn", Amount, nullable=False),
@@ -43,12 +49,15 @@ _invoice = Table(
     Column("payee", LargeBinary, nullable=False),
     Column("deposit_address", LargeBinary, nullable=True, unique=True),
     Column("quote_signature", LargeBinary, nullable=True),
+    Column("nonce", Integer64, nullable=False),
     Column("reference", Text, nullable=False, unique=True),
     Column("created_s", Integer64, nullable=False),
     Column("expires_s", Integer64, nullable=False),
     Column("status", Text, nullable=False),
     Column("voided", Integer, nullable=False, default=0),
-    UniqueConstraint("merchant_id", "merchant_reference"),
+    UniqueConstraint("merchant_id", "merchant_reference", "attempt"),
+    Index("ix_invoice_page", "merchant_id", "created_s", "id"),
+    Index("ix_invoice_due", "status", "expires_s"),
 )
 _event = Table(
     "invoice_event",
@@ -73,7 +82,12 @@ _evidence = Table(
     Column("reference", Text, nullable=False),
     Column("document", LargeBinary, nullable=False),
     Column("evidence_hash", Hash32, nullable=True),
-    Column("transfer_id", Hash32, nullable=True),
+    # Under which transfer the city's share was submitted, and where the ledger recorded it.
+    Column("transfer_id", Hash32, nullable=True, index=True),
+    Column("position", Integer64, nullable=True),
+    # Why it could not be booked: a person decides.
+    Column("problem", Text, nullable=True),
+    Column("at_s", Integer64, nullable=True),
     Column("seen_s", Integer64, nullable=False),
     Column("changed_s", Integer64, nullable=False),
 )
@@ -90,6 +104,22 @@ _cursor = Table(
     metadata,
     Column("rail", Text, primary_key=True),
     Column("position", Integer64, nullable=False),
+    # Up to when all that happened is known; and a count that tells one poll from another.
+    Column("seen_until_s", Integer64, nullable=False, default=0),
+    Column("round", Integer64, nullable=False, default=0),
+)
+_nonce = Table(
+    "quote_nonce",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("next", Integer64, nullable=False),
+)
+_flush = Table(
+    # Who flushes a deposit address: nobody else until then.
+    "flush_claim",
+    metadata,
+    Column("invoice_id", Text, ForeignKey("invoice.id"), primary_key=True),
+    Column("until_s", Integer64, nullable=False),
 )
 _file = Table(
     "bank_file",
@@ -134,13 +164,20 @@ class Invoice:
     reference: str
     created_s: int
     expires_s: int
+    nonce: int = 0
+    attempt: int = 0
     status: Status = Status.OPEN
     voided: bool = False
 
     @property
     def terms(self) -> Terms:
         """What decides the state."""
-        return Terms(self.due_minor, self.expires_s, 0, self.voided)
+        return Terms(self.asset, self.due_minor, self.tiyn, self.expires_s, 0, self.voided)
+
+    @property
+    def in_tenge(self) -> bool:
+        """Whether a bank transfer can pay it. A merchant's money is never taken on the city's account."""
+        return self.merchant_id is None
 
     @property
     def quote(self) -> dict[str, Any]:
@@ -166,22 +203,33 @@ class Seen:
     document: bytes
     evidence_hash: bytes | None
     transfer_id: bytes | None
+    position: int | None
+    problem: str | None
+    at_s: int | None
     seen_s: int
 
     @property
     def payment(self) -> Payment:
         """The part that decides a state."""
-        return Payment(self.kind, self.stage, self.amount_minor, self.seen_s)
+        at_s = self.seen_s if self.at_s is None else self.at_s
+        return Payment(self.kind, self.stage, self.asset, self.amount_minor, at_s)
 
 
-def add_invoice(connection: Connection, invoice: Invoice) -> None:
-    """Store a new invoice and its first event."""
-    connection.execute(
-        insert(_invoice).values(
+def _insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def add_invoice(connection: Connection, invoice: Invoice) -> bool:
+    """Store a new invoice and its first event; False if this attempt of its reference exists."""
+    added = connection.execute(
+        _insert(connection, _invoice)
+        .on_conflict_do_nothing(index_elements=["merchant_id", "merchant_reference", "attempt"])
+        .values(
             id=invoice.id,
             number=invoice.number,
             merchant_id=invoice.merchant_id,
             merchant_reference=invoice.merchant_reference,
+            attempt=invoice.attempt,
             purpose=invoice.purpose,
             title=invoice.title,
             tiyn=invoice.tiyn,
@@ -192,16 +240,28 @@ def add_invoice(connection: Connection, invoice: Invoice) -> None:
             payee=invoice.payee,
             deposit_address=invoice.deposit_address,
             quote_signature=invoice.quote_signature,
+            nonce=invoice.nonce,
             reference=invoice.reference,
             created_s=invoice.created_s,
             expires_s=invoice.expires_s,
             status=invoice.status.value,
             voided=int(invoice.voided),
         )
+        .returning(_invoice.c.id)
     )
+    if added.first() is None:
+        return False
     connection.execute(
         insert(_event).values(invoice_id=invoice.id, status=invoice.status.value, at_s=invoice.created_s)
     )
+    return True
+
+
+def reserve_nonces(connection: Connection, count: int) -> int:
+    """Take so many numbers of quotes, from the one that is returned on; nobody gets them again."""
+    new = _insert(connection, _nonce).values(id=1, next=count)
+    raised = new.on_conflict_do_update(index_elements=["id"], set_={"next": _nonce.c.next + count})
+    return int(connection.execute(raised.returning(_nonce.c.next)).scalar_one()) - count
 
 
 def _invoice_of(row: Any) -> Invoice:
@@ -223,6 +283,8 @@ def _invoice_of(row: Any) -> Invoice:
         reference=row.reference,
         created_s=row.created_s,
         expires_s=row.expires_s,
+        nonce=row.nonce,
+        attempt=row.attempt,
         status=Status(row.status),
         voided=bool(row.voided),
     )
@@ -238,22 +300,39 @@ def invoice(connection: Connection, id: str) -> Invoice | None:
     return _one_invoice(connection, _invoice.c.id == id)
 
 
-def invoice_for(connection: Connection, evidence: Evidence | Seen) -> Invoice | None:
-    """The invoice that the money was meant for: by number, deposit address or reference, never by amount."""
-    if isinstance(evidence, Evidence) and evidence.number:
-        return _one_invoice(connection, _invoice.c.number == evidence.number)
-    if evidence.address:
-        return _one_invoice(connection, _invoice.c.deposit_address == evidence.address)
-    return (
-        _one_invoice(connection, _invoice.c.reference == evidence.reference) if evidence.reference else None
-    )
+def locked_invoice(connection: Connection, id: str) -> Invoice:
+    """The invoice with this id, which exists; nobody else derives its state until we commit."""
+    row = connection.execute(select(_invoice).where(_invoice.c.id == id).with_for_update()).one()
+    return _invoice_of(row)
+
+
+def invoice_for(connection: Connection, evidence: Evidence) -> Invoice | None:
+    """The invoice that the money was meant for: by number, deposit address or reference, never by amount.
+
+    None where the invoice does not take that money: another asset has no rate here, and tenge
+    for a merchant is not the city's.
+    """
+    if evidence.number:
+        found = _one_invoice(connection, _invoice.c.number == evidence.number)
+    elif evidence.address:
+        found = _one_invoice(connection, _invoice.c.deposit_address == evidence.address)
+    elif evidence.reference:
+        found = _one_invoice(connection, _invoice.c.reference == evidence.reference)
+        return found if found is not None and found.in_tenge else None
+    else:
+        return None
+    return found if found is not None and found.asset == evidence.asset else None
 
 
 def invoice_of_merchant(connection: Connection, merchant_id: str, reference: str) -> Invoice | None:
-    """The invoice that a merchant gave this reference."""
-    return _one_invoice(
-        connection, _invoice.c.merchant_id == merchant_id, _invoice.c.merchant_reference == reference
-    )
+    """The newest invoice that a merchant gave this reference."""
+    row = connection.execute(
+        select(_invoice)
+        .where(_invoice.c.merchant_id == merchant_id, _invoice.c.merchant_reference == reference)
+        .order_by(_invoice.c.attempt.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else _invoice_of(row)
 
 
 def invoices_of(
@@ -295,10 +374,15 @@ def open_deposits(connection: Connection) -> dict[bytes, str]:
     return {bytes(row.deposit_address): row.id for row in rows}
 
 
-def expiring(connection: Connection, now: int) -> list[Invoice]:
-    """Open invoices whose time is over."""
+def expiring(connection: Connection, tenge_s: int, chain_s: int) -> list[Invoice]:
+    """Invoices without enough money whose time is over: in tenge by the clock, else by what was seen."""
+    until = or_(
+        (_invoice.c.asset == TENGE) & (_invoice.c.expires_s < tenge_s),
+        (_invoice.c.asset != TENGE) & (_invoice.c.expires_s < chain_s),
+    )
+    waiting = [Status.OPEN.value, Status.DETECTED.value]
     rows = connection.execute(
-        select(_invoice).where(_invoice.c.status == Status.OPEN.value, _invoice.c.expires_s < now)
+        select(_invoice).where(_invoice.c.status.in_(waiting), until).order_by(_invoice.c.id)
     )
     return [_invoice_of(row) for row in rows]
 
@@ -321,6 +405,9 @@ def _seen_of(row: Any) -> Seen:
         bytes(row.document),
         None if row.evidence_hash is None else bytes(row.evidence_hash),
         None if row.transfer_id is None else bytes(row.transfer_id),
+        row.position,
+        row.problem,
+        row.at_s,
         row.seen_s,
     )
 
@@ -346,6 +433,7 @@ def add_evidence(connection: Connection, new: Evidence, invoice_id: str | None, 
             address=new.address,
             reference=new.reference,
             document=new.document,
+            at_s=new.at_s,
             seen_s=now,
             changed_s=now,
         )
@@ -359,12 +447,31 @@ def set_stage(connection: Connection, key: str, stage: Stage, now: int) -> None:
     )
 
 
+def set_invoice(connection: Connection, key: str, invoice_id: str, reference: str) -> None:
+    """Note whose money it is, once a later telling of it names the reference."""
+    connection.execute(
+        update(_evidence).where(_evidence.c.key == key).values(invoice_id=invoice_id, reference=reference)
+    )
+
+
+def set_commitment(connection: Connection, key: str, evidence_hash: bytes) -> None:
+    """Note the commitment to what is private about a piece of evidence."""
+    connection.execute(update(_evidence).where(_evidence.c.key == key).values(evidence_hash=evidence_hash))
+
+
 def set_booked(connection: Connection, key: str, evidence_hash: bytes, transfer_id: bytes) -> None:
     """Note under which transfer the city's share was submitted."""
     connection.execute(
         update(_evidence)
         .where(_evidence.c.key == key)
-        .values(evidence_hash=evidence_hash, transfer_id=transfer_id)
+        .values(evidence_hash=evidence_hash, transfer_id=transfer_id, problem=None)
+    )
+
+
+def set_answer(connection: Connection, key: str, position: int | None, problem: str | None) -> None:
+    """Note where the ledger recorded a transfer, or why it could not be booked."""
+    connection.execute(
+        update(_evidence).where(_evidence.c.key == key).values(position=position, problem=problem)
     )
 
 
@@ -389,12 +496,44 @@ def unsettled(connection: Connection, kinds: Sequence[Kind]) -> list[Seen]:
     return [_seen_of(row) for row in rows]
 
 
-def unmatched(connection: Connection) -> list[Seen]:
-    """Money that belongs to no invoice: a person decides (P5)."""
+def unmatched(connection: Connection, after: tuple[int, str], most: int) -> list[Seen]:
+    """Money that belongs to no invoice, or that could not be booked: a person decides (P5)."""
+    seen_s, key = after
     rows = connection.execute(
         select(_evidence)
-        .where(_evidence.c.invoice_id.is_(None))
+        .where(
+            _evidence.c.invoice_id.is_(None) | _evidence.c.problem.is_not(None),
+            _evidence.c.stage != Stage.GONE.value,
+            (_evidence.c.seen_s > seen_s) | ((_evidence.c.seen_s == seen_s) & (_evidence.c.key > key)),
+        )
         .order_by(_evidence.c.seen_s, _evidence.c.key)
+        .limit(most)
+    )
+    return [_seen_of(row) for row in rows]
+
+
+def unbooked(connection: Connection, kinds: Collection[Kind]) -> list[Seen]:
+    """Final revenue of an invoice that was not submitted, because something on the ledger was missing."""
+    rows = connection.execute(
+        select(_evidence).where(
+            _evidence.c.problem.is_not(None),
+            _evidence.c.transfer_id.is_(None),
+            _evidence.c.invoice_id.is_not(None),
+            _evidence.c.stage == Stage.FINAL.value,
+            _evidence.c.kind.in_([kind.value for kind in kinds]),
+        )
+    )
+    return [_seen_of(row) for row in rows]
+
+
+def unanswered(connection: Connection) -> list[Seen]:
+    """What was submitted to the ledger and of which no answer is noted."""
+    rows = connection.execute(
+        select(_evidence).where(
+            _evidence.c.transfer_id.is_not(None),
+            _evidence.c.position.is_(None),
+            _evidence.c.problem.is_(None),
+        )
     )
     return [_seen_of(row) for row in rows]
 
@@ -415,9 +554,24 @@ def unflushed(connection: Connection) -> list[Invoice]:
     return kept
 
 
+def claim_flush(connection: Connection, invoice_id: str, now: int, lease_s: int) -> bool:
+    """Take a deposit address for flushing; False while another has it."""
+    claim = _insert(connection, _flush).values(invoice_id=invoice_id, until_s=now + lease_s)
+    taken = claim.on_conflict_do_update(
+        index_elements=["invoice_id"], set_={"until_s": now + lease_s}, where=_flush.c.until_s <= now
+    )
+    return connection.execute(taken.returning(_flush.c.invoice_id)).first() is not None
+
+
 def add_private(connection: Connection, commitment: bytes, salt: bytes, content: bytes) -> None:
     """Keep what a commitment hides."""
     connection.execute(insert(_private).values(commitment=commitment, salt=salt, content=content))
+
+
+def private(connection: Connection, commitment: bytes) -> bytes | None:
+    """What a commitment hides; None where it was erased."""
+    found = connection.execute(select(_private.c.content).where(_private.c.commitment == commitment)).scalar()
+    return None if found is None else bytes(found)
 
 
 def cursor(connection: Connection, rail: str) -> int | None:
@@ -426,12 +580,38 @@ def cursor(connection: Connection, rail: str) -> int | None:
     return found
 
 
-def move_cursor(connection: Connection, rail: str, position: int) -> None:
-    """Move a rail's cursor; it and what was found commit together (field failure 05)."""
-    if cursor(connection, rail) is None:
-        connection.execute(insert(_cursor).values(rail=rail, position=position))
-    else:
-        connection.execute(update(_cursor).where(_cursor.c.rail == rail).values(position=position))
+def lock_rail(connection: Connection, rail: str, start: int = 0) -> tuple[int, int]:
+    """Keep other workers from committing for this rail until we do; returns its position and round.
+
+    start: where a rail begins that was never asked.
+    """
+    new = _insert(connection, _cursor).values(rail=rail, position=start, seen_until_s=0, round=0)
+    connection.execute(new.on_conflict_do_nothing(index_elements=["rail"]))
+    asked = select(_cursor.c.position, _cursor.c.round).where(_cursor.c.rail == rail).with_for_update()
+    row = connection.execute(asked).one()
+    return row.position, row.round
+
+
+def move_cursor(connection: Connection, rail: str, position: int, seen_until_s: int) -> None:
+    """Move a locked rail's cursor, never back; it and what was found commit together (field failure 05)."""
+    known = connection.execute(select(_cursor).where(_cursor.c.rail == rail)).one()
+    connection.execute(
+        update(_cursor)
+        .where(_cursor.c.rail == rail)
+        .values(
+            position=max(position, known.position),
+            seen_until_s=max(seen_until_s, known.seen_until_s),
+            round=known.round + 1,
+        )
+    )
+
+
+def seen_until(connection: Connection, rail: str) -> int:
+    """Up to when everything that happened on a rail is known; 0 if it was never asked."""
+    found: int | None = connection.execute(
+        select(_cursor.c.seen_until_s).where(_cursor.c.rail == rail)
+    ).scalar()
+    return found or 0
 
 
 def is_file_read(connection: Connection, sha256: bytes) -> bool:
@@ -444,6 +624,14 @@ def add_file(connection: Connection, sha256: bytes, name: str, problem: str | No
     connection.execute(insert(_file).values(sha256=sha256, name=name, problem=problem, read_s=now))
 
 
+def unread_files(connection: Connection) -> list[tuple[str, str, int]]:
+    """The bank's files that could not be taken: name, why, when."""
+    rows = connection.execute(
+        select(_file).where(_file.c.problem.is_not(None)).order_by(_file.c.read_s, _file.c.name)
+    )
+    return [(row.name, row.problem, row.read_s) for row in rows]
+
+
 def idempotent(connection: Connection, owner: str, key: str) -> tuple[bytes, str] | None:
     """What a caller asked before under this Idempotency-Key: hash of the request, invoice."""
     row = connection.execute(
@@ -452,11 +640,13 @@ def idempotent(connection: Connection, owner: str, key: str) -> tuple[bytes, str
     return None if row is None else (bytes(row.request), row.invoice_id)
 
 
-def add_idempotent(connection: Connection, owner: str, key: str, request: bytes, invoice_id: str) -> None:
-    """Remember what was answered under an Idempotency-Key."""
-    connection.execute(
-        insert(_idempotency).values(owner=owner, key=key, request=request, invoice_id=invoice_id)
+def add_idempotent(connection: Connection, owner: str, key: str, request: bytes, invoice_id: str) -> bool:
+    """Remember what was answered under an Idempotency-Key; False if another was first."""
+    new = _insert(connection, _idempotency).values(
+        owner=owner, key=key, request=request, invoice_id=invoice_id
     )
+    added = new.on_conflict_do_nothing(index_elements=["owner", "key"]).returning(_idempotency.c.key)
+    return connection.execute(added).first() is not None
 
 
 def counts(connection: Connection) -> dict[str, int]:

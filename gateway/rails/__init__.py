@@ -40,7 +40,8 @@ class Evidence:
     key: the log (chain, block hash, transaction, index) or the bank's identity of a movement.
     number: the invoice's 32 bytes on chain, or b""; address: the deposit address paid, or b"";
     reference: the payment reference in a bank transfer, or "".
-    amount_minor and city_minor are base units of the asset. document is public and is published
+    amount_minor and city_minor are base units of the asset, and amount_minor is above 0. at_s: when
+    the money moved, where the rail can tell; None: when it was seen. document is public and is published
     with the ledger; private is personal, stays with the city, and can be erased.
     """
 
@@ -55,4 +56,5 @@ class Evidence:
     address: bytes = b""
     reference: str = ""
     document: bytes = b""
+    at_s: int | None = None
     private: bytes = field(default=b"", repr=False)

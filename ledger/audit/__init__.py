@@ -6,23 +6,52 @@ signed to what is stored to what it means, so that a finding is named where it a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ledger import rules
 from ledger.audit.bundle import Bundle, check_files, open_bundle
 from ledger.audit.chain import check_chains
-from ledger.audit.replay import Replayed, check_anchors, check_gaps, check_genesis, check_rule_files, replay
+from ledger.audit.compare import (
+    check_anchors,
+    check_gaps,
+    check_genesis,
+    check_keys,
+    check_overdue,
+    check_rule_files,
+)
+from ledger.audit.replay import Mark, Replayed, acknowledged, replay
 from ledger.audit.rpc import Refused, Rpc
+from ledger.audit.sample import look_up, take_sample
 from ledger.audit.source import MOST_BYTES, open_source
-from ledger.audit.statement import check_statement
+from ledger.audit.start import check_start, read_state
+from ledger.audit.statement import check_statements
 from ledger.audit.summary import summarise
 from ledger.audit.tree import Tree, check_tiles, read_records
 from ledger.audit.trust import Trust, parse_trust
 from ledger.audit.verdict import RULES, Finding, Findings, Progress, Verdict
 from ledger.records import Invalid, Unavailable
 
-__all__ = ["RULES", "Finding", "Trust", "Verdict", "audit", "read_trust", "replay_bundle"]
+__all__ = ["RULES", "Finding", "Trust", "Verdict", "Wanted", "audit", "read_trust", "replay_bundle"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an auditor asks for besides the verdict.
+
+    state: the file that a Close names, to start there. period: totals from this second to before
+    that one. sample: how many records, picked by seed. evidence: files that records may name.
+    """
+
+    state: str | Path | None = None
+    period: tuple[int | None, int | None] = (None, None)
+    sample: int = 0
+    seed: str = ""
+    evidence: Sequence[str | Path] = ()
+
+
+_NOTHING = Wanted()
 
 
 def _quiet(_stage: str, _done: int, _total: int) -> None:
@@ -46,18 +75,19 @@ def audit(
     statements: Iterable[str | Path] = (),
     progress: Progress | None = None,
     cosigned: bool = True,
+    wanted: Wanted = _NOTHING,
 ) -> Verdict:
     """Check a bundle, and what it is compared with; Unavailable where that could not be done.
 
     source: a folder or an http(s) address. rpcs: nodes, at least one for each chain.
     cosigned: whether a watcher must have signed; the watcher itself, who is about to, says no.
     """
-    return _audit(str(source), rpcs, trust, statements, progress or _quiet, cosigned=cosigned)[0]
+    return _audit(str(source), rpcs, trust, statements, progress or _quiet, wanted, cosigned=cosigned)[0]
 
 
 def replay_bundle(source: str | Path, *, trust: str | Path | Trust | None = None) -> rules.State:
     """The state of a valid bundle; Invalid, by its gravest finding, if it is not valid."""
-    verdict, done = _audit(str(source), (), trust, (), _quiet, cosigned=True)
+    verdict, done = _audit(str(source), (), trust, (), _quiet, _NOTHING, cosigned=True)
     for finding in verdict.findings:
         raise Invalid(finding.rule, finding.where, finding.why)
     return done.state
@@ -69,31 +99,66 @@ def _audit(
     trust: str | Path | Trust | None,
     statements: Iterable[str | Path],
     progress: Progress,
+    wanted: Wanted,
     *,
     cosigned: bool,
 ) -> tuple[Verdict, Replayed]:
     own = trust if trust is None or isinstance(trust, Trust) else read_trust(trust)
     files = open_source(place)
-    verdict, findings = Verdict(own_keys=own is not None), Findings()
+    verdict, findings = Verdict(own_keys=own is not None, period=wanted.period), Findings()
     bundle = open_bundle(files, own, findings, cosigned=cosigned)
     check_files(bundle, findings, progress)
     verdict.checkpoint = bundle.checkpoint
-    tree, done = Tree(), Replayed()
+    done = Replayed()
     if bundle.checkpoint is not None:
         entries, tree = read_records(bundle, bundle.checkpoint.size, findings, progress)
         trusted = check_tiles(bundle, tree, findings, progress)
         verdict.records = len(entries)
-        done = replay(entries, trusted, bundle, findings, progress)
+        done = _replay(entries, trusted, bundle, wanted, findings, progress)
         check_genesis(bundle, done.state, findings)
         check_rule_files(done.state, findings)
+        check_keys(bundle, done.state, findings, cosigned=cosigned)
         check_anchors(bundle, tree, done, findings)
-        now = _check_chains(rpcs, bundle, tree, done, verdict, findings, progress)
-        check_gaps(bundle, done, max(now, done.last_time), findings)
-        for path in statements:
-            check_statement(str(path), done, findings)
-        summarise(done.state, verdict, findings)
+        now = max(_check_chains(rpcs, bundle, tree, done, verdict, findings, progress), done.state.time)
+        check_gaps(done, now, findings)
+        check_overdue(done, now, findings)
+        check_statements([str(path) for path in statements], done, findings)
+        _sum_up(verdict, done, wanted, findings)
+        if wanted.sample:
+            root = bundle.checkpoint.root
+            verdict.samples = take_sample(wanted.seed, wanted.sample, root, tree, done, findings)
+        verdict.held = look_up([str(path) for path in wanted.evidence], done) if wanted.evidence else []
     verdict.findings, verdict.said = findings.listed(), findings.said
     return verdict, done
+
+
+def _replay(
+    entries: list[bytes],
+    trusted: int,
+    bundle: Bundle,
+    wanted: Wanted,
+    findings: Findings,
+    progress: Progress,
+) -> Replayed:
+    path = None if wanted.state is None else str(wanted.state)
+    state = None if path is None else read_state(path, entries[:trusted], findings)
+    first, last = wanted.period
+    if state is not None and first is not None and first <= state.time:
+        raise Unavailable("state", f"it is of {state.time}, the period begins at {first}, before that")
+    start = 0 if state is None else state.size
+    seconds = [second for second in (first, last) if second is not None]
+    done = replay(entries, trusted, bundle, findings, progress, start=state, seconds=seconds)
+    if path is not None and start:
+        check_start(path, start, done.state, done.entries, findings)
+    return done
+
+
+def _sum_up(verdict: Verdict, done: Replayed, wanted: Wanted, findings: Findings) -> None:
+    first, last = wanted.period
+    opening = done.marks[0] if first is not None else Mark([], {})
+    closing = done.marks[-1] if last is not None else None
+    summarise(done.state, verdict, findings, opening, closing)
+    verdict.exceptions = [*acknowledged(done), *verdict.exceptions]
 
 
 def _check_chains(

@@ -6,15 +6,18 @@ import argparse
 import json
 import sys
 import time
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from ledger.audit import audit
+from ledger import rules
+from ledger.audit import Wanted, audit
 from ledger.audit.report import report
 from ledger.audit.verdict import Verdict, money, printable
 from ledger.records import Unavailable
 
 SLOW_S = 1.0
+_MOST_SAMPLES = 100_000
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -48,25 +51,68 @@ class _Bar:
 def _print(verdict: Verdict) -> None:
     for finding in verdict.findings:
         print(finding)
-    for line in verdict.totals:
-        print(line)
-    print(f"private investment, never public money: KZT {money(verdict.invested, 2)}")
-    for project in verdict.projects:
-        five = (project.approved, project.allotted, project.committed, project.certified, project.paid)
-        names = ("approved", "allotted", "committed", "certified", "paid")
-        shown = ", ".join(f"{name} {money(amount, 2)}" for name, amount in zip(names, five, strict=True))
-        print(f"project {project.project}: {shown} KZT; private {money(project.invested, 2)}")
     for exception in verdict.exceptions:
         print(f"exception: {exception}")
     for pending in verdict.pending:
         print(f"pending: {pending}")
+    if verdict.period != (None, None):
+        first, last = verdict.period
+        print(f"period: from {first or 'the beginning'} to before {last or 'the end'}, Unix seconds")
+    for line in verdict.totals:
+        print(line)
+    _print_projects(verdict)
+    for sample in verdict.samples:
+        print(f"sample: {sample}")
+    for held in verdict.held:
+        print(f"evidence: {printable(str(held))}")
     for sentence in verdict.said:
         print(f"note: {sentence}")
     print(verdict.last_line())
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the audit that the command line asks for."""
+def _print_projects(verdict: Verdict) -> None:
+    """Projects that public money was allotted to, one by one; of the others only sums."""
+    names = ("approved", "allotted", "committed", "certified", "paid")
+    waiting = []
+    for project in verdict.projects:
+        if project.allotted:
+            shown = ", ".join(f"{name} {money(getattr(project, name), 2)}" for name in names)
+            print(f"project {project.project}: {shown} KZT")
+        elif project.approved:
+            waiting.append(project.approved)
+    if waiting:
+        count = len(waiting)
+        print(f"projects with nothing allotted: {count}, approved {money(sum(waiting), 2)} KZT in all")
+    private = sum(not project.approved for project in verdict.projects)
+    print(
+        f"projects without public money: {private};"
+        f" private investment, never public money: KZT {money(verdict.invested, 2)}"
+    )
+
+
+def _second(text: str, *, end: bool = False) -> int:
+    """Unix seconds, or a date in Alatau: its first second, or with `end` the first one after it."""
+    try:
+        if text.isascii() and text.isdigit():
+            second = int(text)
+        else:
+            day = date.fromisoformat(text)
+            midnight = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+            second = midnight - rules.ALMATY_OFFSET_S + rules.DAY * end
+        if not 0 <= second < rules.TIME_LIMIT_S:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is neither Unix seconds nor a date") from None
+    return second
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _MOST_SAMPLES):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not 1 to {_MOST_SAMPLES:,}")
+    return int(text)
+
+
+def _arguments() -> _Arguments:
     parser = _Arguments(prog="python -m ledger.audit", description="Audit a public bundle; trust nobody.")
     parser.add_argument("bundle", help="a folder or an http(s) address")
     parser.add_argument("--rpc", action="append", default=[], help="a node of a chain to compare with")
@@ -74,13 +120,42 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--statement", action="append", default=[], help="your own copy of a camt.053 statement"
     )
+    parser.add_argument("--state", help="start from the state that a Close names: states/<year>.json")
+    parser.add_argument("--from", dest="first", type=_second, help="totals from this second or date on")
+    parser.add_argument(
+        "--to",
+        dest="last",
+        type=lambda text: _second(text, end=True),
+        help="totals before this second, or to the end of this date",
+    )
+    parser.add_argument("--sample", type=_count, default=0, help="pick so many records and prove each")
+    parser.add_argument("--seed", help="what the sample is picked by: a text of your own")
+    parser.add_argument(
+        "--evidence", action="append", default=[], help="a file: which records name it? exit 1 if none"
+    )
     parser.add_argument("--json", help="write the verdict here")
     parser.add_argument("--report", help="write a page to read here")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the audit that the command line asks for."""
+    parser = _arguments()
     asked = parser.parse_args(arguments)
+    if bool(asked.sample) != (asked.seed is not None):
+        parser.error("--sample and --seed are given together")
+    if asked.first is not None and asked.last is not None and asked.first >= asked.last:
+        parser.error(f"the period from {asked.first} to {asked.last} is empty")
+    wanted = Wanted(asked.state, (asked.first, asked.last), asked.sample, asked.seed or "", asked.evidence)
     bar = _Bar() if sys.stderr.isatty() else None
     try:
         verdict = audit(
-            asked.bundle, rpcs=asked.rpc, trust=asked.trust, statements=asked.statement, progress=bar
+            asked.bundle,
+            rpcs=asked.rpc,
+            trust=asked.trust,
+            statements=asked.statement,
+            progress=bar,
+            wanted=wanted,
         )
         if asked.json:
             text = json.dumps(verdict.as_json(), indent=1, ensure_ascii=False) + "\n"
@@ -98,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
         if bar:
             bar.clear()
         _print(verdict)
-        return 0 if verdict.is_valid else 1
+        return 0 if verdict.is_valid and all(held.named for held in verdict.held) else 1
     if bar:
         bar.clear()
     print(f"could not check: {printable(why)}", file=sys.stderr)

@@ -10,11 +10,22 @@ from hashlib import sha256
 from ledger.audit.source import Folder, Source, Web, is_path
 from ledger.audit.trust import NUMBER, Anchor, Trust, parse_anchors, parse_trust
 from ledger.audit.verdict import Findings, Progress
-from ledger.proof import ED25519, ML_DSA_44, Checkpoint, check_checkpoint, format_vkey, open_note, parse_note
+from ledger.proof import (
+    ED25519,
+    ML_DSA_44,
+    Checkpoint,
+    Key,
+    check_checkpoint,
+    format_vkey,
+    open_note,
+    parse_note,
+)
 from ledger.records import Invalid, Unavailable, reject
 
 TITLE = "qazyna manifest v1"
 NAMED = ("anchors.json", "checkpoint", "trust.json")
+# How a publisher on a file system names a file that is not yet whole.
+_TEMPORARY = re.compile(r"\..+\.new")
 _DOCUMENT = re.compile(r"documents/([0-9a-f]{64})")
 # A live log replaces its checkpoint and then its manifest: who reads in between reads again.
 _ATTEMPTS = 4
@@ -29,6 +40,9 @@ class Bundle:
     checkpoint: Checkpoint | None = None
     anchors: list[Anchor] = field(default_factory=list)
     named: dict[str, bytes] = field(default_factory=dict)
+    # Which trusted keys signed the checkpoint and the manifest.
+    signed: set[Key] = field(default_factory=set)
+    manifest_signed: set[Key] = field(default_factory=set)
 
     def documents(self) -> set[bytes]:
         """The hashes of the documents that the bundle has."""
@@ -54,8 +68,8 @@ def _check_lines(place: str, note: bytes, trust: Trust) -> None:
         seen.add(signature.key)
 
 
-def check_manifest(note: bytes, trust: Trust) -> tuple[int, dict[str, bytes]]:
-    """The size and the files that the log's manifest names (D1, D5 to D7, X)."""
+def check_manifest(note: bytes, trust: Trust) -> tuple[int, dict[str, bytes], set[Key]]:
+    """The size and the files that the log's manifest names, and who signed it (D1, D5 to D7, X)."""
     text, signed = open_note(note, trust.verifiers)
     _check_lines("manifest", note, trust)
     if not any(verifier.key in signed for verifier in trust.of_log(ED25519)):
@@ -77,17 +91,22 @@ def check_manifest(note: bytes, trust: Trust) -> tuple[int, dict[str, bytes]]:
     for path in NAMED:
         if path not in named:
             reject("D2", "manifest", f"does not name {path}")
-    return int(size), named
+    return int(size), named, set(signed)
 
 
-def _check_checkpoint(note: bytes, trust: Trust, *, cosigned: bool) -> Checkpoint:
-    required = [*trust.of_log(ED25519), *trust.of_log(ML_DSA_44)]
+def _check_checkpoint(note: bytes, trust: Trust, *, cosigned: bool) -> tuple[Checkpoint, set[Key]]:
+    # Of two log keys of a type only the replay knows which is in force (D16); one of them signed.
+    kinds = [trust.of_log(ED25519), trust.of_log(ML_DSA_44)]
+    required = [keys[0] for keys in kinds if len(keys) == 1]
     witnesses = 1 if cosigned and trust.watchers() else 0
-    checkpoint, _ = check_checkpoint(note, trust.verifiers, required, witnesses=witnesses)
+    checkpoint, times = check_checkpoint(note, trust.verifiers, required, witnesses=witnesses)
+    for keys in kinds:
+        if not any(verifier.key in times for verifier in keys):
+            reject("X12", "checkpoint", f"none of {len(keys)} keys of type {keys[0].key_type} signed")
     _check_lines("checkpoint", note, trust)
     if checkpoint.origin != trust.origin:
         reject("D7", "checkpoint", f"is of {checkpoint.origin}, trusted is {trust.origin}")
-    return checkpoint
+    return checkpoint, set(times)
 
 
 def _read_signed(source: Source) -> dict[str, bytes]:
@@ -130,12 +149,14 @@ def open_bundle(source: Source, own: Trust | None, findings: Findings, *, cosign
     stated = None
     try:
         if "manifest" in found:
-            stated, bundle.named = check_manifest(found["manifest"], trust)
+            stated, bundle.named, bundle.manifest_signed = check_manifest(found["manifest"], trust)
     except Invalid as broken:
         findings.take(broken, "" if broken.where.startswith("manifest") else "manifest")
     try:
         if "checkpoint" in found:
-            bundle.checkpoint = _check_checkpoint(found["checkpoint"], trust, cosigned=cosigned)
+            bundle.checkpoint, bundle.signed = _check_checkpoint(
+                found["checkpoint"], trust, cosigned=cosigned
+            )
     except Invalid as broken:
         findings.take(broken, "" if broken.where.startswith("checkpoint") else "checkpoint")
     if bundle.checkpoint and stated is not None and stated != bundle.checkpoint.size:
@@ -183,7 +204,9 @@ def check_files(bundle: Bundle, findings: Findings, progress: Progress) -> None:
         covered = path in {"manifest", *NAMED} or path in bundle.named or _DOCUMENT.fullmatch(path)
         # A tile is judged by the tree, which knows whether it can exist.
         if not covered and not path.startswith("tile/"):
-            findings.add("D2", path, "neither the manifest names it nor the checkpoint covers it")
+            left = _TEMPORARY.fullmatch(path.rpartition("/")[2])
+            why = "was left by a write that did not end" if left else "neither manifest nor checkpoint has it"
+            findings.add("D2", path, why)
 
 
 def loose_documents(bundle: Bundle) -> set[bytes]:

@@ -1,4 +1,4 @@
-"""The chain against the ledger: contracts, heads and offices (L6, L7, L10)."""
+"""The chain against the ledger: contracts, heads and offices (T6, T7, T10)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_chains(
     }
     for node in nodes:
         if node.chain_id not in homes:
-            findings.add("L6", node.name, f"is chain {node.chain_id}, the ledger is on {sorted(homes)}")
+            findings.add("T6", node.name, f"is chain {node.chain_id}, the ledger is on {sorted(homes)}")
     missing = sorted(homes - {node.chain_id for node in nodes})
     for chain_id in missing:
         findings.say(f"no node of chain {chain_id} was named, so it was not compared")
@@ -80,7 +80,7 @@ def _check_chain(
 
 
 def _check_code(node: Rpc, state: rules.State, block: int, findings: Findings) -> None:
-    """Each registered contract has the code that its record names (L6, LEAKS 18)."""
+    """Each registered contract has the code that its record names (T6, LEAKS 18)."""
     for name, contract in state.contracts.items():
         if contract.chain_id != node.chain_id:
             continue
@@ -88,14 +88,14 @@ def _check_code(node: Rpc, state: rules.State, block: int, findings: Findings) -
         if found != contract.code_hash:
             named = contract.code_hash.hex()
             why = f"code of 0x{contract.at.hex()} is 0x{found.hex()}, its record names 0x{named}"
-            findings.add("L6", f"contract {name}", why)
+            findings.add("T6", f"contract {name}", why)
 
 
 # --- heads ---------------------------------------------------------------------
 
 
 def _check_heads(node: Rpc, bundle: Bundle, tree: Tree, latest: int, findings: Findings) -> None:
-    """Every head on this chain is in anchors.json and is this log's (L7, LEAKS 22)."""
+    """Every head on this chain is in anchors.json and is this log's (T7, LEAKS 22)."""
     contracts = {anchor.contract for anchor in bundle.anchors if anchor.chain_id == node.chain_id}
     trust = bundle.trust
     if trust is not None and trust.chain_id == node.chain_id and "anchor" in trust.contracts:
@@ -111,7 +111,7 @@ def _check_heads(node: Rpc, bundle: Bundle, tree: Tree, latest: int, findings: F
         if largest > tree.size:
             which = "forked: heads above differ" if forked else "older than the chain"
             why = f"the chain has size {largest}, this bundle {tree.size}: it is {which}"
-            findings.add("L7", f"anchor 0x{contract.hex()}", why, severity="critical")
+            findings.add("T7", f"anchor 0x{contract.hex()}", why, severity="critical")
 
 
 def _check_stated(stated: Sequence[Anchor], heads: dict[int, Log], findings: Findings) -> None:
@@ -119,7 +119,7 @@ def _check_stated(stated: Sequence[Anchor], heads: dict[int, Log], findings: Fin
         log = heads.get(anchor.size)
         where = f"anchors.json size {anchor.size}"
         if log is None:
-            findings.add("L7", where, "the chain has no such head")
+            findings.add("T7", where, "the chain has no such head")
             continue
         rows: tuple[tuple[str, bytes | int, bytes | int], ...] = (
             ("root", anchor.root, log.data[:WORD]),
@@ -130,7 +130,7 @@ def _check_stated(stated: Sequence[Anchor], heads: dict[int, Log], findings: Fin
         )
         for name, said, found in rows:
             if said != found:
-                findings.add("L7", where, f"{name} is {_shown(said)}, on the chain it is {_shown(found)}")
+                findings.add("T7", where, f"{name} is {_shown(said)}, on the chain it is {_shown(found)}")
 
 
 def _shown(value: bytes | int) -> str:
@@ -149,12 +149,12 @@ def _check_log(
         if root != heads[size].data[:WORD]:
             forked = True
             findings.add(
-                "L7",
+                "T7",
                 where,
                 f"the chain's root is 0x{heads[size].data[:WORD].hex()}, the log's 0x{root.hex()}",
             )
         elif size not in known and size < newest:
-            findings.add("L7", where, "anchors.json leaves it out")
+            findings.add("T7", where, "anchors.json leaves it out")
         elif size not in known:
             findings.say(
                 f"size {size} is anchored in block {heads[size].block}, after anchors.json was written"
@@ -167,19 +167,19 @@ def _check_view(node: Rpc, contract: bytes, latest: int, log: Log | None, findin
     try:
         size, time, root = node.call(contract, "head()", block=latest, least=3)[:3]
     except Refused as refused:
-        findings.add("L7", where, f"head() does not answer: {refused}")
+        findings.add("T7", where, f"head() does not answer: {refused}")
         return
     expected = (bytes(WORD),) * 3 if log is None else (log.topics[1], log.data[WORD:], log.data[:WORD])
     if (size, time, root) != expected:
         found = f"size {int.from_bytes(size, 'big')}, root 0x{root.hex()}"
-        findings.add("L7", where, f"head() is {found}, its newest event says otherwise")
+        findings.add("T7", where, f"head() is {found}, its newest event says otherwise")
 
 
 # --- offices -------------------------------------------------------------------
 
 
 def _check_council(node: Rpc, state: rules.State, latest: tuple[int, int], findings: Findings) -> None:
-    """The Council contract is this ledger's, and has enacted nothing that the ledger has not (L10)."""
+    """The Council contract is this ledger's, and has enacted nothing that the ledger has not (T10)."""
     genesis = state.genesis
     assert genesis is not None
     block, now = latest
@@ -195,24 +195,24 @@ def _check_council(node: Rpc, state: rules.State, latest: tuple[int, int], findi
             found = node.call(genesis.council, signature, block=block)[0]
             if found != recorded:
                 findings.add(
-                    "L10", where, f"{signature} is 0x{found.hex()}, the Genesis says 0x{recorded.hex()}"
+                    "T10", where, f"{signature} is 0x{found.hex()}, the Genesis says 0x{recorded.hex()}"
                 )
         for holder, role in state.roles.items():
             words = (encode_name(role), address_word(holder))
             seated = any(node.call(genesis.council, "seated(bytes32,address)", *words, block=block)[0])
             here = rules.is_seated(state, holder, role, now)
             if seated and not here:
-                findings.add("L10", where, f"0x{holder.hex()} is seated as {role}, in the ledger it is not")
+                findings.add("T10", where, f"0x{holder.hex()} is seated as {role}, in the ledger it is not")
             elif here and not seated:
                 findings.say(
                     f"nobody has brought the seat of 0x{holder.hex()} ({role}) to the Council contract"
                 )
     except Refused as refused:
-        findings.add("L10", where, f"does not answer: {refused}")
+        findings.add("T10", where, f"does not answer: {refused}")
     for log in node.logs(genesis.council, [ENACTED], 0, block):
         proposal = state.proposals.get(log.topics[2]) if len(log.topics) == 4 else None
         if proposal is None or proposal.effective_s is None:
             shown = log.topics[2].hex() if len(log.topics) > 2 else "?"
             findings.add(
-                "L10", where, f"enacted 0x{shown} in block {log.block}, which is not in effect in the ledger"
+                "T10", where, f"enacted 0x{shown} in block {log.block}, which is not in effect in the ledger"
             )

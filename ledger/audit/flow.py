@@ -1,96 +1,162 @@
-"""Drawings of the report: money through a fund, the five totals of a project; integers only."""
+"""Drawings of the report: money through a fund, the five totals of a project; integers only.
+
+Wide windows get a picture. A phone gets the same streams as a list with bars: a drawing
+that only shrinks is not read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import NamedTuple
 
 from ledger.audit.verdict import Flow, Line, ProjectLine, money
-from ledger.audit.words import drawn_word
+from ledger.audit.words import drawn_word, word
 
-_WIDTH, _HEIGHT, _GAP, _TOP = 960, 240, 14, 10
-_LEFT, _FUND_LEFT, _FUND_RIGHT, _RIGHT = 240, 470, 490, 700
+_WIDTH, _HEIGHT, _LABEL, _TOP, _FUND = 960, 150, 40, 4, 14
 _MOST = 12
 
-Stream = tuple[str, int, str]  # Name (empty: the closing balance or others, by colour), amount, colour.
+
+class Stream(NamedTuple):
+    """One stream: its name as written, or the word for it; its amount; its colour."""
+
+    name: str
+    key: str
+    amount: int
+    colour: str
+
+    def label(self, place: str) -> str:
+        """The name inside a drawing."""
+        return drawn_word(self.key, place) if self.key else f"<text {place}>{escape(self.name)}</text>"
+
+    def title(self) -> str:
+        """The name on the page."""
+        return word(self.key) if self.key else escape(self.name)
 
 
-def _streams(flows: Sequence[Flow], kind: str, colour: str) -> list[Stream]:
+def _largest(flows: Sequence[Flow], kind: str, colour: str) -> list[Stream]:
     """The largest streams of a kind, one for each name, the small ones together."""
     sums: dict[str, int] = {}
     for flow in flows:
         if flow.kind == kind and flow.amount > 0:
             sums[flow.name] = sums.get(flow.name, 0) + flow.amount
     ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-    found = [(name, amount, colour) for name, amount in ordered[:_MOST]]
+    found = [Stream(name, "", amount, colour) for name, amount in ordered[:_MOST]]
     rest = sum(amount for _, amount in ordered[_MOST:])
-    return [*found, ("", rest, colour)] if rest else found
+    return [*found, Stream("", "others", rest, colour)] if rest else found
+
+
+def streams(line: Line, flows: Sequence[Flow]) -> tuple[list[Stream], list[Stream]]:
+    """What came into a fund and what became of it; both sides have the same sum (G15)."""
+    incoming, outgoing = _largest(flows, "revenue", "in"), _largest(flows, "project", "out")
+    sides = (
+        (incoming, "opening", line.opening, "rest"),
+        (incoming, "unmatched", line.unmatched, "other"),
+        (incoming, "exchange", line.exchange, "other"),
+        (outgoing, "refunds", line.refunds, "other"),
+        (outgoing, "unmatched", -line.unmatched, "other"),
+        (outgoing, "exchange", -line.exchange, "other"),
+        (outgoing, "closing", line.closing, "rest"),
+    )
+    for side, key, amount, colour in sides:
+        if amount > 0:
+            side.append(Stream("", key, amount, colour))
+    return incoming, outgoing
 
 
 def draw_flow(line: Line, flows: Sequence[Flow]) -> str:
     """Revenue by code on the left, the fund, and on the right the projects and what is still there."""
-    incoming = _streams(flows, "revenue", "in")
-    if line.opening > 0:
-        incoming.append(("opening", line.opening, "rest"))
-    outgoing = _streams(flows, "project", "out")
-    if line.closing > 0:
-        outgoing.append(("closing", line.closing, "rest"))
-    total = max(sum(amount for _, amount, _ in incoming), sum(amount for _, amount, _ in outgoing))
+    incoming, outgoing = streams(line, flows)
+    total = max(sum(s.amount for s in incoming), sum(s.amount for s in outgoing))
     if total == 0:
         return ""
-    rows = max(len(incoming), len(outgoing))
-    height = 2 * _TOP + _HEIGHT + _GAP * rows + 20
-    middle, wide, name = (_FUND_LEFT + _FUND_RIGHT) // 2, _FUND_RIGHT - _FUND_LEFT, escape(line.fund)
-    parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{name} {escape(line.asset)}">',
-        f'<rect x="{_FUND_LEFT}" y="{_TOP}" width="{wide}" height="{_HEIGHT}" fill="var(--fund)"/>',
-        f'<text x="{middle}" y="{_TOP + _HEIGHT + 18}" text-anchor="middle">{name}</text>',
-        _side(incoming, total, line, _LEFT, _FUND_LEFT, outer_first=True),
-        _side(outgoing, total, line, _FUND_RIGHT, _RIGHT, outer_first=False),
+    tall = max(_extent(side, total) for side in (incoming, outgoing))
+    middle, top = _WIDTH // 2, _TOP + _LABEL + (tall - _LABEL - _HEIGHT) // 2
+    name, half = escape(line.fund), _FUND // 2
+    picture = [
+        f'<svg viewBox="0 0 {_WIDTH} {tall + 2 * _TOP}" role="img" aria-label="{name} {escape(line.asset)}">',
+        _side(incoming, total, line, 0, middle - half, top, tall),
+        _side(outgoing, total, line, _WIDTH, middle + half, top, tall),
+        f'<rect x="{middle - half}" y="{top}" width="{_FUND}" height="{_HEIGHT}" fill="var(--fund)"/>',
+        f'<text x="{middle}" y="{top - 10}" text-anchor="middle" font-weight="600">{name}</text>',
         "</svg>",
     ]
-    return "".join(parts)
+    lists = "".join(
+        f"<p>{word(key)}</p><ul>{_listed(side, total, line)}</ul>"
+        for key, side in (("came", incoming), ("became", outgoing))
+        if side
+    )
+    return f'<div class="picture">{"".join(picture)}</div><div class="streams">{lists}</div>'
+
+
+def _thick(stream: Stream, total: int) -> int:
+    return max(2, stream.amount * _HEIGHT // total)
+
+
+def _extent(side: Sequence[Stream], total: int) -> int:
+    return max(sum(_thick(stream, total) + _LABEL for stream in side), _HEIGHT + _LABEL)
 
 
 def _side(
-    streams: Sequence[Stream], total: int, line: Line, left: int, right: int, *, outer_first: bool
+    side: Sequence[Stream], total: int, line: Line, outer_x: int, inner_x: int, top: int, tall: int
 ) -> str:
-    parts, outer, inner = [], _TOP, _TOP
-    middle = (left + right) // 2
-    for name, amount, colour in streams:
-        thick = max(1, amount * _HEIGHT // total)
-        start, end = (outer, inner) if outer_first else (inner, outer)
+    """Bands between an outer edge and the fund; each has its name and amount above its outer end."""
+    # Flat for most of the way, so that labels stand beside the bands and not on them.
+    bend = outer_x + 3 * (inner_x - outer_x) // 4
+    anchor = "start" if outer_x < inner_x else "end"
+    used = sum(_thick(stream, total) + _LABEL for stream in side)
+    parts, outer, inner = [], _TOP + (tall - used) // 2, top
+    for stream in side:
+        thick = _thick(stream, total)
+        parts.append(stream.label(f'x="{outer_x}" y="{outer + 16}" text-anchor="{anchor}"'))
+        place = f'x="{outer_x}" y="{outer + 33}" text-anchor="{anchor}" class="soft"'
+        parts.append(f"<text {place}>{money(stream.amount, line.decimals)} {escape(line.asset)}</text>")
+        outer += _LABEL
         parts.append(
-            f'<path d="M{left} {start}C{middle} {start} {middle} {end} {right} {end}V{end + thick}'
-            f'C{middle} {end + thick} {middle} {start + thick} {left} {start + thick}Z"'
-            f' fill="var(--{colour})" fill-opacity=".6"/>'
+            f'<path d="M{outer_x} {outer}C{bend} {outer} {bend} {inner} {inner_x} {inner}V{inner + thick}'
+            f'C{bend} {inner + thick} {bend} {outer + thick} {outer_x} {outer + thick}Z"'
+            f' fill="var(--{stream.colour})" fill-opacity=".75"/>'
         )
-        at, anchor = (left - 8, "end") if outer_first else (right + 8, "start")
-        place = f'x="{at}" y="{outer + thick // 2 + 1}" text-anchor="{anchor}"'
-        parts.append(_label(name, colour, place))
-        shown = f'x="{at}" y="{outer + thick // 2 + 15}" text-anchor="{anchor}" fill-opacity=".7"'
-        parts.append(f"<text {shown}>{money(amount, line.decimals)} {escape(line.asset)}</text>")
-        outer += max(thick, 18) + _GAP
+        outer += thick
         inner += thick
     return "".join(parts)
 
 
-def _label(name: str, colour: str, place: str) -> str:
-    if colour == "rest":
-        return drawn_word(name, place)
-    return drawn_word("others", place) if not name else f"<text {place}>{escape(name)}</text>"
+def _listed(side: Sequence[Stream], total: int, line: Line) -> str:
+    return "".join(
+        f"<li><span>{stream.title()}</span>"
+        f"<span>{money(stream.amount, line.decimals)} {escape(line.asset)}</span>"
+        f"{bar(stream.amount, total, stream.colour)}</li>"
+        for stream in side
+    )
+
+
+def bar(amount: int, whole: int, colour: str) -> str:
+    """A bar as long as its part of a whole; never so short that it is not seen."""
+    part = 1_000 * abs(amount) // whole if whole else 0
+    style = ("min-width:2px;" if amount else "") + f"width:{part // 10}.{part % 10}%"
+    return f'<span class="bar"><span style="{style};background:var(--{colour})"></span></span>'
 
 
 def draw_bars(project: ProjectLine) -> str:
-    """Approved, allotted, committed, certified, paid: each at most the one before."""
-    names = ("approved", "allotted", "committed", "certified", "paid")
-    amounts = [int(getattr(project, name)) for name in names]
-    most = max(*amounts, 1)
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {5 * 24 + 4}" role="img" aria-label="{escape(project.project)}">']
-    for row, (name, amount) in enumerate(zip(names, amounts, strict=True)):
-        y = 24 * row + 4
-        wide = amount * 500 // most
-        parts.append(drawn_word(name, f'x="0" y="{y + 14}"'))
-        parts.append(f'<rect x="170" y="{y}" width="{wide}" height="18" fill="var(--in)"/>')
-        parts.append(f'<text x="{178 + wide}" y="{y + 14}">{money(amount, 2)}</text>')
-    return "".join([*parts, "</svg>"])
+    """Approved, allotted, committed, certified, paid: each at most the one before.
+
+    What is allotted is often a hair of what is approved: its parts have a scale of their own.
+    """
+    scales = (
+        ("of_approved", project.approved, (("approved", "fund"), ("allotted", "in"))),
+        (
+            "of_allotted",
+            project.allotted,
+            (("allotted", "in"), ("committed", "in"), ("certified", "rest"), ("paid", "out")),
+        ),
+    )
+    parts = []
+    for key, whole, rows in scales:
+        shown = "".join(
+            f"<li><span>{word(name)}</span><span>{money(getattr(project, name), 2)}</span>"
+            f"{bar(getattr(project, name), whole, colour)}</li>"
+            for name, colour in rows
+        )
+        parts.append(f"<div><p>{word(key)}</p><ul>{shown}</ul></div>")
+    return f'<div class="totals">{"".join(parts)}</div>'

@@ -1,4 +1,4 @@
-"""The treasury's tokens: each movement on the chain is one transfer, and the other way (L8, L9)."""
+"""The treasury's tokens: each movement on the chain is one transfer, and the other way (T8, T9)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ledger import rules
 from ledger.audit.bundle import Bundle
+from ledger.audit.movements import transfers
 from ledger.audit.replay import SKEW_S, Replayed
 from ledger.audit.rpc import Log, Refused, Rpc
 from ledger.audit.trust import hexadecimal, number, parse_json
@@ -44,18 +46,18 @@ class Holding:
 
 def parse_evidence(data: bytes, where: str) -> Evidence:
     """Read the evidence of a payment on a chain; another spelling of it is another document, and refused."""
-    thing = parse_json("L8", where, data)
+    thing = parse_json("T8", where, data)
     if not isinstance(thing, dict) or set(thing) != _MEMBERS or thing["kind"] != "evm-log":
-        reject("L8", where, f"is no evidence of kind evm-log with {sorted(_MEMBERS)}")
+        reject("T8", where, f"is no evidence of kind evm-log with {sorted(_MEMBERS)}")
     if json.dumps(thing, sort_keys=True, separators=(",", ":")).encode() != data:
-        reject("L8", where, "has spaces or members out of order")
+        reject("T8", where, "has spaces or members out of order")
     return Evidence(
-        (hexadecimal("L8", where, thing, "transaction", WORD), number("L8", where, thing, "logIndex")),
-        hexadecimal("L8", where, thing, "blockHash", WORD),
-        number("L8", where, thing, "chainId", 2**256),
-        hexadecimal("L8", where, thing, "token", 20),
-        hexadecimal("L8", where, thing, "to", 20),
-        number("L8", where, thing, "amount", 2**256),
+        (hexadecimal("T8", where, thing, "transaction", WORD), number("T8", where, thing, "logIndex")),
+        hexadecimal("T8", where, thing, "blockHash", WORD),
+        number("T8", where, thing, "chainId", 2**256),
+        hexadecimal("T8", where, thing, "token", 20),
+        hexadecimal("T8", where, thing, "to", 20),
+        number("T8", where, thing, "amount", 2**256),
     )
 
 
@@ -99,7 +101,7 @@ def _check_holding(
     logs = _movements(node, holding, block)
     matched: dict[Place, int] = {}
     pending = False
-    for index, transfer in done.chain:
+    for index, transfer in transfers(done, "chain"):
         if not holding.accounts & {transfer.debit, transfer.credit}:
             continue
         try:
@@ -107,7 +109,7 @@ def _check_holding(
             log = logs.get(evidence.place)
             if evidence.place in matched:
                 reject(
-                    "L8",
+                    "T8",
                     f"record {index}",
                     f"record {matched[evidence.place]} has the same movement as evidence",
                 )
@@ -118,7 +120,7 @@ def _check_holding(
                 continue
             _check_match(node, done, holding, index, transfer, evidence, log)
         except Invalid as broken:
-            findings.add("L8", broken.where, broken.why, amount=transfer.amount, asset=transfer.asset)
+            findings.add("T8", broken.where, broken.why, amount=transfer.amount, asset=transfer.asset)
     last_block = max((a.block for a in bundle.anchors if a.chain_id == node.chain_id), default=None)
     due: dict[tuple[bytes, int], int] = {}
     for order in _unpaid(done, holding):
@@ -135,15 +137,15 @@ def _check_holding(
         way = "debit to" if went_out else "receipt at"
         what = f"{way} 0x{key[0].hex()} of {amount} {holding.asset}"
         where = f"transaction 0x{log.transaction.hex()} log {log.index}"
-        if (ordered or not went_out) and _is_fresh(node, log, last_block, done.last_time):
+        if (ordered or not went_out) and _is_fresh(node, log, last_block, done.state.time):
             verdict.pending.append(f"{where}: {what} is newer than the ledger")
             pending = True
             continue
         why = f"{what} in block {log.block} is no transfer of the ledger" + (
-            "" if ordered or not went_out else " and no order authorises it"
+            "" if ordered or not went_out else " and no order or refund authorises it"
         )
         weight = "critical" if went_out else "high"
-        findings.add("L8", where, why, amount=amount, asset=holding.asset, severity=weight)
+        findings.add("T8", where, why, amount=amount, asset=holding.asset, severity=weight)
     if not pending:
         _check_balance(node, holding, block, findings)
 
@@ -152,7 +154,7 @@ def _evidence(bundle: Bundle, index: int, transfer: Transfer) -> Evidence:
     where = f"record {index}"
     content = bundle.document(transfer.evidence)
     if content is None:
-        reject("L8", where, f"its evidence 0x{transfer.evidence.hex()} is not published")
+        reject("T8", where, f"its evidence 0x{transfer.evidence.hex()} is not published")
     return parse_evidence(content, where)
 
 
@@ -181,12 +183,11 @@ def _check_match(
         place = (
             f"log {evidence.place[1]} of transaction 0x{evidence.place[0].hex()} on chain {evidence.chain_id}"
         )
-        reject("L8", where, f"no movement of {holding.asset} is {place}")
+        reject("T8", where, f"no movement of {holding.asset} is {place}")
     comes_in = transfer.debit in holding.accounts
     to = holding.owner
     if not comes_in:
-        order = done.state.orders.get(transfer.authority)
-        to = evidence.to if order is None else done.state.accounts[order.payee].record.owner[12:]
+        to = _recipient(done.state, transfer, where)
     rows: Iterable[tuple[str, bytes, bytes, bytes]] = (
         ("block", log.block_hash, evidence.block_hash, log.block_hash),
         ("token", log.at, evidence.token, holding.token),
@@ -196,7 +197,19 @@ def _check_match(
     for name, chain, stated, recorded in rows:
         if not chain == stated == recorded:
             found = f"on the chain 0x{chain.hex()}, in the evidence 0x{stated.hex()}"
-            reject("L8", where, f"{name} is {found}, the ledger means 0x{recorded.hex()}")
+            reject("T8", where, f"{name} is {found}, the ledger means 0x{recorded.hex()}")
+
+
+def _recipient(state: rules.State, transfer: Transfer, where: str) -> bytes:
+    """To whom the order, or the refund, that a debit names lets money go."""
+    order, refund = state.orders.get(transfer.authority), state.refunds.get(transfer.authority)
+    if order is not None:
+        return state.accounts[order.payee].record.owner[12:]
+    if refund is None:
+        reject("T8", where, f"no order or refund 0x{transfer.authority.hex()} authorises it")
+    if any(refund.to[:12]):
+        reject("T8", where, f"its refund goes to 0x{refund.to.hex()}, which is no address")
+    return refund.to[12:]
 
 
 def _word(amount: int) -> bytes:
@@ -204,10 +217,16 @@ def _word(amount: int) -> bytes:
 
 
 def _unpaid(done: Replayed, holding: Holding) -> Iterable[tuple[bytes, int]]:
-    """To whom and how much orders in effect still let go."""
-    for digest, order in done.state.orders.items():
-        if order.account in holding.accounts and digest not in done.state.paid_orders:
-            yield done.state.accounts[order.payee].record.owner[12:], order.amount
+    """To whom and how much orders and refunds in effect still let go."""
+    state = done.state
+    for digest, order in state.orders.items():
+        over = digest in state.paid_orders or digest in state.void_orders
+        if order.account in holding.accounts and not over:
+            yield state.accounts[order.payee].record.owner[12:], order.amount
+    for digest, refund in state.refunds.items():
+        account = state.receipts[refund.receipt_hash].debit
+        if account in holding.accounts and digest not in state.booked_refunds:
+            yield refund.to[12:], refund.amount
 
 
 def _is_fresh(node: Rpc, log: Log, last_block: int | None, last_time: int) -> bool:
@@ -223,9 +242,9 @@ def _check_balance(node: Rpc, holding: Holding, block: int, findings: Findings) 
     try:
         words = node.call(holding.token, "balanceOf(address)", address_word(holding.owner), block=block)
     except Refused as refused:
-        findings.add("L9", where, f"{holding.asset} does not answer: {refused}")
+        findings.add("T9", where, f"{holding.asset} does not answer: {refused}")
         return
     held = int.from_bytes(words[0], "big")
     if held != holding.balance:
         why = f"holds {held} {holding.asset}, the ledger has {holding.balance}"
-        findings.add("L9", where, why, amount=abs(held - holding.balance), asset=holding.asset)
+        findings.add("T9", where, why, amount=abs(held - holding.balance), asset=holding.asset)

@@ -2,245 +2,220 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import accumulate
+from typing import NamedTuple
 
-from ledger import proof, records, rules
+from ledger import rules
 from ledger.audit.bundle import Bundle, loose_documents
-from ledger.audit.tree import Tree
 from ledger.audit.trust import Anchor
-from ledger.audit.verdict import Findings, Progress
-from ledger.records import BY_TYPE_HASH, WORD, ZERO_HASH, Invalid, Record, Transfer, decode, rules_hash
+from ledger.audit.verdict import Findings, Progress, printable
+from ledger.records import BY_TYPE_HASH, WORD, ZERO_HASH, Invalid, decode
 
 SKEW_S = 900
 # The members by which a record names a file that may be published.
-_FILES = frozenset({"act", "document", "legal_ref", "evidence", "source1", "source2"})
-_PLACES = {
-    type_hash: [WORD * place for place, (name, _, _) in enumerate(kind.members, 1) if name in _FILES]
+FILES = frozenset({"act", "document", "legal_ref", "evidence", "source1", "source2"})
+PLACES = {
+    type_hash: [(WORD * place, name) for place, (name, _, _) in enumerate(kind.members, 1) if name in FILES]
     for type_hash, kind in BY_TYPE_HASH.items()
 }
 _TIME = slice(WORD, 2 * WORD)
+_NEVER = b"\xff" * (WORD + 1)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A record that breaks a rule: which, why, and the money it is about (LEAKS 26)."""
+
+    rule: str
+    where: str
+    why: str
+    amount: int | None = None
+    asset: str = ""
+
+
+class Mark(NamedTuple):
+    """What the books said at the beginning of a second: totals, and what came to and from accounts."""
+
+    totals: list[rules.Totals]
+    accounts: dict[str, tuple[int, int]]  # balance, refunded
+
+
+class First(NamedTuple):
+    """The first record of a stretch between anchors, and the time of the anchor that covers it."""
+
+    place: int
+    time: int
+    covered: int | None
 
 
 @dataclass
 class Replayed:
     """What the records say, and what of them other checks need."""
 
+    entries: Sequence[bytes] = ()
     state: rules.State = field(default_factory=rules.State)
-    # Transfers that took effect, with their index, of accounts on a chain and of accounts in a bank.
-    chain: list[tuple[int, Transfer]] = field(default_factory=list)
-    bank: list[tuple[int, Transfer]] = field(default_factory=list)
-    # Index and time of the first record of each interval between anchors.
-    firsts: list[tuple[int, int]] = field(default_factory=list)
-    last_time: int = 0
+    broken: dict[int, Broken] = field(default_factory=dict)
+    firsts: list[First] = field(default_factory=list)
+    # For each second that was asked for, in order.
+    marks: list[Mark] = field(default_factory=list)
+
+    def in_effect(self, index: int) -> bool:
+        """Whether the rules took this record."""
+        return index < self.state.size and index not in self.state.breaches and index not in self.broken
 
 
-def own_rules_hash() -> bytes:
-    """The hash that a Rules record must name for this auditor to be the right one (LEAKS 19)."""
-    files = [module.__file__ for module in (records, rules, proof)]
-    return rules_hash([Path(name).read_bytes() for name in files if name])
-
-
-@dataclass(frozen=True)
-class _Interval:
-    """Records before `end` that are covered by the same anchors: their times lie in between (L3)."""
+class Interval(NamedTuple):
+    """Records before `end` that are covered by the same anchors: their times lie in between (T3)."""
 
     end: int
     earliest: int
     latest: int | None
 
 
-def intervals(anchors: Sequence[Anchor], size: int) -> Iterator[_Interval]:
+def intervals(anchors: Sequence[Anchor], size: int) -> Iterator[Interval]:
     """The stretches between anchors in order, the last one without an anchor that covers it."""
     ordered = sorted((anchor for anchor in anchors if anchor.size <= size), key=lambda anchor: anchor.size)
     # With several chains one size has several times: the first to have it bounds its records.
-    latest: list[int] = []
-    for anchor in reversed(ordered):
-        latest.append(min([anchor.time, *latest[-1:]]))
+    latest = list(accumulate((anchor.time for anchor in reversed(ordered)), min))
     earliest = 0
     for anchor, bound in zip(ordered, reversed(latest), strict=True):
-        yield _Interval(anchor.size, earliest, bound)
+        yield Interval(anchor.size, earliest, bound)
         earliest = max(earliest, anchor.time)
-    yield _Interval(size, earliest, None)
+    yield Interval(size, earliest, None)
+
+
+def survey(
+    entries: Sequence[bytes], bundle: Bundle, findings: Findings, progress: Progress
+) -> tuple[set[bytes], list[First]]:
+    """The documents that records name and the first record of each stretch; times are checked (T3)."""
+    named: set[bytes] = set()
+    firsts, index = [], 0
+    for stretch in intervals(bundle.anchors, len(entries)):
+        if index >= stretch.end:
+            continue
+        progress("times", index, len(entries))
+        firsts.append(First(index, int.from_bytes(entries[index][_TIME], "big"), stretch.latest))
+        # Words compare as the numbers they are.
+        low = max(0, stretch.earliest - SKEW_S).to_bytes(WORD, "big")
+        high = _NEVER if stretch.latest is None else (stretch.latest + SKEW_S).to_bytes(WORD, "big")
+        for index in range(index, stretch.end):  # noqa: B020 - goes on where the stretch before ended
+            data = entries[index]
+            if not low <= data[_TIME] <= high:
+                _name_time(index, int.from_bytes(data[_TIME], "big"), stretch, findings)
+            for place, _ in PLACES.get(data[:WORD], ()):
+                named.add(data[place : place + WORD])
+        index = stretch.end
+    return named, firsts
+
+
+def _name_time(index: int, time: int, stretch: Interval, findings: Findings) -> None:
+    if time < stretch.earliest - SKEW_S:
+        why = f"time {time} is more than {SKEW_S} s before the anchor before it, {stretch.earliest}"
+    else:
+        why = f"time {time} is more than {SKEW_S} s after the anchor that covers it, {stretch.latest}"
+    findings.add("T3", f"record {index}", why)
 
 
 def replay(
-    entries: Sequence[bytes], trusted: int, bundle: Bundle, findings: Findings, progress: Progress
+    entries: Sequence[bytes],
+    trusted: int,
+    bundle: Bundle,
+    findings: Findings,
+    progress: Progress,
+    *,
+    start: rules.State | None = None,
+    seconds: Sequence[int] = (),
 ) -> Replayed:
-    """Apply the records in order; those from `trusted` on are not what the checkpoint covers."""
-    done = Replayed()
-    published, loose = bundle.documents(), loose_documents(bundle)
-    named: set[bytes] = set()
-    stretches = intervals(bundle.anchors, len(entries))
-    now = _Interval(0, 0, None)
-    for index, data in enumerate(entries[:trusted]):
-        if index % 1_000 == 0:
-            progress("rules", index, trusted)
-        started = index >= now.end
-        while index >= now.end:
-            now = next(stretches)
-        for place in _PLACES.get(data[:WORD], ()):
-            named.add(data[place : place + WORD])
-        record: Record | None = None
-        try:
-            # rules.replay, step by step: what is invalid has no effect, and its place is taken.
-            record = rules.apply(done.state, data)
-        except Invalid as broken:
-            done.state.size = index + 1
-            _take(broken, data, findings)
-        except Exception as error:
-            # A hostile record must not stop the audit: what the rules cannot read has no effect.
-            findings.add("D12", f"record {index}", f"the rules stopped with {type(error).__name__}: {error}")
-            done.state.size = index + 1
-            continue
-        time = int.from_bytes(data[_TIME], "big")
-        _check_time(index, time, now, findings)
-        if started:
-            done.firsts.append((index, time))
-        if record is not None:
-            done.last_time = time
-        if isinstance(record, Transfer):
-            _keep(done, index, record)
+    """Apply the records in order; those from `trusted` on are not what the checkpoint covers.
+
+    start: the state to go on from. seconds: when to note what the books said, in order.
+    """
+    covered = entries[:trusted]
+    done = Replayed(covered, rules.State() if start is None else start)
+    named, done.firsts = survey(covered, bundle, findings, progress)
+    _apply(done, seconds, progress)
+    _tell(done, findings)
     if trusted < len(entries):
         findings.say(
             f"records from {trusted} on were not replayed: their bytes are not those that were signed"
         )
-    for digest in sorted(loose - named):
+    for digest in sorted(loose_documents(bundle) - named):
         findings.add("D2", f"documents/{digest.hex()}", "neither the manifest nor a record names it")
     named.discard(ZERO_HASH)
-    there = len(named & published)
+    there = len(named & bundle.documents())
     findings.say(f"{there} of {len(named)} documents that records name are published and match")
     return done
 
 
-def _check_time(index: int, time: int, now: _Interval, findings: Findings) -> None:
-    if time < now.earliest - SKEW_S:
-        why = f"time {time} is more than {SKEW_S} s before the anchor before it, {now.earliest}"
-        findings.add("L3", f"record {index}", why)
-    if now.latest is not None and time > now.latest + SKEW_S:
-        why = f"time {time} is more than {SKEW_S} s after the anchor that covers it, {now.latest}"
-        findings.add("L3", f"record {index}", why)
+def _apply(done: Replayed, seconds: Sequence[int], progress: Progress) -> None:
+    state, entries, apply = done.state, done.entries, rules.apply
+    bounds = [second.to_bytes(WORD, "big") for second in seconds]
+    bound = bounds[0] if bounds else _NEVER
+    mark: Mark | None = None
+    for index in range(state.size, len(entries)):
+        data = entries[index]
+        if index % 1_000 == 0:
+            progress("rules", index, len(entries))
+        if data[_TIME] >= bound and mark is None:
+            # It may be invalid, and its time anything: then this mark is kept until one is valid.
+            mark = mark_of(state)
+        try:
+            apply(state, data)
+        except Invalid as broken:
+            # rules.take, with the record at hand: what is invalid has no effect, and its place is taken.
+            state.breaches[index] = broken.rule
+            state.size = index + 1
+            done.broken[index] = _broken(broken, data)
+            continue
+        except Exception as error:
+            # A hostile record must not stop the audit: what the rules cannot read has no effect.
+            why = f"the rules stopped with {type(error).__name__}: {error}"
+            state.size = index + 1
+            done.broken[index] = Broken("D12", f"record {index}", why)
+            continue
+        while mark is not None and len(done.marks) < len(seconds) and state.time >= seconds[len(done.marks)]:
+            done.marks.append(mark)
+            bound = bounds[len(done.marks)] if len(done.marks) < len(bounds) else _NEVER
+        mark = None
+    done.marks += [mark_of(state)] * (len(seconds) - len(done.marks))
 
 
-def _take(broken: Invalid, data: bytes, findings: Findings) -> None:
-    """A record that breaks a rule, with the money it is about (LEAKS 26)."""
+def mark_of(state: rules.State) -> Mark:
+    """What the books say now."""
+    return Mark(rules.totals(state), {n: (a.balance, a.refunded) for n, a in state.accounts.items()})
+
+
+def _broken(broken: Invalid, data: bytes) -> Broken:
     try:
         record = decode(data)
     except Invalid:
         record = None
-    amount = getattr(record, "amount", None)
-    asset = getattr(record, "asset", "")
-    findings.add(broken.rule, broken.where, broken.why, amount=amount, asset=asset if amount else "")
+    amount = getattr(record, "amount", None) or getattr(record, "amount_from", None)
+    asset = getattr(record, "asset", "") if amount else ""
+    return Broken(broken.rule, broken.where, broken.why, amount, asset)
 
 
-def _keep(done: Replayed, index: int, transfer: Transfer) -> None:
-    kinds = {done.state.accounts[name].record.kind for name in (transfer.debit, transfer.credit)}
-    if "chain" in kinds:
-        done.chain.append((index, transfer))
-    if "bank" in kinds:
-        done.bank.append((index, transfer))
+def _tell(done: Replayed, findings: Findings) -> None:
+    """Every breach that no act acknowledges is a finding; the others stand in the exceptions (K1)."""
+    state = done.state
+    for index, rule in state.breaches.items():
+        # Of what came before the state that the replay started from, only the rule is known.
+        before = "was broken before the state from which this audit started"
+        done.broken.setdefault(index, Broken(rule, f"record {index}", before))
+    for index, broken in sorted(done.broken.items()):
+        if index not in state.acknowledged:
+            findings.add(broken.rule, broken.where, broken.why, amount=broken.amount, asset=broken.asset)
 
 
-# --- what the replay is compared with ------------------------------------------
-
-
-def check_rule_files(state: rules.State, findings: Findings) -> None:
-    """The rule files in force at the last record are this auditor's (D11)."""
-    mine = own_rules_hash()
-    in_force = [digest for valid_from, digest in state.rule_files if valid_from <= state.time]
-    if not in_force:
-        findings.say(f"no Rules record is in force; this auditor's rules are 0x{mine.hex()}")
-    elif in_force[-1] != mine:
-        findings.add("D11", "rules", f"0x{in_force[-1].hex()} is in force, this auditor has 0x{mine.hex()}")
-
-
-def check_genesis(bundle: Bundle, state: rules.State, findings: Findings) -> None:
-    """Genesis and contracts are those that trust.json names (D13, LEAKS 18)."""
-    trust, genesis = bundle.trust, state.genesis
-    if trust is None or genesis is None:
-        findings.add("D13", "record 0", "there is no Genesis to compare with trust.json")
-        return
-    pairs = [
-        ("ledger", trust.ledger, genesis.ledger),
-        ("chainId", trust.chain_id.to_bytes(WORD, "big"), genesis.chain_id.to_bytes(WORD, "big")),
-        ("council", trust.contracts.get("council", b""), genesis.council),
-        ("anchor", trust.contracts.get("anchor", b""), genesis.anchor),
+def acknowledged(done: Replayed) -> list[str]:
+    """Breaches that an act made exceptions, the largest amount of each rule first (LEAKS 26)."""
+    rows = [(done.broken[index], index, act) for index, act in done.state.acknowledged.items()]
+    return [
+        printable(
+            f"{broken.rule} at {broken.where}: {broken.why}; acknowledged by act 0x{act.hex()}"
+            + (f" ({broken.amount} {broken.asset})" if broken.amount else "")
+        )
+        for broken, _, act in sorted(rows, key=lambda row: (-(row[0].amount or 0), row[1]))
     ]
-    for name, address in trust.contracts.items():
-        contract = state.contracts.get(name)
-        if contract is not None:
-            pairs.append((f"contracts.{name}", address, contract.at))
-        elif name not in {"council", "anchor"}:
-            findings.say(f"no Contract record in effect names the {name} of trust.json")
-    for name, trusted, recorded in pairs:
-        if trusted != recorded:
-            findings.add("D13", name, f"trust.json says 0x{trusted.hex()}, the ledger 0x{recorded.hex()}")
-
-
-def check_anchors(bundle: Bundle, tree: Tree, done: Replayed, findings: Findings) -> None:
-    """Anchors are in order, of the ledger's contract, and have the log's roots (L1, L2, L5; LEAKS 22)."""
-    anchors, state = bundle.anchors, done.state
-    roots = tree.roots(anchor.size for anchor in anchors)
-    known = {(c.chain_id, c.at) for name, c in state.contracts.items() if name.startswith("anchor")}
-    if state.genesis is not None:
-        known.add((state.genesis.chain_id, state.genesis.anchor))
-    stated: dict[int, bytes] = {}
-    newest: dict[tuple[int, bytes], Anchor] = {}
-    last_size = 0
-    for place, anchor in enumerate(anchors):
-        where = f"anchors.json entry {place}"
-        home = (anchor.chain_id, anchor.contract)
-        before = newest.get(home)
-        if anchor.size < last_size:
-            findings.add("L1", where, f"size {anchor.size} stands after size {last_size}")
-        if before and not (
-            before.size < anchor.size and before.block <= anchor.block and before.time <= anchor.time
-        ):
-            old = f"size {before.size}, block {before.block}, time {before.time}"
-            findings.add(
-                "L1", where, f"size {anchor.size}, block {anchor.block}, time {anchor.time} after {old}"
-            )
-        if home not in known:
-            findings.add(
-                "L5",
-                where,
-                f"0x{anchor.contract.hex()} on chain {anchor.chain_id} is no anchor of this ledger",
-            )
-        other = stated.setdefault(anchor.size, anchor.root)
-        if other != anchor.root:
-            findings.add(
-                "L2", where, f"size {anchor.size} has the roots 0x{other.hex()} and 0x{anchor.root.hex()}"
-            )
-        root = roots.get(anchor.size)
-        if root is None:
-            findings.add("L2", where, f"size {anchor.size} is beyond the {tree.size} records of this bundle")
-        elif root != anchor.root:
-            findings.add(
-                "L2", where, f"root 0x{anchor.root.hex()}, at {anchor.size} the log has 0x{root.hex()}"
-            )
-        newest[home] = anchor
-        last_size = anchor.size
-    if not anchors:
-        findings.say("no anchor covers any record")
-    elif last_size < tree.size:
-        findings.say(f"anchors cover {last_size} of {tree.size} records")
-
-
-def check_gaps(bundle: Bundle, done: Replayed, now: int, findings: Findings) -> None:
-    """The first record of each stretch waited for its anchor no longer than anchor_gap (L4).
-
-    now: the latest time that is known; what no anchor covers has waited until then at least.
-    """
-    stretches = list(intervals(bundle.anchors, done.state.size))
-    ends = [stretch.end for stretch in stretches]
-    for index, time in done.firsts:
-        covered = stretches[min(bisect_right(ends, index), len(ends) - 1)].latest
-        most = rules.parameter(done.state, "anchor_gap", time)
-        waited = (now if covered is None else covered) - time
-        if waited > most:
-            how = "has waited" if covered is None else "waited"
-            findings.add(
-                "L4", f"record {index}", f"{how} {waited} s for an anchor, at most {most} s is allowed"
-            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
 from ledger import rules
+from ledger.audit.movements import Movement, movements
 from ledger.audit.replay import Replayed
 from ledger.audit.source import MOST_BYTES
 from ledger.audit.verdict import Findings
@@ -35,8 +36,15 @@ class Statement:
     entries: int
 
 
-def check_statement(path: str, done: Replayed, findings: Findings) -> None:
-    """Compare every statement in a file with the ledger (F1 to F5)."""
+def check_statements(paths: Sequence[str], done: Replayed, findings: Findings) -> None:
+    """Compare every statement in these files with the ledger (W1 to W5)."""
+    banks = {name for name, account in done.state.accounts.items() if account.record.kind == "bank"}
+    moved = [movement for movement in movements(done) if movement.account in banks] if paths else []
+    for path in paths:
+        _check_file(path, done, moved, findings)
+
+
+def _check_file(path: str, done: Replayed, moved: Sequence[Movement], findings: Findings) -> None:
     try:
         with Path(path).open("rb") as opened:
             data = opened.read(MOST_BYTES + 1)
@@ -44,29 +52,29 @@ def check_statement(path: str, done: Replayed, findings: Findings) -> None:
         raise Unavailable("statement", f"{path} cannot be read: {error}") from None
     try:
         if len(data) > MOST_BYTES:
-            reject("F1", path, f"more than {MOST_BYTES} bytes")
+            reject("W1", path, f"more than {MOST_BYTES} bytes")
         for statement in parse_statement(data, path):
-            _compare(statement, path, done, findings)
+            _compare(statement, path, done, moved, findings)
     except Invalid as broken:
         findings.take(broken)
 
 
 def parse_statement(data: bytes, where: str) -> list[Statement]:
-    """Read the statements of a camt.053 message of any version (F1)."""
+    """Read the statements of a camt.053 message of any version (W1)."""
     try:
         _refuse_doctype(data, where)
         root = ET.fromstring(data)  # noqa: S314 - no entity is declared, since there is no document type
     except (expat.ExpatError, ET.ParseError, ValueError, LookupError) as error:
-        reject("F1", where, f"is not XML: {error}")
+        reject("W1", where, f"is not XML: {error}")
     found = [_statement(node, where) for node in root.iter() if _tag(node) == "Stmt"]
     if not found:
-        reject("F1", where, "has no statement (Stmt)")
+        reject("W1", where, "has no statement (Stmt)")
     return found
 
 
 def _refuse_doctype(data: bytes, where: str) -> None:
     def declared(name: str, *_: object) -> None:
-        reject("F1", where, f"declares a document type, {name[:40]!r}")
+        reject("W1", where, f"declares a document type, {name[:40]!r}")
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = declared
@@ -96,14 +104,14 @@ def _amount(node: ET.Element, where: str) -> int:
     text, currency = ("", "") if amount is None else ((amount.text or "").strip(), amount.get("Ccy", ""))
     match = _AMOUNT.fullmatch(text)
     if match is None or currency != rules.TENGE:
-        reject("F1", where, f"an amount is {text[:40]!r} {currency[:10]!r}, not tenge")
+        reject("W1", where, f"an amount is {text[:40]!r} {currency[:10]!r}, not tenge")
     part = (match[2] or "").ljust(2, "0")
     if part[2:].strip("0"):
-        reject("F1", where, f"{text} is no whole number of tiyn")
+        reject("W1", where, f"{text} is no whole number of tiyn")
     tiyn = int(match[1] + part[:2])
     sign = _text(node, "CdtDbtInd")
     if sign not in {"CRDT", "DBIT"}:
-        reject("F1", where, f"an amount is {sign[:10]!r}, neither CRDT nor DBIT")
+        reject("W1", where, f"an amount is {sign[:10]!r}, neither CRDT nor DBIT")
     return tiyn if sign == "CRDT" else -tiyn
 
 
@@ -112,29 +120,29 @@ def _date(node: ET.Element, where: str) -> date:
     try:
         return date.fromisoformat(text[:10])
     except ValueError:
-        reject("F1", where, f"a balance has the date {text[:40]!r}")
+        reject("W1", where, f"a balance has the date {text[:40]!r}")
 
 
 def _statement(node: ET.Element, where: str) -> Statement:
     iban = _text(node, "Acct", "Id", "IBAN").replace(" ", "")
     if not _IBAN.fullmatch(iban):
-        reject("F1", where, f"the account is {iban[:40]!r}, not an IBAN")
+        reject("W1", where, f"the account is {iban[:40]!r}, not an IBAN")
     balances: dict[str, tuple[int, date]] = {}
     for balance in _nodes(node, "Bal"):
         kind = _text(balance, "Tp", "CdOrPrtry", "Cd")
         if kind in {*_OPENING, "CLBD"}:
             if kind in balances:
-                reject("F1", where, f"{iban} has two balances {kind}")
+                reject("W1", where, f"{iban} has two balances {kind}")
             balances[kind] = _amount(balance, where), _date(balance, where)
     opening_kind = next((kind for kind in _OPENING if kind in balances), None)
     if opening_kind is None or "CLBD" not in balances:
-        reject("F1", where, f"{iban} lacks its opening (OPBD or PRCD) or closing (CLBD) booked balance")
+        reject("W1", where, f"{iban} lacks its opening (OPBD or PRCD) or closing (CLBD) booked balance")
     opening, opened = balances[opening_kind]
     try:
         # OPBD is dated with the first day it opens, PRCD with the last day that it closed.
         opened -= timedelta(days=opening_kind == "OPBD")
     except OverflowError:
-        reject("F1", where, f"the opening balance is dated {opened}")
+        reject("W1", where, f"the opening balance is dated {opened}")
     entries = 0
     for entry in _nodes(node, "Ntry"):
         if (_text(entry, "Sts", "Cd") or _text(entry, "Sts")) == "BOOK":
@@ -148,22 +156,22 @@ def _end_of(day: date) -> int:
     return int(midnight.timestamp()) + rules.DAY - rules.ALMATY_OFFSET_S
 
 
-def _compare(statement: Statement, path: str, done: Replayed, findings: Findings) -> None:
+def _compare(
+    statement: Statement, path: str, done: Replayed, moved: Sequence[Movement], findings: Findings
+) -> None:
     owner = sha256(b"iban:" + statement.iban.encode("ascii")).digest()
     names = [n for n, a in done.state.accounts.items() if a.record.kind == "bank" and a.record.owner == owner]
     if not names:
-        findings.add("F2", path, f"no bank account of the ledger is {statement.iban}")
+        findings.add("W2", path, f"no bank account of the ledger is {statement.iban}")
         return
     (name,) = names
     rows = (
-        ("F3", "closing", statement.closing, statement.closing_date),
-        ("F4", "opening", statement.opening, statement.opening_date),
+        ("W3", "closing", statement.closing, statement.closing_date),
+        ("W4", "opening", statement.opening, statement.opening_date),
     )
     for rule, what, stated, day in rows:
         held = sum(
-            transfer.amount if transfer.debit == name else -transfer.amount
-            for _, transfer in done.bank
-            if name in {transfer.debit, transfer.credit} and transfer.time < _end_of(day)
+            movement.change for movement in moved if movement.account == name and movement.time < _end_of(day)
         )
         if held != stated:
             why = f"{what} is {stated} tiyn, the ledger has {held} at the end of {day}"
@@ -171,4 +179,4 @@ def _compare(statement: Statement, path: str, done: Replayed, findings: Findings
     if statement.opening + statement.entries != statement.closing:
         total = statement.opening + statement.entries
         why = f"opening and entries are {total} tiyn, closing is {statement.closing}"
-        findings.add("F5", f"{path}: {name}", why, amount=abs(total - statement.closing), asset=rules.TENGE)
+        findings.add("W5", f"{path}: {name}", why, amount=abs(total - statement.closing), asset=rules.TENGE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from ledger.audit.bundle import Bundle
 from ledger.audit.verdict import Findings, Progress
@@ -15,6 +16,7 @@ from ledger.proof import (
     leaf_hash,
     node_hash,
     parse_tile_path,
+    split_of,
     tile_path,
     tiles_for_size,
 )
@@ -41,9 +43,9 @@ class Range:
         """The root over all that was added."""
         if not self.edge:
             return EMPTY_ROOT
-        *left, (_, root) = self.edge
-        for _, value in reversed(left):
-            root = node_hash(value, root)
+        root = self.edge[-1][1]
+        for _, value in self.edge[-2::-1]:
+            root = sha256(b"\x01" + value + root).digest()
         return root
 
 
@@ -61,12 +63,27 @@ class Tree:
 
     def append(self, leaf: bytes) -> None:
         """Add a leaf hash; every eighth height is a hash of the next level's tiles."""
-        for height, value in self.range.push(leaf):
+        self._climb(self.range.push(leaf))
+
+    def _climb(self, made: list[tuple[int, bytes]]) -> None:
+        for height, value in made:
             level, rest = divmod(height, 8)
             if rest == 0:
                 if level == len(self.levels):
                     self.levels.append(bytearray())
                 self.levels[level] += value
+
+    def extend(self, leaves: list[bytes]) -> None:
+        """Add the leaf hashes of one bundle; of a whole one only its root goes into the right edge."""
+        if len(leaves) < TILE_WIDTH or self.size % TILE_WIDTH:
+            for leaf in leaves:
+                self.append(leaf)
+            return
+        self.levels[0] += b"".join(leaves)
+        while len(leaves) > 1:
+            pairs = zip(leaves[::2], leaves[1::2], strict=True)
+            leaves = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+        self._climb(self.range.push(leaves[0], 8))
 
     def tile(self, level: int, index: int, width: int) -> bytes | None:
         """The bytes of a tile; None where the tree has not so many hashes."""
@@ -75,6 +92,30 @@ class Tree:
         start = 32 * TILE_WIDTH * index
         found = bytes(self.levels[level][start : start + 32 * width])
         return found if len(found) == 32 * width else None
+
+    def path(self, index: int) -> list[bytes]:
+        """The inclusion path of a leaf in the whole tree, the leaf's side first."""
+        found, start, end = [], 0, self.size
+        while end - start > 1:
+            middle = start + split_of(end - start)
+            if index < middle:
+                found.append(self._between(middle, end))
+                end = middle
+            else:
+                found.append(self._between(start, middle))
+                start = middle
+        return found[::-1]
+
+    def _between(self, start: int, end: int) -> bytes:
+        """The root over the leaves from start to end; start is a multiple of the largest subtree in it."""
+        walked = Range()
+        while start < end:
+            # The largest whole subtree of some level of tiles that begins here.
+            level = max(n for n in range(len(self.levels)) if not start % 256**n and start + 256**n <= end)
+            place = 32 * (start >> 8 * level)
+            walked.push(bytes(self.levels[level][place : place + 32]), 8 * level)
+            start += 256**level
+        return walked.root()
 
     def roots(self, sizes: Iterable[int]) -> dict[int, bytes]:
         """The root at each of these sizes, in one pass: whole tiles where no size lies inside."""
@@ -128,8 +169,7 @@ def read_records(
             _name_first(bundle, index, width, entries, findings)
             break
         records += entries
-        for entry in entries:
-            tree.append(leaf_hash(entry))
+        tree.extend([sha256(b"\x00" + entry).digest() for entry in entries])
     return records, tree
 
 

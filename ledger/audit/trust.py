@@ -1,17 +1,23 @@
-"""trust.json and anchors.json: the two files of a bundle that are JSON, read strictly (docs/bundle.md)."""
+"""The two files of a bundle that are JSON, trust.json and anchors.json, read strictly (docs/bundle.md)."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from hashlib import sha256
+from operator import itemgetter
+from typing import Any, NamedTuple
 
-from ledger.proof import COSIGNATURE, ED25519, ML_DSA_44, Verifier, parse_vkey
+from ledger.proof import COSIGNATURE, ED25519, ML_DSA_44, Verifier, format_vkey, parse_vkey
 from ledger.records import reject
 
 NUMBER = re.compile(r"0|[1-9][0-9]{0,77}")
 _MOST_NUMBER = 2**63
+# No JSON that is read here is as deep; a chain's answers have some six levels.
+_MOST_DEPTH = 64
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,13 @@ class Trust:
         """The keys that cosign."""
         return [v for v in self.verifiers if v.name != self.origin and v.key_type in {COSIGNATURE, ML_DSA_44}]
 
+    def named(self, key: str) -> list[Verifier]:
+        """The keys that a KeyChange record means by a name."""
+        types = {"log-ed25519": ED25519, "log-ml-dsa-44": ML_DSA_44}
+        return self.of_log(types[key]) if key in types else self.watchers()
 
-@dataclass(frozen=True)
-class Anchor:
+
+class Anchor(NamedTuple):
     """A head that a chain holds, as anchors.json states it."""
 
     chain_id: int
@@ -50,17 +60,45 @@ class Anchor:
 # --- JSON from outside ---------------------------------------------------------
 
 
+def vkey_hash(verifier: Verifier) -> bytes:
+    """By what a KeyChange record names a key."""
+    return sha256(format_vkey(verifier).encode()).digest()
+
+
+def check_depth(rule: str, where: str, data: bytes, most: int = _MOST_DEPTH) -> None:
+    """Refuse JSON that is nested deeper than what is read here.
+
+    Before it is parsed: the parser recurses, and where a program has raised Python's limit of
+    recursion it does so until the stack ends and the process with it.
+    """
+    # Where nothing is escaped, every second part between quotes is text.
+    outside = _TEXT.sub(b"", data) if b"\\" in data else b"".join(data.split(b'"')[::2])
+    # Each round takes the innermost pairs away: a level a round.
+    brackets = outside.translate(None, delete=_NO_BRACKET)
+    for _ in range(most):
+        if not brackets:
+            return
+        fewer = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        if len(fewer) == len(brackets):
+            break
+        brackets = fewer
+    if brackets:
+        reject(rule, where, f"its brackets do not match, or stand more than {most} deep")
+
+
 def parse_json(rule: str, where: str, data: bytes) -> Any:
     """Read JSON without floats or repeated members, or refuse it."""
 
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({name for name, _ in members}) != len(members):
+        made = dict(members)
+        if len(made) != len(members):
             raise ValueError("a member stands twice")
-        return dict(members)
+        return made
 
     def no_float(text: str) -> Any:
         raise ValueError(f"{text} is not an integer")
 
+    check_depth(rule, where, data)
     try:
         return json.loads(
             data.decode(), object_pairs_hook=pairs, parse_float=no_float, parse_constant=no_float
@@ -116,24 +154,44 @@ def parse_trust(data: bytes, where: str = "trust.json") -> Trust:
     return trust
 
 
+_ANCHOR_MEMBERS = ("chainId", "contract", "size", "root", "transaction", "block", "blockHash", "time")
+_anchor_values = itemgetter(*_ANCHOR_MEMBERS)
+_SMALL, _WORD = "(0|[1-9][0-9]{0,17})", "0x([0-9a-f]{64})"
+# Every member at once, for the many that are as they must be; what is not is read again member by member.
+_ANCHOR = re.compile(
+    f"{_SMALL}\n0x([0-9a-f]{{40}})\n{_SMALL}\n{_WORD}\n{_WORD}\n{_SMALL}\n{_WORD}\n{_SMALL}", re.ASCII
+)
+
+
 def parse_anchors(data: bytes) -> list[Anchor]:
-    """Read the heads that chains hold (L1)."""
-    things = parse_json("L1", "anchors.json", data)
+    """Read the heads that chains hold (T1)."""
+    things = parse_json("T1", "anchors.json", data)
     if not isinstance(things, list):
-        reject("L1", "anchors.json", "is not a list")
+        reject("T1", "anchors.json", "is not a list")
     anchors = []
     for place, thing in enumerate(things):
-        where = f"anchors.json entry {place}"
-        anchors.append(
-            Anchor(
-                number("L1", where, thing, "chainId", 2**256),
-                hexadecimal("L1", where, thing, "contract", 20),
-                number("L1", where, thing, "size"),
-                hexadecimal("L1", where, thing, "root", 32),
-                hexadecimal("L1", where, thing, "transaction", 32),
-                number("L1", where, thing, "block"),
-                hexadecimal("L1", where, thing, "blockHash", 32),
-                number("L1", where, thing, "time"),
-            )
-        )
+        try:
+            match = _ANCHOR.fullmatch("\n".join(_anchor_values(thing)))
+        except (TypeError, KeyError, IndexError):
+            match = None
+        if match is None:
+            anchors.append(_parse_anchor(f"anchors.json entry {place}", thing))
+            continue
+        chain, contract, size, root, transaction, block, block_hash, time = match.groups()
+        home, head = bytes.fromhex(contract), bytes.fromhex(root)
+        sent, held = bytes.fromhex(transaction), bytes.fromhex(block_hash)
+        anchors.append(Anchor(int(chain), home, int(size), head, sent, int(block), held, int(time)))
     return anchors
+
+
+def _parse_anchor(where: str, thing: Any) -> Anchor:
+    return Anchor(
+        number("T1", where, thing, "chainId", 2**256),
+        hexadecimal("T1", where, thing, "contract", 20),
+        number("T1", where, thing, "size"),
+        hexadecimal("T1", where, thing, "root", 32),
+        hexadecimal("T1", where, thing, "transaction", 32),
+        number("T1", where, thing, "block"),
+        hexadecimal("T1", where, thing, "blockHash", 32),
+        number("T1", where, thing, "time"),
+    )

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ledger import proof, rules
 from ledger.proof import Checkpoint
 from ledger.records import Invalid
+
+if TYPE_CHECKING:
+    from ledger.audit.sample import Held, Sample
 
 # What the auditor adds to the rules of records (rules.py) and of proofs (proof.py, X).
 RULES = {
@@ -28,30 +31,32 @@ RULES = {
     "D12": "The rules can read every record.",
     "D13": "The Genesis and the registered contracts are those of trust.json.",
     "D14": "The bundle's trust.json says what the auditor's own says.",
-    "D15": "In every fund and asset what came in, less what went out, is what is there.",
+    "D15": "What came in, less what went out, is there; no total of a project tops the one before it.",
+    "D16": "Checkpoint and manifest are signed with the keys that the ledger's key changes put in force.",
+    "D17": "A state that an audit starts from is the one that a Close in effect names.",
     # Anchors, as the bundle states them.
-    "L1": "Anchors stand in the order of size, block and time, each of its form.",
-    "L2": "An anchor has the root that the log has at its size, and no size has two roots.",
-    "L3": "A record's time lies between the anchor before it and the anchor that covers it.",
-    "L4": "Every record is anchored within anchor_gap.",
-    "L5": "An anchor is of the ledger's own anchor contract.",
+    "T1": "Anchors stand in the order of size, block and time, each of its form.",
+    "T2": "An anchor has the root that the log has at its size, and no size has two roots.",
+    "T3": "A record's time lies between the anchor before it and the anchor that covers it.",
+    "T4": "Every record is anchored within anchor_gap.",
+    "T5": "An anchor is of the ledger's own anchor contract.",
     # The chain itself.
-    "L6": "The chain is the ledger's, and each registered contract has the code that its record names.",
-    "L7": "The heads on the chain are those of anchors.json and of this log.",
-    "L8": "A movement of the treasury's tokens is one transfer, a chain transfer one movement.",
-    "L9": "What the treasury holds is what the ledger says.",
-    "L10": "What the Council contract has enacted is in effect in the ledger.",
+    "T6": "The chain is the ledger's, and each registered contract has the code that its record names.",
+    "T7": "The heads on the chain are those of anchors.json and of this log.",
+    "T8": "A movement of the treasury's tokens is one transfer, a chain transfer one movement.",
+    "T9": "What the treasury holds is what the ledger says.",
+    "T10": "What the Council contract has enacted is in effect in the ledger.",
     # Statements that the auditor got from the bank.
-    "F1": "A statement is camt.053 without document type or entities, in the account's currency.",
-    "F2": "A statement is of a registered bank account.",
-    "F3": "A closing booked balance is the ledger's balance at the end of that day.",
-    "F4": "An opening booked balance is the ledger's balance before that day.",
-    "F5": "Opening and booked entries add up to closing.",
+    "W1": "A statement is camt.053 without document type or entities, in the account's currency.",
+    "W2": "A statement is of a registered bank account.",
+    "W3": "A closing booked balance is the ledger's balance at the end of that day.",
+    "W4": "An opening booked balance is the ledger's balance before that day.",
+    "W5": "Opening and booked entries add up to closing.",
 }
 
 # How much a finding weighs, by the letters of its rule (LEAKS 26). What is not here is "high".
-_CRITICAL = frozenset({"A", "D", "F", "G", "H", "L", "M", "O", "V", "X"})
-_LOW = frozenset({"D2", "L4"})
+_CRITICAL = frozenset({"A", "D", "F", "G", "H", "L", "M", "O", "R", "T", "V", "W", "X"})
+_LOW = frozenset({"D2", "T4"})
 WEIGHTS = {"critical": 0, "high": 1, "low": 2}
 # More than so many findings of one rule are counted and not listed.
 MOST_OF_A_RULE = 1_000
@@ -159,10 +164,16 @@ class Line:
     revenue: int
     refunds: int
     exchange: int
+    unmatched: int
     paid: int
     closing: int
     committed_unpaid: int
     free: int
+
+    @property
+    def moved(self) -> int:
+        """What the closing balance must be."""
+        return self.opening + self.revenue - self.refunds + self.exchange + self.unmatched - self.paid
 
     def __str__(self) -> str:
         def shown(amount: int) -> str:
@@ -170,8 +181,9 @@ class Line:
 
         return (
             f"{self.fund} {self.asset}: opening {shown(self.opening)} + revenue {shown(self.revenue)}"
-            f" - refunds {shown(self.refunds)} + exchange {shown(self.exchange)} - paid {shown(self.paid)}"
-            f" = closing {shown(self.closing)}"
+            f" - refunds {shown(self.refunds)} + exchange {shown(self.exchange)}"
+            f" + unmatched {shown(self.unmatched)} - paid {shown(self.paid)} = {shown(self.moved)};"
+            f" closing {shown(self.closing)}"
             f" = committed unpaid {shown(self.committed_unpaid)} + free {shown(self.free)}"
         )
 
@@ -213,6 +225,10 @@ class Verdict:
     projects: list[ProjectLine] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
     invested: int = 0
+    # What the totals are of, if not of the whole ledger: from this second to before that one.
+    period: tuple[int | None, int | None] = (None, None)
+    samples: list[Sample] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
     exceptions: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -251,6 +267,12 @@ class Verdict:
             "projects": [flat(line) for line in self.projects],
             "flows": [flat(flow) for flow in self.flows],
             "invested": str(self.invested),
+            "period": {
+                name: None if second is None else str(second)
+                for name, second in zip(("from", "to"), self.period, strict=True)
+            },
+            "samples": [sample.as_json() for sample in self.samples],
+            "evidence": [held.as_json() for held in self.held],
             "exceptions": self.exceptions,
             "pending": self.pending,
             "said": self.said,

@@ -14,9 +14,18 @@ from typing import Any
 import pytest
 
 from ledger import rules
-from ledger.audit import audit
+from ledger.audit import Wanted, audit
 from ledger.audit.__main__ import main
-from ledger.records import Contract, Transfer, Unavailable, address_word, encode_name, keccak256
+from ledger.records import (
+    Close,
+    Contract,
+    Refund,
+    Transfer,
+    Unavailable,
+    address_word,
+    encode_name,
+    keccak256,
+)
 from tests import bundles, city
 
 CODE = b"\x60\x00the treasury's code"
@@ -326,46 +335,46 @@ def _spaced(town: Town) -> None:
 
 
 DIFFERS: list[tuple[str, str, Callable[[Town], None]]] = [
-    ("L6", "contract treasury", lambda town: town.node.code.clear()),
-    ("L6", "rpc 127.0.0.1", lambda town: setattr(town.node, "chain_id", 5)),
-    ("L7", "anchors.json size", _forget(city.ANCHOR, 0)),
-    ("L7", "anchors.json size", _change(city.ANCHOR, 0, blockHash=_hex(bytes(32)))),
-    ("L7", "anchors.json size", _change(city.ANCHOR, 0, transactionHash=_hex(bytes(32)))),
-    ("L7", "anchors.json size", _change(city.ANCHOR, 0, data=_hex(city.digest("fork") + bytes(32)))),
-    ("L7", "anchor 0x", _change(city.ANCHOR, 0, data=_hex(city.digest("fork") + bytes(32)))),
-    ("L7", "anchor 0x", _larger_head),
-    ("L7", "anchor 0x", _left_out),
-    ("L7", "anchor 0x", _view("head()", bytes(96), city.ANCHOR)),
-    ("L7", "anchor 0x", _view("head()", b"", city.ANCHOR)),
-    ("L8", "transaction 0x", _steal),
-    ("L8", "transaction 0x", _gift),
-    ("L8", "record ", _forget(city.TOKEN, 0)),
-    ("L8", "record ", _forget(city.TOKEN, 1)),
-    ("L8", "record ", _change(city.TOKEN, 0, data=_hex(_word(49_999_999)))),
-    ("L8", "record ", _change(city.TOKEN, 0, blockHash=_hex(bytes(32)))),
+    ("T6", "contract treasury", lambda town: town.node.code.clear()),
+    ("T6", "rpc 127.0.0.1", lambda town: setattr(town.node, "chain_id", 5)),
+    ("T7", "anchors.json size", _forget(city.ANCHOR, 0)),
+    ("T7", "anchors.json size", _change(city.ANCHOR, 0, blockHash=_hex(bytes(32)))),
+    ("T7", "anchors.json size", _change(city.ANCHOR, 0, transactionHash=_hex(bytes(32)))),
+    ("T7", "anchors.json size", _change(city.ANCHOR, 0, data=_hex(city.digest("fork") + bytes(32)))),
+    ("T7", "anchor 0x", _change(city.ANCHOR, 0, data=_hex(city.digest("fork") + bytes(32)))),
+    ("T7", "anchor 0x", _larger_head),
+    ("T7", "anchor 0x", _left_out),
+    ("T7", "anchor 0x", _view("head()", bytes(96), city.ANCHOR)),
+    ("T7", "anchor 0x", _view("head()", b"", city.ANCHOR)),
+    ("T8", "transaction 0x", _steal),
+    ("T8", "transaction 0x", _gift),
+    ("T8", "record ", _forget(city.TOKEN, 0)),
+    ("T8", "record ", _forget(city.TOKEN, 1)),
+    ("T8", "record ", _change(city.TOKEN, 0, data=_hex(_word(49_999_999)))),
+    ("T8", "record ", _change(city.TOKEN, 0, blockHash=_hex(bytes(32)))),
     (
-        "L8",
+        "T8",
         "record ",
         lambda town: _logs_of(town, city.TOKEN)[1]["topics"].__setitem__(2, _hex(address_word(THIEF))),
     ),
     (
-        "L8",
+        "T8",
         "record ",
         lambda town: _logs_of(town, city.TOKEN)[0]["topics"].__setitem__(2, _hex(address_word(THIEF))),
     ),
-    ("L8", "record ", _unpublished),
-    ("L8", "record ", _again(token=_hex(THIEF))),
-    ("L8", "record ", _again(chainId="1")),
-    ("L8", "record ", _again(kind="evm-call")),
-    ("L8", "record ", _again(amount="1e3")),
-    ("L8", "record ", _same_movement),
-    ("L8", "record ", _spaced),
-    ("L9", "0x", _view("balanceOf(address)", _word(9_999_999), city.TOKEN, address_word(city.TREASURY))),
-    ("L9", "0x", _view("balanceOf(address)", b"", city.TOKEN, address_word(city.TREASURY))),
-    ("L10", "council 0x", _view("founding()", bytes(32))),
-    ("L10", "council 0x", _view("ledger()", b"")),
-    ("L10", "council 0x", _enact),
-    ("L10", "council 0x", _unseated_thief),
+    ("T8", "record ", _unpublished),
+    ("T8", "record ", _again(token=_hex(THIEF))),
+    ("T8", "record ", _again(chainId="1")),
+    ("T8", "record ", _again(kind="evm-call")),
+    ("T8", "record ", _again(amount="1e3")),
+    ("T8", "record ", _same_movement),
+    ("T8", "record ", _spaced),
+    ("T9", "0x", _view("balanceOf(address)", _word(9_999_999), city.TOKEN, address_word(city.TREASURY))),
+    ("T9", "0x", _view("balanceOf(address)", b"", city.TOKEN, address_word(city.TREASURY))),
+    ("T10", "council 0x", _view("founding()", bytes(32))),
+    ("T10", "council 0x", _view("ledger()", b"")),
+    ("T10", "council 0x", _enact),
+    ("T10", "council 0x", _unseated_thief),
 ]
 
 
@@ -385,8 +394,83 @@ def test_a_debit_that_no_order_authorises_is_critical_and_has_its_amount(
 ) -> None:
     town.node.move(city.TREASURY, THIEF, 7, 8_999, city.digest("theft"))
     finding = audit(town.folder, rpcs=[serve(town.node)]).findings[0]
-    assert (finding.rule, finding.severity, finding.amount, finding.asset) == ("L8", "critical", 7, "USDT")
-    assert "no order authorises it" in finding.why
+    assert (finding.rule, finding.severity, finding.amount, finding.asset) == ("T8", "critical", 7, "USDT")
+    assert "no order or refund authorises it" in finding.why
+
+
+def _refund(town: Town, to: bytes, went_to: bytes = PAYER, *, booked: bool = True) -> None:
+    """Part of the first receipt is to go back, goes, and is booked."""
+    log = town.log
+    receipt = next(iter(log.state.receipts))
+    refund = Refund(0, city.digest("refund"), receipt, 4_000_000, to, city.digest("asked for"))
+    authority = log.act(refund)
+    transaction = city.digest("transaction refund")
+    town.node.move(city.TREASURY, went_to, 4_000_000, 140, transaction)
+    town.node.view(city.TOKEN, "balanceOf(address)", _word(6_000_000), address_word(city.TREASURY))
+    if booked:
+        document = evidence(140, transaction, 4_000_000, went_to)
+        town.documents |= bundles.documents(document)
+        digest = sha256(document).digest()
+        back = (city.digest("refund booked"), "fees-usdt", "treasury-usdt", "USDT", 4_000_000, city.CODE)
+        log.add(Transfer(0, *back, authority, digest))
+    _anchor_all(town)
+
+
+def test_a_refund_goes_where_its_record_says(town: Town, serve: Callable[[Node], str]) -> None:
+    _refund(town, address_word(PAYER))
+    verdict = audit(town.folder, rpcs=[serve(town.node)])
+    assert verdict.findings == []
+    line = next(line for line in verdict.totals if line.asset == "USDT")
+    assert (line.revenue, line.refunds, line.paid, line.closing) == (
+        50_000_000,
+        4_000_000,
+        40_000_000,
+        6_000_000,
+    )
+
+
+@pytest.mark.parametrize(
+    ("to", "why"), [(address_word(PAYER), "recipient is "), (city.digest("an IBAN"), "which is no address")]
+)
+def test_a_refund_that_went_elsewhere_is_named(
+    town: Town, serve: Callable[[Node], str], to: bytes, why: str
+) -> None:
+    _refund(town, to, THIEF)
+    finding = audit(town.folder, rpcs=[serve(town.node)]).findings[0]
+    assert (finding.rule, finding.severity, finding.amount) == ("T8", "critical", 4_000_000)
+    assert why in finding.why
+
+
+def test_a_refund_that_has_gone_and_is_not_yet_booked_is_pending(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
+    _refund(town, address_word(PAYER), booked=False)
+    verdict = audit(town.folder, rpcs=[serve(town.node)])
+    assert (verdict.findings, len(verdict.pending)) == ([], 1)
+
+
+def test_a_refund_paid_twice_is_a_debit_that_nothing_authorises(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
+    _refund(town, address_word(PAYER))
+    town.node.move(city.TREASURY, PAYER, 4_000_000, 150, city.digest("again"))
+    finding = audit(town.folder, rpcs=[serve(town.node)]).findings[0]
+    assert (finding.rule, finding.severity) == ("T8", "critical")
+    assert "no order or refund authorises it" in finding.why
+
+
+def test_a_chain_is_compared_from_the_beginning_though_the_replay_starts_at_a_close(
+    town: Town, serve: Callable[[Node], str], tmp_path: Path
+) -> None:
+    town.log.wait(150 * rules.DAY)
+    state = tmp_path / "2026.json"
+    state.write_bytes(rules.dump(town.log.state))
+    town.log.act(Close(0, 2026, rules.state_hash(town.log.state)))
+    _anchor_all(town)
+    wanted = Wanted(state=state)
+    assert audit(town.folder, rpcs=[serve(town.node)], wanted=wanted).findings == []
+    _steal(town)
+    assert "T8" in {f.rule for f in audit(town.folder, rpcs=[serve(town.node)], wanted=wanted).findings}
 
 
 def test_money_that_came_after_the_newest_anchor_is_pending(town: Town, serve: Callable[[Node], str]) -> None:
@@ -419,7 +503,7 @@ def test_records_that_no_anchor_covers_may_not_wait_long_by_the_chains_clock(
     town.write()
     assert audit(town.folder).findings == []
     town.node.now = town.log.now + 3 * rules.DAY
-    assert "L4" in {f.rule for f in audit(town.folder, rpcs=[serve(town.node)]).findings}
+    assert "T4" in {f.rule for f in audit(town.folder, rpcs=[serve(town.node)]).findings}
 
 
 def test_a_node_without_finality_is_said(town: Town, serve: Callable[[Node], str]) -> None:

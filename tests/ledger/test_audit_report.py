@@ -143,7 +143,7 @@ def test_decimals_are_placed_by_the_asset_and_never_rounded(amount: int, decimal
 def test_the_gravest_stand_first_and_a_flood_is_counted() -> None:
     findings = Findings()
     for number in range(1_500):
-        findings.add("L4", f"record {number}", "late")
+        findings.add("T4", f"record {number}", "late")
         findings.add("V4", f"record {number}", "dust", amount=1, asset="USDT")
     findings.add("V4", "record 7", "theft", amount=5, asset="USDT")
     listed = findings.listed()

@@ -33,6 +33,15 @@ def _state(name: str, take: int) -> rules.State:
     return state
 
 
+def run(state: rules.State, vector: Any, records: list[str], module: types.ModuleType = rules) -> None:
+    """Take records as a vector says: all are accepted but those that it names as breaches."""
+    for data in map(bytes.fromhex, records):
+        if state.size in vector.get("breaches", ()):
+            assert module.take(state, data) is not None
+        else:
+            module.apply(state, data)
+
+
 def state_before(vector: Any) -> rules.State:
     """A state of its own, after the records that the vector takes from its shared log."""
     return copy.deepcopy(_state(vector["base"], vector["take"]))
@@ -56,18 +65,17 @@ def test_every_rule_has_a_vector_and_every_vector_a_rule() -> None:
 def test_the_vectors_are_small_enough_to_read_whole() -> None:
     sizes = [path.stat().st_size for path in make.FOLDER.rglob("*.json")]
     assert max(sizes) < 300_000
-    assert sum(sizes) < 1_500_000
+    assert sum(sizes) < 2_200_000
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_the_record_is_refused_and_the_state_stays(path: Path) -> None:
     vector, state = load(path), state_before(load(path))
-    *before, last = [bytes.fromhex(data) for data in vector["records"]]
-    for data in before:
-        rules.apply(state, data)
+    records: list[str] = [*vector["after"], *vector["records"]]
+    run(state, vector, records[:-1])
     kept = copy.deepcopy(state)
     with pytest.raises(Invalid) as refused:
-        rules.apply(state, last)
+        rules.apply(state, bytes.fromhex(records[-1]))
     assert (refused.value.rule, refused.value.where) == (vector["breaks"], vector["at"])
     assert [part for part in vector["why_contains"] if part not in refused.value.why] == []
     assert state == kept
@@ -76,9 +84,8 @@ def test_the_record_is_refused_and_the_state_stays(path: Path) -> None:
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_the_twin_is_accepted(path: Path) -> None:
     vector, state = load(path), state_before(load(path))
-    for data in vector["twin"]:
-        rules.apply(state, bytes.fromhex(data))
-    assert state.size == vector["take"] + len(vector["twin"])
+    run(state, vector, [*vector["after"], *vector["twin"]])
+    assert state.size == vector["take"] + len(vector["after"]) + len(vector["twin"])
     assert vector["twin"][-1] != vector["records"][-1] or vector["twin"] != vector["records"]
 
 
@@ -96,10 +103,15 @@ def test_what_a_reader_is_shown_is_what_the_bytes_say(path: Path) -> None:
 
 
 def _refusals() -> list[tuple[int, str]]:
-    """Line and rule of every reject() in rules.py whose rule is written out."""
+    """Line and rule of every reject() in rules.py whose rule is written out.
+
+    Not those of load(), which reads no records: tests/ledger/test_rules.py breaks them.
+    """
+    parts = [part for part in ast.parse(SOURCE).body if getattr(part, "name", "") != "load"]
     return sorted(
         (node.lineno, node.args[0].value)
-        for node in ast.walk(ast.parse(SOURCE))
+        for part in parts
+        for node in ast.walk(part)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "reject"
@@ -132,8 +144,7 @@ def _without(line: int) -> types.ModuleType:
 def _is_refused_as_it_should(module: types.ModuleType, vector: Any) -> bool:
     state = state_before(vector)
     try:
-        for data in vector["records"]:
-            module.apply(state, bytes.fromhex(data))
+        run(state, vector, [*vector["after"], *vector["records"]], module)
     except Invalid as refused:
         return bool(refused.rule == vector["breaks"])
     except Exception:

@@ -21,25 +21,36 @@ from ledger.records import (
     ZERO_ADDRESS,
     ZERO_HASH,
     Account,
+    Acknowledgement,
     Allocation,
     Approval,
     Asset,
     Block,
     Certificate,
+    Close,
     Commitment,
     Contract,
+    Dispute,
+    Exchange,
     Invalid,
     Investment,
+    KeyChange,
     Milestone,
+    Move,
     Order,
     Parameter,
     Project,
     Quorum,
     Rate,
     Record,
+    Refund,
+    Release,
+    Resolution,
     RevenueRule,
+    Reversal,
     Rules,
     Seat,
+    Statement,
     Transfer,
     address_word,
     as_json,
@@ -119,6 +130,7 @@ def _stages() -> dict[str, Log]:
         "ordered": ordered,
         "paid": city.paid(),
         "works": _works(),
+        "trade": _trade(),
         "second-before-2050": city.second_before_2050()[0],
     }
 
@@ -133,6 +145,23 @@ def _works() -> Log:
     return log
 
 
+def _trade() -> Log:
+    """After works: the local bodies, lines of the Authority, a provider, a fee and what nobody could match."""
+    log = _works()
+    water = log.state.project_hashes["water-main"]
+    log.act(account("payable-kzt", kind=rules.PAYABLE))
+    log.act(account("provider-usdt", "USDT", kind=rules.PROVIDER))
+    log.act(account("spent-kzt", kind=PROJECT, owner=water))
+    log.act(Block(0, "lines", "AUTHORITY", 2026, 2028, 100, ACT))
+    city.hall(log)
+    log.add(usdt_rate(50_000))
+    log.add(provided(log))
+    log.add(replace(city.revenue(log, asset="kzt", amount=1_000, mark="said"), refund_to=SAID))
+    log.add(unmatched(log))
+    log.add(unmatched(log, 300, "other"))
+    return log
+
+
 def at(stage: str) -> Log:
     """A log of its own that stands at a stage of the city's life."""
     return copy.deepcopy(_stages()[stage])
@@ -140,7 +169,7 @@ def at(stage: str) -> Log:
 
 ORDER = city.certified()[1]
 COMMITMENT_2049 = city.second_before_2050()[1]
-SHARED_LOGS = ("paid", "works", "second-before-2050")
+SHARED_LOGS = ("paid", "trade", "second-before-2050")
 
 
 def shared_log(name: str) -> list[bytes]:
@@ -251,6 +280,104 @@ def certificate(milestone: bytes, amount: int, accepted: int = 1) -> Certificate
 def order(hashes: list[bytes], certified: bytes, amount: int, name: str = "order-k") -> Order:
     """An order in tenge of what contracted() made."""
     return Order(0, name, hashes[1], hashes[0], certified, "bank-kzt", amount, "builder-kzt")
+
+
+SAID = digest("iban of the payer")
+
+
+def provided(log: Log, amount: int = 1_000_000, mark: str = "1") -> Transfer:
+    """A fee in coins that a provider took for the city."""
+    return replace(city.revenue(log, amount, mark=f"provider {mark}"), debit="provider-usdt")
+
+
+def unmatched(log: Log, amount: int = 500, mark: str = "1") -> Transfer:
+    """Tenge that nobody could match."""
+    fee = city.revenue(log, amount, "kzt", f"unmatched {mark}")
+    return replace(fee, credit="payable-kzt", purpose="unmatched", authority=ZERO_HASH)
+
+
+def matched(log: Log, receipt: bytes, amount: int = 500) -> Transfer:
+    """What was unmatched is given to its code."""
+    fee = city.revenue(log, amount, "kzt", "matched")
+    return replace(fee, debit="payable-kzt", authority=receipt)
+
+
+def receipts(log: Log) -> dict[str, bytes]:
+    """The hashes of the receipts of the stage "trade", by the mark of their evidence."""
+    marks = {digest(f"evidence kzt {mark}"): mark for mark in ("1", "said", "unmatched 1", "unmatched other")}
+    marks[digest("evidence usdt 1")] = "coins"
+    return {
+        marks[receipt.evidence]: named
+        for named, receipt in log.state.receipts.items()
+        if receipt.evidence in marks
+    }
+
+
+def refund(receipt: bytes, amount: int, to: bytes = SAID, mark: str = "1") -> Refund:
+    """Money is to go back."""
+    return Refund(0, digest(f"id refund {mark}"), receipt, amount, to, digest(f"claim {mark}"))
+
+
+def refunded(refunding: bytes, of: Transfer, amount: int) -> Transfer:
+    """The booking of a refund that has gone."""
+    id, evidence = digest("id refunded"), digest("evidence refunded")
+    return replace(
+        of,
+        id=id,
+        debit=of.credit,
+        credit=of.debit,
+        amount=amount,
+        authority=refunding,
+        evidence=evidence,
+        refund_to=ZERO_HASH,
+        time=0,
+    )
+
+
+def exchanged(log: Log, amount: int = 1_000_000, came: int = 50_000, mark: str = "1") -> Exchange:
+    """The provider pays in tenge what it owes in coins."""
+    newest = hash_struct(log.state.last_rate["USDT"])
+    return Exchange(
+        0,
+        digest(f"id exchange {mark}"),
+        "provider-usdt",
+        "bank-kzt",
+        amount,
+        came,
+        newest,
+        digest(f"evidence exchange {mark}"),
+    )
+
+
+def reversal(index: int, mark: str = "1") -> Reversal:
+    """The bank took a transfer back."""
+    return Reversal(
+        0, digest(f"id reversal {mark}"), index, "bank-error", digest(f"evidence reversal {mark}")
+    )
+
+
+def place(log: Log, evidence: str) -> int:
+    """Where the transfer with this evidence stands in the log."""
+    wanted = digest(evidence)
+    return next(index for index, data in enumerate(log.records) if data[-2 * WORD : -WORD] == wanted)
+
+
+def statement(log: Log, as_of: int, account: str = "bank-kzt") -> Statement:
+    """What a bank that agrees with the ledger says."""
+    known = log.state.accounts[account]
+    return Statement(
+        0,
+        account,
+        as_of,
+        known.stated,
+        rules.balance_at(known, as_of),
+        digest(f"statement {account} {as_of}"),
+    )
+
+
+def close(log: Log, year: int = 2026) -> Close:
+    """A year is over."""
+    return Close(0, year, rules.state_hash(log.state))
 
 
 # A vector a line, or nearly: what the formatter makes of them cannot be read as a table.
@@ -556,7 +683,9 @@ def budgets() -> Iterator[Vector]:
     yield broken("B1", "palace", "A sector that no fund may pay for.", log, replace(palace, sector="palaces"), palace)
     yield broken("B1", "elsewhere", "A place that is not in Alatau.", log, replace(palace, place="astana"), palace)
     yield broken("B1", "unknown-project", "Money for a project that nobody approved.", log, allocation(log, project_hash=digest("palace")), allocation(log))
-    mixed = at_with(project("clinic", "social"), Block(0, "local", "MUNICIPAL", 2026, 2028, 10**9, ACT))
+    mixed = at("trade")
+    mixed.act(project("clinic", "social"))
+    mixed.act(Block(0, "local", "MUNICIPAL", 2026, 2028, 10**9, ACT))
     clinic = mixed.state.project_hashes["clinic"]
     yield broken("B1", "retained-for-social", "RETAINED pays for what the local budget pays (G6, G8).", mixed, allocation(mixed, project_hash=clinic), allocation(mixed))
     yield broken("B1", "municipal-for-water", "The local budget pays for infrastructure (G8).",
@@ -570,7 +699,7 @@ def budgets() -> Iterator[Vector]:
     later = at_with(block)
     yield broken("B2", "too-early", "A block two years before its first.", later, allocation(later, block="block-x"), allocation(later), why=(2026,))
     new_year = 1_861_902_000  # 2029-01-01 in Alatau
-    after = at("registered")
+    after = at_with(Parameter(0, "block_budget_until", new_year + 1, START_S, ACT))
     yield broken("B2", "too-late", "A block one second after its last year, by the clocks of Alatau.", after,
                  replace(allocation(after), time=new_year), replace(allocation(after), time=new_year - 1), why=(2029,))  # fmt: skip
 
@@ -758,7 +887,6 @@ def money() -> Iterator[Vector]:
     yield broken("M3", "no-evidence", "A transfer without evidence.", log, replace(fee, evidence=ZERO_HASH), fee)
     for name, says, debit, credit in (
         ("own-account", "RETAINED is moved to another account of the city (LEAKS 10).", "bank-two", "bank-kzt"),
-        ("revenue-taken-back", "Revenue is booked back out (LEAKS 12, 13).", "fees-kzt", "bank-kzt"),
         ("spending-taken-back", "What was spent is booked back in.", "bank-kzt", "spent-water-kzt"),
         ("netted", "Costs are netted from revenue before it is booked (LEAKS 09).", "spent-water-kzt", "fees-kzt"),
     ):
@@ -834,10 +962,427 @@ def money() -> Iterator[Vector]:
     yield broken("I1", "project-not-approved", "An investment in a project that waits for its approvals.", pending, hope, hope, twin_after=effective)
 
 
+def seats_and_keys() -> Iterator[Vector]:
+    """A7, S6, S7, and who may sign what came later."""
+    log = at("registered")
+    waits = proposed(log, investment())
+    log.approve(hash_struct(waits), COUNCIL[0])
+    back = COUNCIL[0].withdraw(log.state.domain, hash_struct(waits), log.now)
+    other = COUNCIL[1].withdraw(log.state.domain, hash_struct(waits), log.now)
+    yield broken("A7", "never-approved", "A seat takes back what it never gave.", log, other, back)
+    gone = copy.deepcopy(log)
+    gone.add(back)
+    again = signed(gone, COUNCIL[0], waits)
+    yield broken("A7", "twice", "A seat takes its approval back twice.", gone, back, signed(gone, COUNCIL[1], waits))
+    yield broken("A5", "after-withdrawal", "A seat that took its approval back gives it again.", gone, again, signed(gone, COUNCIL[1], waits))
+    yield broken("A6", "withdrawal-of-another", "A member takes another's approval back (LEAKS 24).", log, replace(other, signer=COUNCIL[0].address), back)
+    yield broken("A2", "withdrawal-high-s", "The other form of a withdrawal's signature.", log,
+                 replace(back, v=55 - back.v, s=number(CURVE_ORDER - int.from_bytes(back.s, "big"))), back)
+    done = copy.deepcopy(log)
+    done.approve(hash_struct(waits), *COUNCIL[1:3])
+    yield broken("A1", "withdrawn-too-late", "A member takes back what has taken effect (LEAKS 24).", done, back, back, twin_after=log)
+
+    key = KeyChange(0, "log-ed25519", digest("vkey"), START_S, ACT)
+    yield broken("S6", "unknown-key", "A key that the ledger does not know.", log, replace(key, key="back-door"), key)
+    yield broken("S6", "no-key", "A key is changed for none.", log, replace(key, vkey_hash=ZERO_HASH), key)
+
+    few = at_with(*(Seat(0, rules.COUNCIL, key.address, 0, 1, ACT) for key in COUNCIL[2:]))
+    few.wait(rules.NOTICE_S)
+    until = few.now + 365 * rules.DAY
+    friend = Seat(0, rules.COUNCIL, Key("friend").address, START_S, until, ACT)
+    yield broken("S7", "member-put-out", "Those whose terms are over end the term of one who is still there (LEAKS 14).",
+                 few, replace(friend, holder=COUNCIL[0].address), replace(friend, holder=COUNCIL[0].address, valid_to=FOREVER_S), why=(FOREVER_S, until))
+    vote, seat = proposed(few, investment()), proposed(few, friend)
+    yield broken("A4", "recovery-of-money", "One whose term is over approves money, where it may only fill seats (LEAKS 14).",
+                 few, signed(few, COUNCIL[2], vote), signed(few, COUNCIL[2], seat))
+    few.approve(hash_struct(seat), *COUNCIL[2:])
+    few.wait(rules.RECOVERY_S - 1)
+    early = signed(few, Key("friend"), vote)
+    yield broken("A4", "recovery-not-over", "A seat that a recovery filled votes a second before 180 days are over (LEAKS 14).",
+                 few, early, replace(early, time=few.now + 1))
+
+    provider = account("provider-2", "USDT", kind=rules.PROVIDER)
+    yield broken("N2", "provider-of-tenge", "A provider that owes tenge: a loan (LEAKS 10).", log, replace(provider, asset="KZT"), provider)
+    yield broken("N2", "provider-in-office", "A council member takes coins for the city.", log, replace(provider, owner=address_word(COUNCIL[0].address)), provider)
+    yield broken("N2", "provider-is-a-payee", "A payee takes coins for the city (LEAKS 06).", log, replace(provider, owner=address_word(city.PAYEE_ADDRESS)), provider)
+    known = at_with(provider)
+    yield broken("N2", "provider-again", "One provider under two names, to owe twice the cap (LEAKS 04).",
+                 known, replace(provider, account="provider-3"), replace(provider, account="provider-3", owner=digest("another")))
+    yield broken("N7", "provider-as-payee", "A provider is paid as a builder (LEAKS 06).",
+                 known, payee("builder-2", "KZT", provider.owner), payee("builder-2", "KZT"))
+
+    local = at("trade")
+    local.act(project("clinic", "social"))
+    limit = proposed(local, Block(0, "local", "MUNICIPAL", 2026, 2028, 10**9, ACT))
+    yield broken("A4", "council-for-maslikhat", "The Council sets the local budget (G3).", local, signed(local, COUNCIL[0], limit), signed(local, city.MASLIKHAT, limit))
+    local.approve(hash_struct(limit))
+    local.act(replace(payee("nurses", "KZT", digest("iban nurses")), fund="MUNICIPAL"))
+    allotted = local.act(allocation(local, "clinic", block="local", project_hash=local.state.project_hashes["clinic"]))
+    contract = proposed(local, Commitment(0, "clinic", allotted, "nurses", 1_000, digest("clinic")))
+    yield broken("A4", "authority-for-akimat", "The Authority commits the local budget (G3).", local, signed(local, AUTHORITY, contract), signed(local, city.AKIMAT, contract))
+    road = proposed(local, project("road"))
+    yield broken("A4", "maslikhat-approves-project", "The Maslikhat approves a project (G2, G3).", local, signed(local, city.MASLIKHAT, road), signed(local, COUNCIL[0], road))
+    local.act(RevenueRule(0, "local-fee", "MUNICIPAL", 10_000, START_S, ACT))
+    local.act(account("bank-local", fund="MUNICIPAL"))
+    local.act(account("fees-local", fund="MUNICIPAL", kind=REVENUE, owner=encode_name("local-fee")))
+    fee = replace(city.revenue(local, 100, "kzt", "local"), debit="bank-local", credit="fees-local", purpose="local-fee", authority=city.rule_hash(local, "local-fee"), refund_to=SAID)
+    back_to = proposed(local, refund(local.add(fee), 100))
+    yield broken("A4", "authority-refunds-local", "The Authority sends the local budget's money back (G3).", local, signed(local, AUTHORITY, back_to), signed(local, city.AKIMAT, back_to))
+
+
+def exchanges() -> Iterator[Vector]:
+    """Q3 to Q6."""
+    log = at("trade")
+    good = exchanged(log)
+    yield broken("Q3", "out-of-the-bank", "The city buys coins for its tenge.", log, replace(good, from_account="bank-kzt", to_account="provider-usdt"), good)
+    yield broken("Q3", "into-revenue", "What came from the provider is booked as revenue once more (LEAKS 09).", log, replace(good, to_account="fees-kzt"), good)
+    fund = at_with(account("bank-local", fund="MUNICIPAL"), stage="trade")
+    yield broken("Q3", "other-fund", "RETAINED coins become MUNICIPAL tenge (G5, LEAKS 08).", fund, replace(good, to_account="bank-local"), good)
+    yield broken("Q4", "no-rate", "An exchange at no rate.", log, replace(good, rate_hash=digest("rate")), good)
+    older = copy.deepcopy(log)
+    older.add(usdt_rate(52_000, "b"))
+    newest = exchanged(older, came=52_000)
+    yield broken("Q4", "not-the-newest", "The lowest rate of the day, to hide a loss (LEAKS 04).", older, good, newest)
+    stale = copy.deepcopy(log)
+    stale.wait(rules.DAY)
+    yield broken("Q4", "stale", "A rate that is a day and a second old.", stale, replace(good, time=stale.now + 1), good, why=(rules.DAY + 1, rules.DAY))
+    yield broken("Q4", "too-little", "A tiyn less than the band allows (LEAKS 04).", log, replace(good, amount_to=48_999), replace(good, amount_to=49_000), why=(48_999, 50_000, 200))
+    yield broken("Q4", "too-much", "A tiyn more than the band allows: another's money comes in with it.", log, replace(good, amount_to=51_001), replace(good, amount_to=51_000), why=(51_001, 50_000, 200))
+    crumbs = replace(good, amount_from=39, amount_to=1)
+    yield broken("Q4", "crumbs", "39 coins at a time, so that almost half is lost and never a whole tiyn (LEAKS 04).", log, crumbs, replace(crumbs, amount_to=2), why=(1, 2))
+    capped = at_with(Parameter(0, "exchange_loss", 999, START_S, ACT), stage="trade")
+    capped.wait(rules.NOTICE_S)
+    capped.add(usdt_rate(50_000, "c"))
+    capped.add(exchanged(capped, 500_000, 24_500))
+    rest = exchanged(capped, 500_000, 24_500, "2")
+    yield broken("Q5", "above-the-cap", "Each exchange is inside the band, and together they lose more than a year may (LEAKS 04).",
+                 capped, rest, replace(rest, amount_to=24_501), why=(1_000, 999))
+    yield broken("M6", "exchange-of-more", "The provider pays for coins that it never took.", log, replace(good, amount_from=1_000_001, amount_to=50_001), good, why=(1_000_000, 1_000_001))
+
+    bare = at_with(account("provider-usdt", "USDT", kind=rules.PROVIDER))
+    rated = copy.deepcopy(bare)
+    rated.add(usdt_rate())
+    yield broken("Q6", "no-rate", "A provider takes coins that nobody can measure.", bare, provided(bare), provided(bare), twin_after=rated)
+    most = at_with(Parameter(0, "provider_cap", 60_000, START_S, ACT), stage="trade")
+    most.wait(rules.NOTICE_S)
+    most.add(usdt_rate(50_000, "c"))
+    most.add(exchanged(most))
+    most.add(provided(most, 1_000_000, "2"))
+    yield broken("Q6", "above-the-cap", "A provider owes a tiyn more than the cap (LEAKS 04).",
+                 most, provided(most, 200_001, "3"), provided(most, 200_000, "3"), why=(60_001, 60_000))
+    slow = at("trade")
+    slow.wait(rules.PROVIDER_S)
+    more = replace(provided(slow, 1, "2"), time=slow.now)
+    yield broken("Q6", "never-exchanged", "A provider takes more, a second after three days in which it paid nothing (LEAKS 04).",
+                 slow, replace(more, time=slow.now + 1), more, why=(rules.PROVIDER_S, slow.now + 1))
+
+
+def lines() -> Iterator[Vector]:
+    """B6 and B7: the Authority moves its lines."""
+    pilot_over = rules.PARAMETERS["block_budget_until"][2]
+    log = at("registered")
+    late = replace(allocation(log), time=pilot_over)
+    yield broken("B6", "not-prolonged", "An allocation at the second at which the pilot of block budgets ends (G9).", log, late, replace(late, time=pilot_over - 1), why=(pilot_over,))
+    log = at("trade")
+    newest = hash_struct(log.state.last_rate["USDT"])
+    half = allocation(log, "l-one", block="lines", asset="USDT", rate_hash=newest)
+    one, two = log.act(half), log.act(replace(half, allocation="l-two"))
+    good = Move(0, one, two, 20, digest("move"))
+    yield broken("B7", "to-itself", "A line is moved to itself.", log, replace(good, to_hash=one), good)
+    yield broken("B7", "nowhere", "A line is moved to nowhere.", log, replace(good, to_hash=digest("none")), good)
+    yield broken("B7", "more-than-there-is", "More is moved than the line has.", log, replace(good, amount=1_001), good, why=(1_001, 1_000))
+    yield broken("B5", "move-rounded-up", "A move of one unit needs a tiyn more than it frees (LEAKS 16).", log, replace(good, amount=1), good, why=(101, 100))
+    yield broken("B6", "move-not-prolonged", "A move at the second at which the pilot of block budgets ends.", log, replace(good, time=pilot_over), replace(good, time=pilot_over - 1), why=(pilot_over,))
+    new_year = 1_861_902_000  # 2029-01-01 in Alatau
+    prolonged = copy.deepcopy(log)
+    prolonged.act(Parameter(0, "block_budget_until", new_year + 1, START_S, ACT))
+    yield broken("B2", "move-too-late", "A move a second after the block's last year.", prolonged, replace(good, time=new_year), replace(good, time=new_year - 1), why=(2029,))
+    spent = copy.deepcopy(log)
+    spent.act(replace(payee("builder-a"), fund="AUTHORITY"))
+    spent.act(Commitment(0, "c-line", one, "builder-a", 600, digest("c-line")))
+    yield broken("B7", "committed", "What a contract claims is moved away (G10).", spent, replace(good, amount=420), replace(good, amount=400), why=(420, 400))
+    kept = at("trade")
+    first, second = kept.act(allocation(kept, "k-one")), kept.act(allocation(kept, "k-two"))
+    third, fourth = (kept.act(allocation(kept, name, 40, block="lines")) for name in ("k-three", "k-four"))
+    yield broken("B7", "retained", "The Authority moves what the Council allotted out of RETAINED (G2).", kept, Move(0, first, second, 1, digest("move")), Move(0, third, fourth, 1, digest("move")))
+    kept.act(Block(0, "lines-2", "AUTHORITY", 2026, 2028, 100, ACT))
+    far = kept.act(allocation(kept, "k-five", 40, block="lines-2"))
+    yield broken("B7", "other-block", "A line is moved to another block, for which it takes an act (G9).", kept, Move(0, third, far, 1, digest("move")), Move(0, third, fourth, 1, digest("move")))
+    rated = at("trade")
+    cheap = replace(half, amount=100)
+    low, same = rated.act(cheap), rated.act(replace(cheap, allocation="l-same"))
+    dear = rated.act(replace(cheap, allocation="l-dear", rate_hash=rated.add(usdt_rate(52_000, "b"))))
+    yield broken("B7", "other-rate", "A line is moved to one that another rate measures, to stretch the limit (LEAKS 16).", rated, Move(0, low, dear, 20, digest("move")), Move(0, low, same, 20, digest("move")))
+    narrow = at("trade")
+    narrow.act(project("road", limit=50))
+    wide = narrow.act(half)
+    full = narrow.act(replace(half, allocation="l-road", project_hash=narrow.state.project_hashes["road"]))
+    yield broken("B4", "moved-above-approved", "A move gives a project more than was approved (G10).", narrow, Move(0, wide, full, 20, digest("move")), Move(0, full, wide, 20, digest("move")), why=(51, 50))
+
+
+def quarrels() -> Iterator[Vector]:
+    """C6 to C9."""
+    log = at("trade")
+    two, certified = named_work(log)
+    loose = contracted(log, "loose", 1_000, 600)
+    less = Release(0, loose[1], 400, digest("release"))
+    yield broken("C6", "no-commitment", "Something is released from no contract.", log, replace(less, commitment_hash=digest("none")), less)
+    yield broken("C6", "below-milestones", "What a milestone claims is released.", log, replace(less, amount=401), less, why=(401, 400))
+    by = city.AUDITOR.address
+    stop = Dispute(0, two[1], by, digest("dispute"))
+    yield broken("C7", "no-commitment", "A dispute about no contract.", log, replace(stop, commitment_hash=digest("none")), stop)
+    yield broken("C7", "stranger", "Somebody who has nothing to do with it freezes a contract.", log, replace(stop, by=THIEF.address), stop)
+    yield broken("C7", "authority", "The Authority, which signed the contract, freezes it.", log, replace(stop, by=AUTHORITY.address), stop)
+    mine = Dispute(0, ORDER.commitment_hash, city.PAYEE_ADDRESS, digest("dispute"))
+    yield broken("C7", "payee-of-another", "A payee freezes another's contract.", log, replace(mine, commitment_hash=two[1]), mine)
+    said = proposed(log, replace(stop, by=CERTIFIER.address))
+    yield broken("A4", "dispute-in-anothers-name", "An auditor signs a dispute that names the certifier.", log, signed(log, city.AUDITOR, said), signed(log, CERTIFIER, said))
+    order_hash = log.act(order(two, certified, 600))
+    pay = Transfer(0, digest("id k"), "spent-kzt", "bank-kzt", "KZT", 600, "order-k", order_hash, digest("evidence k"))
+    frozen = copy.deepcopy(log)
+    frozen.act(stop)
+    frozen.act(Dispute(0, loose[1], by, digest("dispute loose")))
+    settled = copy.deepcopy(frozen)
+    end = Resolution(0, two[1], 1, digest("settled"))
+    yield broken("C7", "again", "What is in dispute is disputed again.", frozen, replace(stop, by=CERTIFIER.address, document=digest("again")), replace(end, outcome=0))
+    yield broken("C8", "no-dispute", "A contract is ended that nobody disputes (G12).", log, end, end, twin_after=frozen)
+    yield broken("C8", "third-way", "An outcome that is neither.", frozen, replace(end, outcome=2), end, why=(2,))
+    settled.act(replace(end, outcome=0))
+    settled.act(Resolution(0, loose[1], 0, digest("settled loose")))
+    part = Milestone(0, "part", loose[1], 400, digest("part"))
+    rest = certificate(two[3], 400)
+    for name, says, bad in (
+        ("paid", "An order is paid while its contract is in dispute (G12).", pay),
+        ("certified", "Work is certified while its contract is in dispute.", rest),
+        ("cut", "A contract in dispute gets another part.", part),
+        ("released", "What a payee disputes is released meanwhile.", less),
+    ):
+        yield broken("C9", f"{name}-in-dispute", says, frozen, bad, bad, twin_after=settled)
+    done = copy.deepcopy(log)
+    late = done.act(rest)
+    going = copy.deepcopy(done)
+    done.act(stop)
+    yield broken("C9", "ordered-in-dispute", "Work is ordered while its contract is in dispute.", done, order(two, late, 400, "o-late"), order(two, late, 400, "o-late"), twin_after=going)
+    ended = copy.deepcopy(frozen)
+    ended.act(end)
+    yield broken("C9", "certified-after-the-end", "Work is certified on a contract that ended.", ended, rest, rest, twin_after=settled)
+    yield broken("V4", "paid-after-the-end", "An order is paid whose contract ended (G12).", ended, pay, pay, twin_after=settled)
+
+
+def unmatched_money() -> Iterator[Vector]:
+    """V5 and what money that nobody could match may not do; M7."""
+    log = at("trade")
+    known = receipts(log)
+    good = matched(log, known["unmatched 1"])
+    yield broken("V5", "no-receipt", "Something is matched that never came.", log, replace(good, authority=city.rule_hash(log)), good)
+    yield broken("V5", "a-fee", "A fee is matched that was matched when it came.", log, replace(good, authority=known["said"]), good)
+    yield broken("V5", "more-than-came", "More is matched than came.", log, replace(good, amount=501), good, why=(500, 501))
+    half = copy.deepcopy(log)
+    half.add(matched(half, known["unmatched 1"], 300))
+    rest = replace(good, amount=200, id=digest("id rest"), evidence=digest("evidence rest"))
+    yield broken("V5", "anothers", "Out of one pot: what another paid is matched for him who paid too little (LEAKS 12).", half, replace(rest, amount=201), rest, why=(200, 201))
+    gone = copy.deepcopy(log)
+    gone.act(refund(known["unmatched 1"], 500))
+    yield broken("V5", "going-back", "What goes back is matched as well (LEAKS 12).", gone, good, replace(good, authority=known["unmatched other"], amount=300))
+    yield broken("V1", "matched-to-no-code", "What nobody could match is given to a code that has no rule.", log, replace(good, purpose="999999"), good)
+    fund = at_with(
+        RevenueRule(0, "local-fee", "MUNICIPAL", 10_000, START_S, ACT), account("payable-local", fund="MUNICIPAL", kind=rules.PAYABLE),
+        account("fees-local", fund="MUNICIPAL", kind=REVENUE, owner=encode_name("local-fee")), stage="trade",
+    )
+    yield broken("M5", "matched-to-another-fund", "RETAINED money that nobody could match becomes MUNICIPAL (LEAKS 08).", fund, replace(good, purpose="local-fee", credit="fees-local"), good)
+    more = unmatched(fund, mark="2")
+    yield broken("M5", "parked-in-another-fund", "RETAINED money is parked as the local budget's (LEAKS 08).", fund, replace(more, credit="payable-local"), more)
+    yield broken("M4", "parked-without-a-bank", "What is owed to payers is taken from revenue.", fund, replace(more, debit="fees-kzt"), more)
+    balance = log.state.accounts["bank-kzt"].balance
+    most = city.revenue(log, 2**128 - 1 - balance, "kzt", "most")
+    yield broken("M7", "two-to-128", "A balance that neither a contract nor a statement can hold.", log, replace(most, amount=2**128 - balance), most, why=(balance, 2**128 - balance))
+
+
+def _promised(log: Log, amount: int) -> None:
+    hashes = contracted(log, "big", amount, amount)
+    log.act(order(hashes, log.act(certificate(hashes[2], amount)), amount, "o-big"))
+
+
+def refunds() -> Iterator[Vector]:
+    """F1 to F5."""
+    log = at("trade")
+    known = receipts(log)
+    said = log.state.receipts[known["said"]]
+    good = refund(known["said"], 1_000)
+    yield broken("F1", "never-came", "A refund of what never came (LEAKS 12).", log, refund(digest("none"), 1), good)
+    yield broken("F1", "more", "A refund of a tiyn more than came (LEAKS 12).", log, replace(good, amount=1_001), good, why=(1_000, 1_001))
+    two = copy.deepcopy(log)
+    first, second = proposed(two, refund(known["said"], 600)), proposed(two, refund(known["said"], 600, mark="2"))
+    alone = copy.deepcopy(two)
+    two.approve(hash_struct(first))
+    last = signed(two, AUTHORITY, second)
+    yield broken("F1", "twice-while-one-waits", "Two refunds of one receipt wait, and each is small enough by itself (LEAKS 12, 25).",
+                 two, last, last, twin_after=alone, why=(400, 600))
+    undone = copy.deepcopy(log)
+    undone.act(reversal(place(undone, "evidence kzt said")))
+    yield broken("F1", "undone", "A refund of what the bank took back (LEAKS 12, 13).", undone, good, refund(known["unmatched 1"], 500))
+    given = copy.deepcopy(log)
+    given.add(matched(given, known["unmatched 1"]))
+    yield broken("F1", "matched", "A refund of what was matched, out of what another paid (LEAKS 12).", given, refund(known["unmatched 1"], 1), refund(known["unmatched other"], 300), why=(0, 1))
+    yield broken("M3", "refund-to-nowhere", "A refund that goes nowhere.", log, replace(good, to=ZERO_HASH), good)
+    yield broken("M3", "refund-id-again", "A refund under the id of its receipt.", log, replace(good, id=said.id), good)
+    tight = copy.deepcopy(log)
+    _promised(tight, log.state.accounts["bank-kzt"].balance - 400)
+    yield broken("F2", "spoken-for", "A refund of money that an order has already (O10).", tight, replace(good, amount=401), replace(good, amount=400), why=(400, 401))
+    republic = payee("republic", "KZT", SAID, rules.REPUBLIC)
+    state = at_with(republic, stage="trade")
+    yield broken("G7", "refund-to-the-republic", "A refund to the republican budget (LEAKS 07).", state, good, replace(good, to=digest("another")), why=(state.now, city.RETENTION_END_S))
+    ready = copy.deepcopy(log)
+    approved = ready.act(good)
+    booked = refunded(approved, said, 1_000)
+    bare = copy.deepcopy(ready)
+    bare.act(republic)
+    yield broken("G7", "refund-to-the-republic-unmasked", "Who gets the refund turns out to be the republican budget (LEAKS 07).", bare, booked, booked, twin_after=ready, why=(bare.now,))
+    taken = replace(booked, authority=city.rule_hash(log))
+    yield broken("F3", "revenue-taken-back", "Revenue is booked back out (LEAKS 12, 13).", ready, taken, booked)
+    yield broken("F3", "no-refund", "Money goes back and nobody allowed it (LEAKS 12).", log, booked, booked, twin_after=ready)
+    yield broken("F3", "less", "A refund is booked in part, which would leave room for another.", ready, replace(booked, amount=999), booked, why=(1_000,))
+    yield broken("F3", "other-account", "A refund is booked against another account than its receipt.", ready, replace(booked, debit="payable-kzt"), booked)
+    done = copy.deepcopy(ready)
+    done.add(booked)
+    yield broken("F3", "booked-twice", "A refund is booked twice (LEAKS 12).", done, replace(booked, id=digest("id b"), evidence=digest("evidence b")), refund(known["unmatched 1"], 500, mark="2"))
+    hand = copy.deepcopy(log)
+    waits = hand.add(replace(good, to=digest("friend")))
+    hand.approve(waits, AUTHORITY)
+    both = copy.deepcopy(hand)
+    both.approve(waits, city.AUDITOR)
+    out = refunded(waits, said, 1_000)
+    yield broken("F3", "one-of-two", "A refund to where the payer never said, which the Authority alone signed (LEAKS 12).", hand, out, out, twin_after=both)
+
+    capped = at_with(Parameter(0, "refund_cap", 999, START_S, ACT), stage="trade")
+    capped.wait(rules.NOTICE_S)
+    friend = replace(good, to=digest("friend"))
+    yield broken("F4", "above-the-cap", "Two people send back more than a year allows (LEAKS 12).", capped, friend, replace(friend, amount=999), why=(1_000, 999))
+    yield broken("F4", "undone-above-the-cap", "Two people undo more than a year allows (LEAKS 13).", capped, reversal(place(capped, "evidence kzt said")), reversal(place(capped, "evidence kzt unmatched 1")), why=(1_000, 999))
+    coins = at("registered")
+    unmeasured = refund(coins.add(city.revenue(coins)), 1)
+    measured = copy.deepcopy(coins)
+    measured.add(usdt_rate())
+    yield broken("F4", "without-a-rate", "Coins go back that nobody can measure.", coins, unmeasured, unmeasured, twin_after=measured)
+    old = copy.deepcopy(log)
+    old.now = old.state.receipts[known["unmatched 1"]].time + rules.UNMATCHED_S
+    claim = refund(known["unmatched 1"], 500)
+    yield broken("F5", "after-a-year", "Money that nobody claimed for a year goes back, a second later (LEAKS 12).", old, replace(claim, time=old.now + 1), claim, why=(rules.UNMATCHED_S + 1, rules.UNMATCHED_S))
+
+
+def reversals() -> Iterator[Vector]:
+    """R1 and R2."""
+    log = at("trade")
+    known = receipts(log)
+    fee = place(log, "evidence kzt said")
+    good = reversal(fee)
+    yield broken("R1", "no-transfer", "A record is undone that is no transfer (LEAKS 13).", log, reversal(0), good)
+    yield broken("R1", "chain", "Final money on a chain is undone (LEAKS 13).", log, reversal(place(log, "evidence usdt 1")), good)
+    yield broken("R1", "provider", "What a provider took is undone.", log, reversal(place(log, "evidence usdt provider 1")), good)
+    again = copy.deepcopy(log)
+    again.act(good)
+    yield broken("R1", "twice", "A transfer is undone twice (LEAKS 13).", again, reversal(fee, "2"), reversal(place(log, "evidence kzt unmatched 1"), "2"))
+    old = copy.deepcopy(log)
+    old.now = old.state.time + rules.REVERSAL_S
+    yield broken("R1", "after-30-days", "A transfer is undone a second after 30 days (LEAKS 13).", old, replace(good, time=old.now + 1), good, why=(rules.REVERSAL_S + 1, rules.REVERSAL_S))
+    back = copy.deepcopy(log)
+    approved = back.act(refund(known["said"], 1_000))
+    yield broken("R1", "refunded", "A receipt goes back, and is undone as well (LEAKS 12, 13).", back, good, reversal(place(log, "evidence kzt unmatched 1")))
+    said = back.state.receipts[known["said"]]
+    back.add(refunded(approved, said, 1_000))
+    yield broken("R1", "refund-undone", "A refund that has gone is undone, to go again (LEAKS 12).", back, reversal(len(back.records) - 1), reversal(place(log, "evidence kzt unmatched 1")))
+    given = copy.deepcopy(log)
+    given.add(matched(given, known["unmatched 1"]))
+    yield broken("R1", "matched", "A receipt is undone whose money a code has.", given, reversal(place(log, "evidence kzt unmatched 1")), reversal(len(given.records) - 1))
+    two, certified = named_work(log)
+    paid = copy.deepcopy(log)
+    approved = paid.act(order(two, certified, 600))
+    pay = Transfer(0, digest("id k"), "spent-kzt", "bank-kzt", "KZT", 600, "order-k", approved, digest("evidence k"))
+    paid.add(pay)
+    paid.act(reversal(len(paid.records) - 1))
+    paid.add(replace(pay, id=digest("id l"), evidence=digest("evidence l")))
+    yield broken("R1", "order-restored-again", "An order is paid, undone, paid, and undone again: so it could go on for ever (LEAKS 13).",
+                 paid, reversal(len(paid.records) - 1, "2"), reversal(fee, "2"))
+    tight = copy.deepcopy(log)
+    _promised(tight, log.state.accounts["bank-kzt"].balance - 500)
+    yield broken("R2", "spoken-for", "Money is taken back that an order has already.", tight, good, reversal(place(log, "evidence kzt unmatched 1")), why=(500, 1_000))
+    yield broken("M3", "reversal-without-evidence", "A transfer is undone and nothing shows that the bank did so (LEAKS 13).", log, replace(good, evidence=ZERO_HASH), good)
+
+
+def statements() -> Iterator[Vector]:
+    """L1 and L2."""
+    log = at("trade")
+    log.wait(10)
+    as_of = log.now - 1
+    good = statement(log, as_of)
+    yield broken("L1", "no-money", "A statement of an account that holds no money.", log, replace(good, account="fees-kzt", closing=0), good)
+    yield broken("L1", "of-the-future", "A statement of this very second, in which more may still come.", log, replace(good, as_of=log.now), good, why=(log.now,))
+    yield broken("L1", "opens-anew", "A first statement that does not open with nothing.", log, replace(good, opening=1), good, why=(1, 0))
+    yield broken("H5", "statement-without-paper", "A statement that nobody saw.", log, replace(good, evidence=ZERO_HASH), good)
+    balance = good.closing
+    yield broken("L2", "other-balance", "A statement that says a tiyn less than the ledger (LEAKS 11).", log, replace(good, closing=balance - 1), good, why=(balance - 1, balance))
+    told = copy.deepcopy(log)
+    told.act(good)
+    told.wait(10)
+    told.add(city.revenue(told, 5, "kzt", "after"))
+    told.wait(10)
+    following = statement(told, told.now - 1)
+    yield broken("L1", "of-the-past", "A second statement of the same time.", told, replace(following, as_of=as_of), following, why=(as_of,))
+    yield broken("L1", "gap", "A statement that does not begin where the one before ended (LEAKS 11).", told, replace(following, opening=0), following, why=(0, balance))
+    yield broken("L2", "as-before", "A statement that leaves out what came since (LEAKS 11).", told, replace(following, closing=balance), following, why=(balance, balance + 5))
+
+
+def books() -> Iterator[Vector]:
+    """K1 and Y1."""
+    log = at("registered")
+    spot = log.breach(_bytes(replace(usdt_rate(), source2=digest("source 1")), log))
+    good = Acknowledgement(0, spot, "Q1", ACT)
+    yield broken("K1", "no-breach", "A record is excused that broke no rule.", log, replace(good, index=spot - 1), good)
+    yield broken("K1", "other-rule", "A breach is excused as a smaller one (LEAKS 26).", log, replace(good, rule="Q2"), good)
+    again = copy.deepcopy(log)
+    again.act(good)
+    again.breach(_bytes(replace(usdt_rate(), source2=digest("source 1")), again))
+    yield broken("K1", "twice", "A breach is excused twice.", again, replace(good, act=digest("act 2")), replace(good, index=again.breaches[-1]))
+
+    new_year = 1_798_743_600  # 2027-01-01 in Alatau
+    year = at("registered")
+    year.now = new_year
+    good_close = close(year)
+    yield broken("Y1", "not-over", "A year is closed in its last second.", year, replace(good_close, time=new_year - 1), good_close, why=(2026,))
+    yield broken("Y1", "other-state", "A year is closed with another state than the ledger's.", year, replace(good_close, state_hash=digest("state")), good_close)
+    year.act(good_close)
+    year.now += 365 * rules.DAY
+    yield broken("Y1", "twice", "A year is closed twice.", year, close(year), close(year, 2027), why=(2026,))
+    later = copy.deepcopy(year)
+    later.act(close(later, 2027))
+    later.now += 366 * rules.DAY
+    yield broken("Y1", "backwards", "A year is closed after a later one.", later, close(later, 2025), close(later, 2028), why=(2025,))
+
+
 # fmt: on
 def vectors() -> Iterator[Vector]:
     """All vectors, in the order of the rules."""
-    for part in (encodings, sequence, approvals, offices, registers, rates, budgets, work, orders, money):
+    for part in (
+        encodings,
+        sequence,
+        approvals,
+        offices,
+        seats_and_keys,
+        registers,
+        rates,
+        exchanges,
+        budgets,
+        lines,
+        work,
+        quarrels,
+        orders,
+        money,
+        unmatched_money,
+        refunds,
+        reversals,
+        statements,
+        books,
+    ):
         yield from part()
 
 
@@ -873,7 +1418,14 @@ def as_file(vector: Vector) -> dict[str, object]:
     assert all(part in refused.why for part in vector.why_contains), (
         f"{vector.breaks}-{vector.name}: {refused}"
     )
-    name, take = _shared([*vector.log.records, vector.refused], vector.twin)
+    records = [*vector.log.records, vector.refused]
+    name, take = _shared(records, vector.twin)
+    pairs = zip(records[take:-1], vector.twin[take:-1], strict=False)
+    fork = take + next(
+        (at for at, (one, other) in enumerate(pairs) if one != other),
+        min(len(records), len(vector.twin)) - take - 1,
+    )
+    breaches = {"breaches": vector.log.breaches} if vector.log.breaches else {}
     return {
         "breaks": vector.breaks,
         "at": refused.where,
@@ -881,8 +1433,10 @@ def as_file(vector: Vector) -> dict[str, object]:
         "why_contains": list(vector.why_contains),
         "base": name,
         "take": take,
-        "records": [data.hex() for data in [*vector.log.records[take:], vector.refused]],
-        "twin": [data.hex() for data in vector.twin[take:]],
+        "after": [data.hex() for data in records[take:fork]],
+        "records": [data.hex() for data in records[fork:]],
+        "twin": [data.hex() for data in vector.twin[fork:]],
+        **breaches,
         "reads": {"refused": _shown(vector.refused), "twin": _shown(vector.twin[-1])},
     }
 

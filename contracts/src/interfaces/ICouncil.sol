@@ -87,12 +87,14 @@ interface ICouncil {
     /// @param record Its bytes: a Seat, Quorum, Parameter, Contract, Asset, Account, RevenueRule, Project or Allocation.
     /// @param index Its index in the ledger.
     /// @param headSize The size of an anchored head that has it.
+    /// @param headTime When that head was anchored.
     /// @param proof The inclusion path, leaf side first.
     /// @param approvals Ascending by signer, of seats of the role council.
     function enact(
         bytes calldata record,
         uint64 index,
         uint64 headSize,
+        uint64 headTime,
         bytes32[] calldata proof,
         Signature[] calldata approvals
     ) external;
@@ -116,6 +118,10 @@ interface ICouncil {
     /// @notice Whether the holder has a seat of the role, and now is in its term.
     function seated(bytes32 role, address holder) external view returns (bool);
 
+    /// @notice The first second at which `seated` may answer otherwise, at most 14 days away; zero if it is not true now.
+    /// Whoever keeps the answer until then is never laxer than the Council: no act changes a seat with less notice.
+    function seatedUntil(bytes32 role, address holder) external view returns (uint64);
+
     /// @notice How many seats of the role must sign now; for the council never below three nor a majority of the seated.
     function required(bytes32 role) external view returns (uint256);
 
@@ -131,9 +137,16 @@ interface ICouncil {
     /// @notice The value of a parameter now.
     function parameter(bytes32 name) external view returns (uint256);
 
+    /// @notice The same, and the first second at which it may be another value, at most 14 days away.
+    function parameterUntil(bytes32 name) external view returns (uint256 value, uint64 until);
+
     /// @notice The least share of the city, in 1/10,000, of a payment for this purpose; refused where no rule is in
     /// force, or where the rule's fund is not the one that the treasury holds.
     function minShare(bytes32 code) external view returns (uint16);
+
+    /// @notice The same, and the first second at which it may be another, at most 14 days away: the first rule of a code
+    /// is in force at once, a later one after 14 days.
+    function minShareUntil(bytes32 code) external view returns (uint16 share, uint64 until);
 
     /// @notice An asset by its name; all zero if not enacted.
     function asset(bytes32 name) external view returns (Asset memory);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {ICouncil} from "./ICouncil.sol";
-
 /// @title IPaymentRouter
 /// @notice Splits each payment in the transaction that makes it: the city's share to the Treasury, the rest to the
 /// merchant. It keeps nothing but what a merchant could not receive.
@@ -17,14 +15,17 @@ interface IPaymentRouter {
     /// @param merchant Who gets the rest; may be zero if the city gets all.
     /// @param token Money.COIN for the chain's coin.
     /// @param shareBps The city's share in 1/10,000; what does not divide goes to the city.
+    /// @param nonce Of two quotes of one gateway for one token and purpose with the same nonce one can be paid. Quotes
+    /// whose nonces differ in the last seven bits only share a word of storage, so a gateway counts.
     struct Quote {
         bytes32 invoice;
         bytes32 purpose;
         address merchant;
         address token;
-        uint128 amount;
-        uint16 shareBps;
-        uint64 validUntil;
+        uint256 amount;
+        uint256 shareBps;
+        uint256 validUntil;
+        uint256 nonce;
     }
 
     /// @notice What a deposit address is bound to for ever.
@@ -35,14 +36,31 @@ interface IPaymentRouter {
         uint16 shareBps;
     }
 
-    event Paid(
-        bytes32 indexed invoice,
-        bytes32 indexed quote,
-        address indexed token,
-        address payer,
-        uint256 amount,
-        uint256 cityAmount
-    );
+    /// @notice What EIP-2612 wants to see of the sender's permit.
+    struct Permit {
+        uint256 value;
+        uint256 deadline;
+        uint8 v;
+        bytes32 r;
+        bytes32 s;
+    }
+
+    /// @notice Who pays by EIP-3009, and that payer's signature; the rest of it follows from the quote.
+    struct Authorization {
+        address from;
+        uint8 v;
+        bytes32 r;
+        bytes32 s;
+    }
+
+    /// @notice Who pays by Permit2, with which of its nonces, and that payer's signature.
+    struct Permit2 {
+        address from;
+        uint256 nonce;
+        bytes signature;
+    }
+
+    event Paid(bytes32 indexed invoice, address indexed token, uint256 amount, uint256 cityAmount);
     event Flushed(
         bytes32 indexed invoice, address indexed deposit, address indexed token, uint256 amount, uint256 cityAmount
     );
@@ -53,10 +71,11 @@ interface IPaymentRouter {
     error DirectSettlementOff(uint256 needed, uint256 found);
     error AssetNotAllowed(address token);
     error AssetNotInForce(uint64 validFrom, uint64 validTo, uint256 time);
-    error QuoteExpired(uint64 validUntil, uint256 time);
+    error QuoteExpired(uint256 validUntil, uint256 time);
     error QuoteUsed(bytes32 quote);
     error ShareTooSmall(uint256 least, uint256 found);
     error ShareTooLarge(uint256 most, uint256 found);
+    error AmountTooLarge(uint256 most, uint256 found);
     error AmountIsZero(bytes32 invoice);
     error MerchantNotAllowed(address merchant);
     error TokenIsCoin(address token);
@@ -68,11 +87,24 @@ interface IPaymentRouter {
     error CoinNotExpected(address sender);
 
     /// @notice Pay a quote with a token that the sender allowed this contract to take. Anybody may pay any quote, once.
-    /// @param v The signature of a gateway seat over the Quote in the Council's EIP-712 domain; so are r and s.
-    function pay(Quote calldata quote, uint8 v, bytes32 r, bytes32 s) external;
+    /// @param r The compact signature (EIP-2098), with vs, of a gateway seat over the Quote in the Council's EIP-712 domain.
+    function pay(Quote calldata quote, bytes32 r, bytes32 vs) external;
+
+    /// @notice The same, after showing the token the sender's EIP-2612 permit; if the token does not take it, the
+    /// allowance there is decides.
+    function payWithPermit(Quote calldata quote, bytes32 r, bytes32 vs, Permit calldata permit) external;
+
+    /// @notice Pay a quote with an EIP-3009 authorization of the payer, whoever sends it: ReceiveWithAuthorization of
+    /// the whole amount to this contract, from second 0 to before validUntil + 1, with the quote's hash as its nonce.
+    function payWithAuthorization(Quote calldata quote, bytes32 r, bytes32 vs, Authorization calldata payer) external;
+
+    /// @notice Pay a quote with a Permit2 signature of the payer, whoever sends it: PermitBatchWitnessTransferFrom with
+    /// two permissions, the city's part and the rest, this contract as the spender, validUntil as the deadline and the
+    /// Quote as the witness.
+    function payWithPermit2(Quote calldata quote, bytes32 r, bytes32 vs, Permit2 calldata payer) external;
 
     /// @notice Pay a quote with the chain's coin, to the unit.
-    function payNative(Quote calldata quote, uint8 v, bytes32 r, bytes32 s) external payable;
+    function payNative(Quote calldata quote, bytes32 r, bytes32 vs) external payable;
 
     /// @notice Split all of a token that stands at each of these deposit addresses; an empty one is passed over, so that
     /// nobody spoils a batch by flushing one of it first. Anybody may call, for any token.
@@ -90,12 +122,11 @@ interface IPaymentRouter {
     /// @notice The hashStruct of a quote, by which Paid names it.
     function quoteHash(Quote calldata quote) external pure returns (bytes32);
 
-    function isQuoteUsed(bytes32 quote) external view returns (bool);
+    /// @notice Whether the quote of this gateway, or another with its nonce, was paid.
+    function isQuoteUsed(address gateway, Quote calldata quote) external view returns (bool);
 
     /// @notice What a merchant may pull.
     function credit(address merchant, address token) external view returns (uint256);
-
-    function council() external view returns (ICouncil);
 
     function treasury() external view returns (address);
 

@@ -22,6 +22,7 @@ interface ITreasury {
         Signature[] certificateApprovals;
         uint64 index;
         uint64 headSize;
+        uint64 headTime;
         bytes32[] proof;
     }
 

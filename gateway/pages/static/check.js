@@ -195,7 +195,7 @@ function name(bytes) {
 
 // A transfer in the order of ledger/records.py; null where the entry is another record.
 export function readTransfer(entry, transferType) {
-  if (entry.length !== 320 || toHex(word(entry, 0)) !== transferType) return null;
+  if (entry.length !== 352 || toHex(word(entry, 0)) !== transferType) return null;
   return {
     time: Number(bigEndian(word(entry, 1))),
     debit: name(word(entry, 3)),

@@ -108,6 +108,7 @@ if (live) {
   setInterval(count, 1000);
   timer = setTimeout(poll, SOON_MS);
   // A phone that slept, a tab that was in the back, a network that was away: ask at once.
-  for (const kind of ["focus", "online", "pageshow"]) window.addEventListener(kind, poll);
+  for (const kind of ["focus", "online"]) window.addEventListener(kind, poll);
+  window.addEventListener("pageshow", (event) => { if (event.persisted) poll(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
 }

@@ -92,6 +92,12 @@ class Bank:
         self._today[iban] = []
         return iban
 
+    def adopt(self, iban: str, serial: int) -> None:
+        """Go on with an account that another process opened; serial: above every reference given out."""
+        self._opening.setdefault(iban, 0)
+        self._today.setdefault(iban, [])
+        self._serial = max(self._serial, serial)
+
     def receive(self, account: str, *transfers: Transfer) -> str:
         """Book incoming transfers as one entry, a batch where there are several; give its reference."""
         return self._book(self._new_entry(account, transfers))

@@ -1,0 +1,155 @@
+"""The tables of the ledger: what a database of ours may hold, and what it refuses by itself.
+
+Records, transfer ids, balances in time, answers, documents, anchors and signed heads are
+insert-only: the database refuses UPDATE, DELETE and TRUNCATE of them. Current balances and
+the tree's right edge are derived, and stand in the same transaction as the records they
+come from. The inbox holds only what still waits.
+
+The signed heads are in a database of their own, so that a restored backup of the ledger
+cannot take back what was signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import (
+    DDL,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    event,
+)
+
+from ledger.database import Amount, Hash32, Integer64, naming
+
+ledger = MetaData(naming_convention=naming)
+heads = MetaData(naming_convention=naming)
+
+record = Table(
+    "ledger_record",
+    ledger,
+    Column("position", Integer64, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("leaf", Hash32, nullable=False),
+)
+# The answer to a submitted transfer, too: its id is the submission's. No foreign key: both rows are of
+# one transaction and neither can ever be changed, and a check for each row would cost as much as the row.
+transfer = Table(
+    "ledger_transfer",
+    ledger,
+    Column("id", Hash32, primary_key=True),
+    Column("position", Integer64, nullable=False),
+)
+balance = Table(
+    "ledger_balance",
+    ledger,
+    Column("account", Text, primary_key=True),
+    Column("is_money", Boolean, nullable=False),
+    Column("debits", Amount, nullable=False),
+    Column("credits", Amount, nullable=False),
+    # The rules refuse this first; here it stops a writer whose memory and database disagree.
+    CheckConstraint("NOT is_money OR debits >= credits", name="money_not_below_zero"),
+)
+# What an account had come to after each batch that moved it; all records of a batch have one time.
+balance_then = Table(
+    "ledger_balance_then",
+    ledger,
+    Column("account", Text, primary_key=True),
+    Column("time_s", Integer64, primary_key=True, autoincrement=False),
+    Column("size", Integer64, primary_key=True, autoincrement=False),
+    Column("debits", Amount, nullable=False),
+    Column("credits", Amount, nullable=False),
+)
+edge = Table(
+    "ledger_edge",
+    ledger,
+    Column("id", Integer, primary_key=True),
+    Column("size", Integer64, nullable=False),
+    Column("hashes", LargeBinary, nullable=False),
+    Column("fence", Integer64, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+inbox = Table(
+    "ledger_inbox",
+    ledger,
+    Column("sequence", Integer64, primary_key=True, autoincrement=True),
+    Column("id", Hash32, nullable=False, unique=True),
+    Column("template", LargeBinary, nullable=False),
+    Column("submitted_s", Integer64, nullable=False),
+    sqlite_autoincrement=True,
+)
+# A position, or a rule, a place and a reason together with what was refused.
+answer = Table(
+    "ledger_answer",
+    ledger,
+    Column("id", Hash32, primary_key=True),
+    Column("position", Integer64, nullable=True),
+    Column("rule", Text, nullable=True),
+    Column("place", Text, nullable=True),
+    Column("why", Text, nullable=True),
+    Column("template", LargeBinary, nullable=True),
+)
+document = Table(
+    "ledger_document",
+    ledger,
+    Column("sha256", Hash32, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+anchor = Table(
+    "ledger_anchor",
+    ledger,
+    Column("chain_id", Text, primary_key=True),
+    Column("contract", LargeBinary, primary_key=True),
+    Column("size", Integer64, primary_key=True, autoincrement=False),
+    Column("root", Hash32, nullable=False),
+    Column("transaction_hash", Hash32, nullable=False),
+    Column("block", Integer64, nullable=False),
+    Column("block_hash", Hash32, nullable=False),
+    Column("time_s", Integer64, nullable=False),
+)
+head = Table(
+    "signed_head",
+    heads,
+    Column("size", Integer64, primary_key=True, autoincrement=False),
+    Column("root", Hash32, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+    # The tree's right edge at this size, from which the next head is computed; it adds up to the root.
+    Column("edge", LargeBinary, nullable=True),
+)
+
+INSERT_ONLY = (record, transfer, balance_then, answer, document, anchor, head)
+
+
+def insert_only(name: str, dialect: str) -> Iterator[str]:
+    """The statements by which a database refuses every change of a table's rows.
+
+    Triggers compare nothing, so no NULL can slip past one; SQLite has no TRUNCATE.
+    """
+    if dialect == "sqlite":
+        for action in ("UPDATE", "DELETE"):
+            yield (
+                f"CREATE TRIGGER {name}_no_{action.lower()} BEFORE {action} ON {name}"
+                f" BEGIN SELECT RAISE(ABORT, '{name} is insert-only'); END"
+            )
+    else:
+        yield (
+            f"CREATE OR REPLACE FUNCTION {name}_refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN RAISE EXCEPTION '{name} is insert-only'; END $$"
+        )
+        yield (
+            f"CREATE TRIGGER {name}_insert_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {name}"
+            f" FOR EACH STATEMENT EXECUTE FUNCTION {name}_refuse()"
+        )
+
+
+for _table in INSERT_ONLY:
+    for _dialect in ("sqlite", "postgresql"):
+        for _statement in insert_only(_table.name, _dialect):
+            _create = DDL(_statement).execute_if(dialect=_dialect)  # type: ignore[no-untyped-call]
+            event.listen(_table, "after_create", _create)
