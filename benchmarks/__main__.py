@@ -9,7 +9,7 @@ import sys
 # Each module has measure(wanted, is_long); the prefix of its names decides whether it is loaded at all.
 MODULES = {
     "append": ("ledger.append.", "reference."),
-    "growth": ("ledger.append.at_", "ledger.receipt.", "ledger.start.", "ledger.memory."),
+    "growth": ("ledger.append.at_", "ledger.receipt.", "ledger.start", "ledger.memory."),
     "waiting": ("ledger.append.p99",),
     "replay": ("ledger.replay",),
     "hordak": ("reference.hordak",),

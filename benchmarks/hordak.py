@@ -50,7 +50,9 @@ def _transfer(count: int) -> float:
 
     made: list[Any] = []
     for kind, code in (("AS", "1"), ("IN", "4")):
-        found, _ = Account.objects.get_or_create(code=code, defaults={"name": code, "type": kind, "currencies": ["EUR"]})
+        found, _ = Account.objects.get_or_create(
+            code=code, defaults={"name": code, "type": kind, "currencies": ["EUR"]}
+        )
         made.append(found)
     money, income = made
     from djmoney.money import Money

@@ -84,5 +84,5 @@ def _run(ledger: Ledger, transfers: Transfers, url: str, seconds: int) -> list[f
             ).fetchall()
             now = monotonic() - start
             took += [1_000 * (now - due.pop(id)) for (id,) in found]
-            sleep(0.001)
+            sleep(max(0.0, EACH_S - (monotonic() - start - now)))
     return took

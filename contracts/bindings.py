@@ -42,6 +42,7 @@ from ledger.records import (
     Certificate,
     Commitment,
     Contract,
+    Dispute,
     Invalid,
     Milestone,
     Order,
@@ -49,9 +50,12 @@ from ledger.records import (
     Project,
     Quorum,
     Record,
+    Refund,
+    Resolution,
     RevenueRule,
     Seat,
     Unavailable,
+    Withdrawal,
     address_word,
     decode_name,
     domain_separator,
@@ -61,6 +65,7 @@ from ledger.records import (
     keccak256,
     reject,
 )
+from ledger.records import Transfer as LedgerTransfer
 
 SHARE_WHOLE = 10_000
 # What stands for the chain's own coin where a token is asked for; zero means that an asset has none (N9).
@@ -75,6 +80,19 @@ GAS = {
     "append": 1_000_000,
     "execute": 2_000_000,
     "stop": 200_000,
+    "refund": 2_000_000,
+    "dispute": 500_000,
+    "resolve": 1_000_000,
+    "withdraw(bytes32,address,uint8,bytes32,bytes32)": 200_000,
+    "reportOverspent": 5_000_000,
+    "reportPayee": 1_000_000,
+    "reportUnregistered": 1_000_000,
+    "reportTwice": 2_000_000,
+    "reportRefused": 1_000_000,
+    "reportRepublic": 1_000_000,
+    "reportTime": 1_000_000,
+    "reportKind": 1_000_000,
+    "lift": 1_000_000,
     "pull": 300_000,
     "pay": 500_000,
     "payNative": 500_000,
@@ -91,6 +109,7 @@ GAS_FLUSH, GAS_FLUSH_EACH, GAS_DEPLOY = 200_000, 400_000, 15_000_000
 CONTRACTS = {
     "council": "Council",
     "anchor": "LedgerAnchor",
+    "watchdog": "Watchdog",
     "treasury": "Treasury",
     "router": "PaymentRouter",
 }
@@ -185,6 +204,31 @@ class Execution:
     path: Sequence[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Refunding:
+    """A refund with the receipt that bounds it, who signed it, and where both stand in one head."""
+
+    refund: Refund
+    receipt: LedgerTransfer
+    authority_approvals: Sequence[Approval]
+    auditor_approvals: Sequence[Approval]
+    index: int
+    receipt_index: int
+    head_size: int
+    path: Sequence[bytes]
+    receipt_path: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A record with its place in the head that a report to the Watchdog names."""
+
+    record: Record
+    index: int
+    path: Sequence[bytes]
+    approvals: Sequence[Approval] = ()
+
+
 class Signature(NamedTuple):
     """A seat's signature as contracts take it."""
 
@@ -194,10 +238,9 @@ class Signature(NamedTuple):
     r: bytes
     s: bytes
 
-
     @property
     def vs(self) -> bytes:
-        """s with v in its highest bit (EIP-2098)."""
+        """The second word of a compact signature (EIP-2098): s, with v in its highest bit."""
         return ((self.v - 27) << 255 | int.from_bytes(self.s, "big")).to_bytes(WORD, "big")
 
 
@@ -212,14 +255,20 @@ def quote_digest(domain: bytes, quote: Quote) -> bytes:
 
 
 def authorization_digest(token_domain: bytes, quote: Quote, payer: bytes, router: bytes) -> bytes:
-    """The 32 bytes that a payer signs to pay a quote by EIP-3009; token_domain: the token's DOMAIN_SEPARATOR()."""
+    """The 32 bytes that a payer signs to pay a quote by EIP-3009.
+
+    token_domain: what the token's DOMAIN_SEPARATOR() answers.
+    """
     words = (address_word(payer), address_word(router), _uint(quote.amount), _uint(0))
-    hashed = keccak256(b"".join((_AUTHORIZATION_TYPE_HASH, *words, _uint(quote.valid_until + 1), quote.hash())))
-    return _digest(token_domain, hashed)
+    until = _uint(quote.valid_until + 1)
+    return _digest(token_domain, keccak256(b"".join((_AUTHORIZATION_TYPE_HASH, *words, until, quote.hash()))))
 
 
 def permit2_digest(chain_id: int, quote: Quote, city_amount: int, nonce: int, router: bytes) -> bytes:
-    """The 32 bytes that a payer signs to pay a quote by Permit2: the city's part and the rest are two permissions."""
+    """The 32 bytes that a payer signs to pay a quote by Permit2.
+
+    The city's part and the rest are two permissions of one batch; the quote is its witness.
+    """
     named = keccak256(b"EIP712Domain(string name,uint256 chainId,address verifyingContract)")
     domain = keccak256(named + keccak256(b"Permit2") + _uint(chain_id) + address_word(PERMIT2))
     permitted = b"".join(
@@ -277,6 +326,7 @@ class Deployment:
     chain_id: int
     council: bytes
     anchor: bytes
+    watchdog: bytes
     treasury: bytes
     router: bytes
     block: int
@@ -301,14 +351,14 @@ def created_address(sender: bytes, nonce: int) -> bytes:
 
 
 def planned_addresses(sender: bytes, nonce: int) -> dict[str, bytes]:
-    """Where the four contracts will stand if the sender's transactions from this nonce on deploy them."""
+    """Where the contracts will stand if the sender's transactions from this nonce on deploy them."""
     return {name: created_address(sender, nonce + step) for step, name in enumerate(CONTRACTS)}
 
 
 def deploy(
     w3: Web3, account: LocalAccount, ledger: bytes, retention_end: int, founding: Sequence[Record]
 ) -> Deployment:
-    """Deploy the four contracts of one ledger; who pays for it has no power over them afterwards.
+    """Deploy the contracts of one ledger; who pays for it has no power over them afterwards.
 
     founding: the Seat records, then the Quorum records, in the order of the ledger; the Genesis binds them.
     """
@@ -334,7 +384,8 @@ def deploy(
             [_members(quorum) for quorum in quorums],
         ),
         "anchor": (plan["council"],),
-        "treasury": (plan["council"],),
+        "watchdog": (plan["council"],),
+        "treasury": (plan["council"], plan["watchdog"]),
         "router": (plan["council"], plan["treasury"]),
     }
     block, codes = 0, {}
@@ -526,11 +577,71 @@ class Stopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Refunded(Event):
+    """Money of a receipt went back, or was credited where the receiver could not receive."""
+
+    refund_hash: bytes
+    receipt_hash: bytes
+    to: bytes
+    token: bytes
+    amount: int
+    artifact: ClassVar[str] = "Treasury"
+
+
+@dataclass(frozen=True, slots=True)
+class Disputed(Event):
+    """A commitment is held."""
+
+    commitment_hash: bytes
+    dispute_hash: bytes
+    by: bytes
+    artifact: ClassVar[str] = "Treasury"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved(Event):
+    """A dispute is settled: 0, the commitment goes on; 1, it has ended."""
+
+    commitment_hash: bytes
+    resolution_hash: bytes
+    outcome: int
+    artifact: ClassVar[str] = "Treasury"
+
+
+@dataclass(frozen=True, slots=True)
+class Breached(Event):
+    """A breach was shown; commitment_hash is zero where it freezes all of Treasury."""
+
+    rule: bytes
+    index: int
+    commitment_hash: bytes
+    artifact: ClassVar[str] = "Watchdog"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted(Event):
+    """A breach was acknowledged and freezes no more."""
+
+    rule: bytes
+    index: int
+    commitment_hash: bytes
+    artifact: ClassVar[str] = "Watchdog"
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn(Event):
+    """A seat took its signature over a record back."""
+
+    record_hash: bytes
+    signer: bytes
+    artifact: ClassVar[str] = "Council"
+
+
+@dataclass(frozen=True, slots=True)
 class Paid(Event):
-    """A quote was paid. quote: its hash."""
+    """A quote was paid."""
 
     invoice: bytes
-    quote: bytes
     token: bytes
     amount: int
     city_amount: int
@@ -559,7 +670,21 @@ class Transfer(Event):
     artifact: ClassVar[str] = "TestToken"
 
 
-EVENTS: tuple[type[Event], ...] = (Anchored, Enacted, Executed, Stopped, Paid, Flushed, Transfer)
+EVENTS: tuple[type[Event], ...] = (
+    Anchored,
+    Enacted,
+    Withdrawn,
+    Executed,
+    Refunded,
+    Stopped,
+    Disputed,
+    Resolved,
+    Breached,
+    Lifted,
+    Paid,
+    Flushed,
+    Transfer,
+)
 _AnyEvent = TypeVar("_AnyEvent", bound=Event)
 
 
@@ -711,7 +836,25 @@ class City:
 
     def is_order_paid(self, order: Order) -> bool:
         """Whether Treasury has paid an order."""
-        return bool(self._ask("treasury", "isOrderPaid", hash_struct(order)))
+        return bool(self._ask("treasury", "isPaid", hash_struct(order)))
+
+    def is_refund_paid(self, refund: Refund) -> bool:
+        """Whether Treasury has paid a refund."""
+        return bool(self._ask("treasury", "isPaid", hash_struct(refund)))
+
+    def disputed_at(self, commitment: Commitment) -> int:
+        """The time of the dispute that holds a commitment; 0 if none does."""
+        return int(self._ask("treasury", "disputedAt", hash_struct(commitment)))
+
+    def frozen(self, commitment: Commitment | None = None) -> int:
+        """How many breaches freeze a commitment, or all of Treasury."""
+        return int(
+            self._ask("watchdog", "frozen", bytes(WORD) if commitment is None else hash_struct(commitment))
+        )
+
+    def is_recovering(self) -> bool:
+        """Whether so few are seated in the council that those who sat may fill its seats."""
+        return bool(self._ask("council", "isRecovering"))
 
     def is_quote_used(self, gateway: bytes, quote: Quote) -> bool:
         """Whether this gateway's quote was paid, or another with its nonce."""
@@ -774,9 +917,79 @@ class City:
         time_s = self.head_at(execution.head_size).time
         return self._send(account, "treasury", "execute", _execution(execution, time_s))
 
-    def stop(self, account: LocalAccount, order: Order) -> TxReceipt:
-        """Stop an order; the account holds an auditor's seat."""
-        return self._send(account, "treasury", "stop", hash_struct(order))
+    def refund(self, account: LocalAccount, asked: Refunding) -> TxReceipt:
+        """Pay a refund."""
+        time_s = self.head_at(asked.head_size).time
+        words = (
+            _members(asked.refund),
+            _members(asked.receipt),
+            _signatures(asked.authority_approvals),
+            _signatures(asked.auditor_approvals),
+            asked.index,
+            asked.receipt_index,
+            asked.head_size,
+            time_s,
+            list(asked.path),
+            list(asked.receipt_path),
+        )
+        return self._send(account, "treasury", "refund", words)
+
+    def stop(self, account: LocalAccount, record: Order | Refund) -> TxReceipt:
+        """Stop an order or a refund; the account holds an auditor's seat."""
+        return self._send(account, "treasury", "stop", hash_struct(record))
+
+    def dispute(
+        self, account: LocalAccount, record: Dispute, commitment: Commitment, approval: Approval
+    ) -> TxReceipt:
+        """Hold a commitment; the approval is of the one whom the record names."""
+        (signature,) = _signatures([approval])
+        return self._send(account, "treasury", "dispute", _members(record), _members(commitment), signature)
+
+    def resolve(
+        self,
+        account: LocalAccount,
+        record: Resolution,
+        index: int,
+        head_size: int,
+        path: Sequence[bytes],
+        approvals: Sequence[Approval],
+    ) -> TxReceipt:
+        """Settle a dispute."""
+        place = (index, head_size, self.head_at(head_size).time, list(path))
+        return self._send(account, "treasury", "resolve", _members(record), *place, _signatures(approvals))
+
+    def withdraw(self, account: LocalAccount, record: Withdrawal) -> TxReceipt:
+        """Show the Council that a seat took its signature back; any account may bring it."""
+        return self._send(
+            account,
+            "council",
+            "withdraw(bytes32,address,uint8,bytes32,bytes32)",
+            record.approves,
+            record.signer,
+            record.v,
+            record.r,
+            record.s,
+        )
+
+    def report(
+        self, account: LocalAccount, function: str, head_size: int, *shown: Placed | Sequence[Placed] | Record
+    ) -> TxReceipt:
+        """Show the Watchdog a breach: function and arguments as IWatchdog has them, after the head."""
+        head = (head_size, self.head_at(head_size).time)
+        return self._send(account, "watchdog", function, head, *map(_shown, shown))
+
+    def lift(
+        self,
+        account: LocalAccount,
+        head_size: int,
+        acknowledgement: Placed,
+        council_approvals: Sequence[Approval],
+        auditor_approvals: Sequence[Approval],
+    ) -> TxReceipt:
+        """End the freeze of one breach."""
+        head = (head_size, self.head_at(head_size).time)
+        approvals = (_signatures(council_approvals), _signatures(auditor_approvals))
+        return self._send(account, "watchdog", "lift", head, _shown(acknowledgement), *approvals)
 
     def pull(self, account: LocalAccount, contract: str, owner: bytes, token: bytes) -> TxReceipt:
         """Send an owner what it could not receive from "treasury" or "router"."""
@@ -800,14 +1013,17 @@ class City:
         deadline: int,
         permit: Signature,
     ) -> TxReceipt:
-        """Show the token the account's EIP-2612 permit, then pay; if the token has it already, pay all the same."""
+        """Show the token the account's EIP-2612 permit, then pay; a used permit does no harm."""
         shown = (value, deadline, permit.v, permit.r, permit.s)
-        return self._send(
-            account, "router", "payWithPermit", quote.words(), signature.r, signature.vs, shown
-        )
+        return self._send(account, "router", "payWithPermit", quote.words(), signature.r, signature.vs, shown)
 
     def pay_with_authorization(
-        self, account: LocalAccount, quote: Quote, signature: Signature, payer: bytes, authorization: Signature
+        self,
+        account: LocalAccount,
+        quote: Quote,
+        signature: Signature,
+        payer: bytes,
+        authorization: Signature,
     ) -> TxReceipt:
         """Pay a quote with what its payer signed over authorization_digest; any account may bring it."""
         shown = (payer, authorization.v, authorization.r, authorization.s)
@@ -921,6 +1137,17 @@ def _signatures(approvals: Sequence[Approval]) -> list[tuple[object, ...]]:
     """Approvals as contracts take them: ascending by signer, so that nobody can sign twice unseen."""
     ordered = sorted(approvals, key=lambda approval: approval.signer)
     return [(each.signer, each.valid_until, each.v, each.r, each.s) for each in ordered]
+
+
+def _shown(shown: Placed | Sequence[Placed] | Record) -> object:
+    """What a report takes: orders with their signatures, other records as bytes, or what an order names."""
+    if isinstance(shown, Record):
+        return _members(shown)
+    if not isinstance(shown, Placed):
+        return [_shown(each) for each in shown]
+    if isinstance(shown.record, Order):
+        return (_members(shown.record), shown.index, list(shown.path), _signatures(shown.approvals))
+    return (encode(shown.record), shown.index, list(shown.path))
 
 
 def _execution(execution: Execution, head_time_s: int) -> tuple[object, ...]:

@@ -25,6 +25,7 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Self
@@ -792,7 +793,9 @@ class DevChain(Machine):
             self._server = _Server(self._rpc, port)
         except OSError as error:
             raise Unavailable("devchain", f"127.0.0.1:{port}: {error}") from error
-        threading.Thread(target=self._server.serve_forever, name="devchain", daemon=True).start()
+        # Polled often, so that closing does not wait half a second.
+        serve = partial(self._server.serve_forever, poll_interval=0.02)
+        threading.Thread(target=serve, name="devchain", daemon=True).start()
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     @override

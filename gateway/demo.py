@@ -659,7 +659,7 @@ def _execute(day: Day, work: Work) -> None:
     must(treasury.balance(city.plan.token, builder) == ORDER_UNITS, "the payee has the money")
     city.outside.finalise()
     book_payment(city.writer, day.desk, receipt, asked.order, builder, "spent-water-main-usdt")
-    must_refuse("the same order again", "C:OrderPaid", lambda: treasury.execute(relayer, asked))
+    must_refuse("the same order again", "C:AlreadyPaid", lambda: treasury.execute(relayer, asked))
     size = day.publish()
     day.say(f"  paid {ORDER_UNITS} to the builder, once; {size} records anchored")
 

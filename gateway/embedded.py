@@ -28,7 +28,7 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.types import RPCEndpoint
 
-from contracts.bindings import City, Deployment
+from contracts.bindings import CONTRACTS, City, Deployment
 from contracts.devchain import DevChain
 from gateway import db
 from gateway.app import Gateway
@@ -162,10 +162,7 @@ class Plan:
         told = {
             "ledger": d.ledger.hex(),
             "chain_id": d.chain_id,
-            "council": d.council.hex(),
-            "anchor": d.anchor.hex(),
-            "treasury": d.treasury.hex(),
-            "router": d.router.hex(),
+            **{name: getattr(d, name).hex() for name in CONTRACTS},
             "block": d.block,
             "code_hashes": {name: code.hex() for name, code in d.code_hashes.items()},
             "token": self.token.hex(),
@@ -179,9 +176,7 @@ class Plan:
     def load(cls, path: Path) -> Plan:
         """Read it back."""
         told: dict[str, Any] = json.loads(path.read_text())
-        hexes = {
-            name: bytes.fromhex(told[name]) for name in ("ledger", "council", "anchor", "treasury", "router")
-        }
+        hexes = {name: bytes.fromhex(told[name]) for name in ("ledger", *CONTRACTS)}
         codes = {name: bytes.fromhex(code) for name, code in told["code_hashes"].items()}
         deployment = Deployment(chain_id=told["chain_id"], block=told["block"], code_hashes=codes, **hexes)
         return cls(deployment, bytes.fromhex(told["token"]), told["bank_iban"])
@@ -292,7 +287,7 @@ class EmbeddedCity:
             WATCHER_NAME, log.verifiers(), self.keys.seat("watcher"), self.keys.cosigner(), self.clock
         )
         deployment = plan.deployment
-        contracts = {name: getattr(deployment, name) for name in ("council", "anchor", "treasury", "router")}
+        contracts = {name: getattr(deployment, name) for name in CONTRACTS}
         trust = Trust(
             deployment.ledger, deployment.chain_id, contracts, [*log.verifiers(), self.watcher.verifier()]
         )

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ledger.records import reject
 
 DEVELOPMENT_SECRET = "for development only"  # noqa: S105 - refused in production, below
+SECRET_CHARACTERS, SECRET_VARIETY = 32, 8
 
 
 class Mode(StrEnum):
@@ -40,12 +41,14 @@ class Settings(BaseSettings):
         if self.mode is not Mode.PRODUCTION:
             return
         secret = self.secret.get_secret_value()
-        if secret == DEVELOPMENT_SECRET or len(secret) < 32:
-            reject(
-                "settings",
-                "QAZYNA_SECRET",
-                f"production needs 32 characters of its own, this has {len(secret)}",
-            )
+        if (
+            secret == DEVELOPMENT_SECRET
+            or len(secret) < SECRET_CHARACTERS
+            or len(set(secret)) < SECRET_VARIETY
+        ):
+            told = f"{len(secret)}, {len(set(secret))} of them different"
+            why = f"production needs {SECRET_CHARACTERS} random characters, this has {told}"
+            reject("settings", "QAZYNA_SECRET", why)
         if not self.rpc_url:
             reject(
                 "settings", "QAZYNA_RPC_URL", "production needs a chain, the in-process one is for trying out"

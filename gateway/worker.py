@@ -20,7 +20,7 @@ from gateway.app import Gateway
 from gateway.db import reading
 from gateway.payments import store
 from gateway.rails import Evidence, Kind, Stage
-from gateway.rails.evm import RANGE_BLOCKS, EvmRail, gone
+from gateway.rails.evm import EvmRail, gone
 from gateway.rails.tenge.rail import read_file
 from gateway.webhooks.deliver import deliver_due
 from ledger.records import Invalid, Unavailable
@@ -69,7 +69,7 @@ class Worker:
                 position, round = store.lock_rail(connection, rail.name, rail.place.deployment.block)
             # Above what is final the cursor does not pass, but one poll reads each block once.
             first = max(first, position + 1)
-            last = min(first + RANGE_BLOCKS - 1, head.latest)
+            last = min(first + rail.range_blocks - 1, head.latest)
             with reading(engine) as connection:
                 deposits = store.open_deposits(connection)
             found = rail.scan(first, last, head, deposits.keys())

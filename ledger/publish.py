@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -94,6 +95,7 @@ class Publisher:
         """where: a folder, a URL of fsspec, or a target."""
         self.target = open_target(where) if isinstance(where, Path | str) else where
         self.keys, self.trust = keys, trust
+        self._kept_tile = lru_cache(maxsize=512)(self._read_tile)
 
     @property
     def folder(self) -> Path:
@@ -107,10 +109,15 @@ class Publisher:
 
     def read_tile(self, level: int, index: int, width: int) -> bytes:
         """A published hash tile; a full one serves where a partial one was asked for."""
-        full = self.target.find(tile_path(level, index))
-        if full is not None:
-            return full[: 32 * width]
-        return read(self.target, tile_path(level, index, width))
+        # No tile of a level and width ever changes. Above the lowest level, and at the edge, there are few,
+        # and every proof needs them.
+        if level == 0 and width == TILE_WIDTH:
+            return read(self.target, tile_path(level, index))
+        return self._kept_tile(level, index, width)
+
+    def _read_tile(self, level: int, index: int, width: int) -> bytes:
+        found = self.target.find(tile_path(level, index, width))
+        return read(self.target, tile_path(level, index))[: 32 * width] if found is None else found
 
     def _checkpoint(self) -> bytes:
         return read(self.target, "checkpoint")

@@ -1615,7 +1615,8 @@ def _may_sign(state: State, proposal: Proposal, signer: bytes, now: int) -> bool
     if isinstance(record, Dispute):
         return signer == record.by
     if _is_recovery(state, record, now) and state.roles.get(signer) == COUNCIL:
-        return True
+        # Who has sat, not who has only been called: else the first three to come would call the rest at once.
+        return any(start <= now and start < end for start, end in state.terms[signer])
     return any(is_seated(state, signer, role, now) for role in authors(state, record))
 
 

@@ -129,7 +129,7 @@ def submit_all(
         if before != template:
             why = f"{len(template)} bytes differ from the {len(before)} submitted under this id"
             reject("inbox", f"0x{id.hex()}", why)
-    if new:
+    if new - known.keys():
         _check_room(connection, most)
 
 
@@ -156,11 +156,10 @@ def _without_time(data: bytes) -> bytes:
 def _check_room(connection: Connection, most: int) -> None:
     # Two ends of an index, whatever the number; numbers that a rollback skipped count as waiting.
     sequence = tables.inbox.c.sequence
-    span = select(func.min(sequence).label("first")), select(func.max(sequence).label("last"))
-    first, last = (connection.execute(end).scalar() or 0 for end in span)
-    if last - first >= most:
-        why = f"{last - first + 1} submissions wait, at most {most} may; try again in a few seconds"
-        raise Unavailable("ledger inbox", why)
+    first, last = (select(end(sequence)).scalar_subquery() for end in (func.min, func.max))
+    waiting = connection.execute(select(last - first + 1)).scalar_one()
+    if waiting > most:
+        raise Unavailable("ledger inbox", f"{waiting} submissions wait, at most {most} may; try again soon")
 
 
 def answer(connection: Connection, id: bytes) -> Recorded | None:

@@ -67,8 +67,8 @@ class Tree:
 def nodes(tile: bytes) -> tuple[bytes, ...]:
     """Every whole subtree inside a tile: for each height the roots over so many hashes, end to end.
 
-    Kept for the tiles that were last asked for, by what is in them, so that it can never be stale:
-    proofs share all but their lowest tile, and cost the same however high the tree has grown.
+    Kept for the tiles that were last asked for, by what is in them, so that it can never be stale.
+    With it a proof costs the same however high the tree has grown.
     """
     heights = [tile]
     while len(heights[-1]) >= 64:
@@ -136,6 +136,9 @@ class _Hashes:
             width = min(TILE_WIDTH, (self.size >> 8 * level) - TILE_WIDTH * index)
             tile = b"".join(decode_tile(self._read_tile(level, index, width), width))
             self._tiles[level, index] = tile
+        # Of whole lowest tiles there are too many to keep; those above and at the edge serve every proof.
+        if level == 0 and len(tile) == 32 * TILE_WIDTH:
+            return fold(tile[32 * first : 32 * (first + (1 << rest))])
         at = 32 * (first >> rest)
         return nodes(tile)[rest][at : at + 32]
 

@@ -22,7 +22,18 @@ from ledger import rules, store
 from ledger.database import Connection, Engine, reading
 from ledger.proof import leaf_hash
 from ledger.publish import LogKeys, Publisher
-from ledger.records import WORD, Invalid, Record, Transfer, Unavailable, encode, reject
+from ledger.records import (
+    WORD,
+    Approval,
+    Exchange,
+    Invalid,
+    Record,
+    Reversal,
+    Transfer,
+    Unavailable,
+    encode,
+    reject,
+)
 from ledger.target import Target
 from ledger.tree import Tree
 from ledger.watcher import Clock, SignedHead
@@ -111,6 +122,21 @@ def _wait_for_turn(what: str, deadline: float) -> None:
     if time.monotonic() >= deadline:
         raise Unavailable("writer", f"another writer holds {what}") from None
     time.sleep(STANDBY_POLL_S)
+
+
+def _postings(state: rules.State, record: Record) -> list[tuple[str, int, str, int]]:
+    """What a record that was just taken moved: account and debits, account and credits."""
+    if isinstance(record, Transfer):
+        return [(record.debit, record.amount, record.credit, record.amount)]
+    if isinstance(record, Exchange):
+        return [(record.to_account, record.amount_to, record.from_account, record.amount_from)]
+    if isinstance(record, Approval):
+        proposal = state.proposals[record.approves]
+        completed = proposal.effective_s is not None
+        if completed and isinstance(proposal.record, Reversal):
+            undone = state.reversible[proposal.record.index]
+            return [(undone.credit, undone.amount, undone.debit, undone.amount)]
+    return []
 
 
 class Writer:
@@ -203,11 +229,11 @@ class Writer:
             if isinstance(record, Transfer):
                 assert record.id == id, "a transfer is submitted under its own id"
                 transfers.append((id, position))
-                amount = record.amount
-                moved.setdefault(record.debit, [0, 0])[0] += amount
-                moved.setdefault(record.credit, [0, 0])[1] += amount
             else:
                 answers.append(store.Answered(id, position, None, None))
+            for debit, debits, credit, credits in _postings(state, record):
+                moved.setdefault(debit, [0, 0])[0] += debits
+                moved.setdefault(credit, [0, 0])[1] += credits
         self.tree.extend([leaf for _, leaf in records])
         accounts = {account: state.accounts[account] for account in moved}
         changes = {

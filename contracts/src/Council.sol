@@ -31,6 +31,8 @@ contract Council is ICouncil {
     }
 
     uint256 internal constant NOTICE = 14 days;
+    uint256 internal constant RECOVERY_NOTICE = 180 days;
+    bytes32 internal constant WITHDRAW = keccak256("Withdraw(bytes32 approves)");
     uint256 internal constant COUNCIL_FLOOR = 3;
     uint16 internal constant WHOLE = 10_000;
     bytes32 internal constant DOMAIN =
@@ -61,6 +63,9 @@ contract Council is ICouncil {
     mapping(address owner => bytes32) private _payees;
     mapping(bytes32 projectHash => bytes32 sector) private _sectors;
     mapping(bytes32 allocationHash => Allocation) private _allocations;
+
+    mapping(bytes32 ruleHash => bytes32) public codeOf;
+    mapping(bytes32 recordHash => mapping(address signer => bool)) public isWithdrawn;
 
     /// @param anchor_ Where LedgerAnchor will stand: it is deployed after this, and names this in turn.
     /// @param seats The founding Seat records, in the order of the ledger, where they stand before all founding quorums.
@@ -103,9 +108,12 @@ contract Council is ICouncil {
         if (_enacted[recordHash]) revert AlreadyEnacted(recordHash);
         bytes32 approveTypeHash = _checkShape(record, recordHash);
         anchor.checkIncluded(record, index, headSize, headTime, proof);
-        checkApproved(Names.COUNCIL, approveTypeHash, recordHash, approvals);
-
         bytes32 kind = bytes32(record[:32]);
+        if (kind == Records.SEAT && bytes32(record[64:96]) == Names.COUNCIL && isRecovering()) {
+            _checkApproved(Names.COUNCIL, approveTypeHash, recordHash, approvals, true);
+        } else {
+            checkApproved(Names.COUNCIL, approveTypeHash, recordHash, approvals);
+        }
         bytes32 object = _takeInOrder(kind, record, index);
         _enacted[recordHash] = true;
         _apply(kind, recordHash, record[32:]);
@@ -113,24 +121,32 @@ contract Council is ICouncil {
     }
 
     /// @inheritdoc ICouncil
+    function withdraw(bytes32 recordHash) external {
+        _withdraw(recordHash, msg.sender);
+    }
+
+    /// @inheritdoc ICouncil
+    function withdraw(bytes32 recordHash, address signer, uint8 v, bytes32 r, bytes32 s) external {
+        address recovered = recover(keccak256(abi.encode(WITHDRAW, recordHash)), v, r, s);
+        if (recovered != signer) revert WrongSigner(signer, recovered);
+        _withdraw(recordHash, signer);
+    }
+
+    /// @inheritdoc ICouncil
     function checkApproved(bytes32 role, bytes32 approveTypeHash, bytes32 recordHash, Signature[] calldata approvals)
         public
         view
     {
-        uint256 needed = required(role);
-        if (approvals.length < needed) revert NoQuorum(role, needed, approvals.length);
-        address previous = address(0);
-        for (uint256 i = 0; i < approvals.length; ++i) {
-            Signature calldata approval = approvals[i];
-            // Ascending, so that nobody counts twice.
-            if (approval.signer <= previous) revert SignersNotAscending(previous, approval.signer);
-            previous = approval.signer;
-            if (block.timestamp > approval.validUntil) revert SignatureExpired(approval.validUntil, block.timestamp);
-            if (!seated(role, approval.signer)) revert NotSeated(role, approval.signer);
-            bytes32 structHash = keccak256(abi.encode(approveTypeHash, recordHash, approval.validUntil));
-            address signer = recover(structHash, approval.v, approval.r, approval.s);
-            if (signer != approval.signer) revert WrongSigner(approval.signer, signer);
-        }
+        _checkApproved(role, approveTypeHash, recordHash, approvals, false);
+    }
+
+    /// @inheritdoc ICouncil
+    function checkSigned(bytes32 approveTypeHash, bytes32 recordHash, Signature calldata approval) public view {
+        if (block.timestamp > approval.validUntil) revert SignatureExpired(approval.validUntil, block.timestamp);
+        if (isWithdrawn[recordHash][approval.signer]) revert SignatureWithdrawn(recordHash, approval.signer);
+        bytes32 structHash = keccak256(abi.encode(approveTypeHash, recordHash, approval.validUntil));
+        address signer = recover(structHash, approval.v, approval.r, approval.s);
+        if (signer != approval.signer) revert WrongSigner(approval.signer, signer);
     }
 
     /// @inheritdoc ICouncil
@@ -226,6 +242,51 @@ contract Council is ICouncil {
         return _allocations[allocationHash];
     }
 
+    /// @inheritdoc ICouncil
+    function isRecovering() public view returns (bool) {
+        return _councillorsNow() < required(Names.COUNCIL);
+    }
+
+    // --- signatures -----------------------------------------------------------------------------
+
+    /// @param everSat Whether it is enough to have sat in the council once.
+    function _checkApproved(
+        bytes32 role,
+        bytes32 approveTypeHash,
+        bytes32 recordHash,
+        Signature[] calldata approvals,
+        bool everSat
+    ) private view {
+        uint256 needed = required(role);
+        if (approvals.length < needed) revert NoQuorum(role, needed, approvals.length);
+        address previous = address(0);
+        for (uint256 i = 0; i < approvals.length; ++i) {
+            address signer = approvals[i].signer;
+            // Ascending, so that nobody counts twice.
+            if (signer <= previous) revert SignersNotAscending(previous, signer);
+            previous = signer;
+            if (!(everSat ? _hasSat(role, signer) : seated(role, signer))) revert NotSeated(role, signer);
+            checkSigned(approveTypeHash, recordHash, approvals[i]);
+        }
+    }
+
+    /// @dev Who has sat, not who has only been called: else the first three to come would call the rest at once.
+    function _hasSat(bytes32 role, address holder) private view returns (bool) {
+        if (roleOf[holder] != role) return false;
+        Term[] storage terms = _terms[holder];
+        for (uint256 i = 0; i < terms.length; ++i) {
+            if (terms[i].from <= block.timestamp && terms[i].from < terms[i].to) return true;
+        }
+        return false;
+    }
+
+    function _withdraw(bytes32 recordHash, address signer) private {
+        if (roleOf[signer] == 0) revert NotSeated(0, signer);
+        if (_enacted[recordHash]) revert AlreadyEnacted(recordHash);
+        isWithdrawn[recordHash][signer] = true;
+        emit Withdrawn(recordHash, signer);
+    }
+
     // --- the acts -------------------------------------------------------------------------------
 
     function _checkShape(bytes calldata record, bytes32 recordHash) private pure returns (bytes32 approveTypeHash) {
@@ -255,7 +316,9 @@ contract Council is ICouncil {
     function _apply(bytes32 kind, bytes32 recordHash, bytes calldata members) private {
         if (kind == Records.SEAT) {
             Records.Seat memory record = abi.decode(members, (Records.Seat));
-            _seat(record, _after(record.validFrom, NOTICE));
+            bool recovering = record.role == Names.COUNCIL && isRecovering();
+            if (recovering) _checkEndsNoTerm(record);
+            _seat(record, _after(record.validFrom, recovering ? RECOVERY_NOTICE : NOTICE));
         } else if (kind == Records.QUORUM) {
             Records.Quorum memory record = abi.decode(members, (Records.Quorum));
             uint256 seatedNow = _councillorsNow();
@@ -273,7 +336,7 @@ contract Council is ICouncil {
         } else if (kind == Records.ACCOUNT) {
             _account(abi.decode(members, (Records.Account)));
         } else if (kind == Records.REVENUE_RULE) {
-            _revenueRule(abi.decode(members, (Records.RevenueRule)));
+            _revenueRule(abi.decode(members, (Records.RevenueRule)), recordHash);
         } else if (kind == Records.PROJECT) {
             _project(abi.decode(members, (Records.Project)), recordHash);
         } else {
@@ -299,6 +362,14 @@ contract Council is ICouncil {
             if (terms[i].to > from) terms[i].to = from;
         }
         terms.push(Term(from, record.validTo));
+    }
+
+    /// @dev Those whose terms are over may call others in; they may not put out those who are still there (S7).
+    function _checkEndsNoTerm(Records.Seat memory record) private view {
+        Term[] storage terms = _terms[record.holder];
+        for (uint256 i = 0; i < terms.length; ++i) {
+            if (record.validTo < terms[i].to) revert RecoveryEndsTerm(terms[i].to, record.validTo);
+        }
     }
 
     function _quorum(Records.Quorum memory record, uint64 from) private {
@@ -362,7 +433,7 @@ contract Council is ICouncil {
             Account(record.asset, record.fund, record.kind, record.owner, uint64(block.timestamp));
     }
 
-    function _revenueRule(Records.RevenueRule memory record) private {
+    function _revenueRule(Records.RevenueRule memory record, bytes32 recordHash) private {
         _checkName(record.code);
         // What is in custody is others' money and never revenue (G5).
         if (!Names.isFund(record.fund) || record.fund == Names.CUSTODY) revert UnknownFund(record.fund);
@@ -371,6 +442,7 @@ contract Council is ICouncil {
         // A first rule takes nothing from anybody. A later one has notice, so that the router may keep what it knows.
         uint256 notice = shares.length == 0 ? 0 : NOTICE;
         shares.push(Share(_after(record.validFrom, notice), record.minShare, record.fund));
+        codeOf[recordHash] = record.code;
     }
 
     function _project(Records.Project memory record, bytes32 recordHash) private {

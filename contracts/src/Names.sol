@@ -26,6 +26,7 @@ library Names {
     bytes32 internal constant DIRECT_SETTLEMENT = "direct_settlement";
     bytes32 internal constant ORDER_DELAY = "order_delay";
     bytes32 internal constant PAYEE_WAIT = "payee_wait";
+    bytes32 internal constant COMMITMENT_DAY_CAP = "commitment_day_cap";
 
     /// @notice Whether this is one of the ten roles (S1).
     function isRole(bytes32 name) internal pure returns (bool) {
@@ -62,8 +63,14 @@ library Names {
         if (name == "anchor_gap") return (1 hours, 7 days, 2 days);
         if (name == ORDER_DELAY) return (1 days, 30 days, 1 days);
         if (name == PAYEE_WAIT) return (14 days, 365 days, 14 days);
+        if (name == COMMITMENT_DAY_CAP) return (100, 10_000, 5_000);
         if (name == "rate_band") return (1, 2_000, 1_000);
         if (name == "rate_age") return (60, 7 days, 1 days);
+        if (name == "exchange_band") return (1, 500, 200);
+        if (name == "exchange_loss") return (0, 1_000_000_000_000_000, 100_000_000_000);
+        if (name == "provider_cap") return (0, 1_000_000_000_000_000, 100_000_000_000);
+        if (name == "refund_cap") return (0, 1_000_000_000_000_000, 100_000_000_000);
+        if (name == "block_budget_until") return (1_830_279_600, 4_102_444_800, 1_830_279_600);
         return (0, 0, 0);
     }
 

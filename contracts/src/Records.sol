@@ -135,6 +135,49 @@ library Records {
         bytes32 payee;
     }
 
+    struct Transfer {
+        uint64 time;
+        bytes32 id;
+        bytes32 debit;
+        bytes32 credit;
+        bytes32 asset;
+        uint128 amount;
+        bytes32 purpose;
+        bytes32 authority;
+        bytes32 evidence;
+        bytes32 refundTo;
+    }
+
+    struct Refund {
+        uint64 time;
+        bytes32 id;
+        bytes32 receiptHash;
+        uint128 amount;
+        bytes32 to;
+        bytes32 document;
+    }
+
+    struct Dispute {
+        uint64 time;
+        bytes32 commitmentHash;
+        address by;
+        bytes32 document;
+    }
+
+    struct Resolution {
+        uint64 time;
+        bytes32 commitmentHash;
+        uint8 outcome;
+        bytes32 document;
+    }
+
+    struct Acknowledgement {
+        uint64 time;
+        uint64 index;
+        bytes32 rule;
+        bytes32 act;
+    }
+
     bytes32 internal constant CONTRACT =
         keccak256("Contract(uint64 time,bytes32 name,uint256 chainId,address at,bytes32 codeHash,bytes32 act)");
     bytes32 internal constant PARAMETER =
@@ -165,6 +208,17 @@ library Records {
     bytes32 internal constant ORDER = keccak256(
         "Order(uint64 time,bytes32 order,bytes32 commitmentHash,bytes32 allocationHash,bytes32 certificateHash,bytes32 account,uint128 amount,bytes32 payee)"
     );
+    bytes32 internal constant TRANSFER = keccak256(
+        "Transfer(uint64 time,bytes32 id,bytes32 debit,bytes32 credit,bytes32 asset,uint128 amount,bytes32 purpose,bytes32 authority,bytes32 evidence,bytes32 refundTo)"
+    );
+    bytes32 internal constant REFUND =
+        keccak256("Refund(uint64 time,bytes32 id,bytes32 receiptHash,uint128 amount,bytes32 to,bytes32 document)");
+    bytes32 internal constant DISPUTE =
+        keccak256("Dispute(uint64 time,bytes32 commitmentHash,address by,bytes32 document)");
+    bytes32 internal constant RESOLUTION =
+        keccak256("Resolution(uint64 time,bytes32 commitmentHash,uint8 outcome,bytes32 document)");
+    bytes32 internal constant ACKNOWLEDGEMENT =
+        keccak256("Acknowledgement(uint64 time,uint64 index,bytes32 rule,bytes32 act)");
 
     bytes32 internal constant APPROVE_CONTRACT = keccak256(
         "Approve(Contract record,uint64 validUntil)Contract(uint64 time,bytes32 name,uint256 chainId,address at,bytes32 codeHash,bytes32 act)"
@@ -197,6 +251,18 @@ library Records {
     );
     bytes32 internal constant APPROVE_ORDER = keccak256(
         "Approve(Order record,uint64 validUntil)Order(uint64 time,bytes32 order,bytes32 commitmentHash,bytes32 allocationHash,bytes32 certificateHash,bytes32 account,uint128 amount,bytes32 payee)"
+    );
+    bytes32 internal constant APPROVE_REFUND = keccak256(
+        "Approve(Refund record,uint64 validUntil)Refund(uint64 time,bytes32 id,bytes32 receiptHash,uint128 amount,bytes32 to,bytes32 document)"
+    );
+    bytes32 internal constant APPROVE_DISPUTE = keccak256(
+        "Approve(Dispute record,uint64 validUntil)Dispute(uint64 time,bytes32 commitmentHash,address by,bytes32 document)"
+    );
+    bytes32 internal constant APPROVE_RESOLUTION = keccak256(
+        "Approve(Resolution record,uint64 validUntil)Resolution(uint64 time,bytes32 commitmentHash,uint8 outcome,bytes32 document)"
+    );
+    bytes32 internal constant APPROVE_ACKNOWLEDGEMENT = keccak256(
+        "Approve(Acknowledgement record,uint64 validUntil)Acknowledgement(uint64 time,uint64 index,bytes32 rule,bytes32 act)"
     );
 
     /// @notice What the Council signs for a kind of record, and how many words that kind has after its type hash.
@@ -234,8 +300,24 @@ library Records {
         return keccak256(abi.encode(CERTIFICATE, record));
     }
 
+    function hash(Dispute calldata record) internal pure returns (bytes32) {
+        return keccak256(abi.encode(DISPUTE, record));
+    }
+
     /// @notice The bytes of an order, which are what the tree has.
     function encode(Order calldata record) internal pure returns (bytes memory) {
         return abi.encode(ORDER, record);
+    }
+
+    function encode(Transfer calldata record) internal pure returns (bytes memory) {
+        return abi.encode(TRANSFER, record);
+    }
+
+    function encode(Refund calldata record) internal pure returns (bytes memory) {
+        return abi.encode(REFUND, record);
+    }
+
+    function encode(Resolution calldata record) internal pure returns (bytes memory) {
+        return abi.encode(RESOLUTION, record);
     }
 }

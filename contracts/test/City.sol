@@ -8,6 +8,7 @@ import {Names} from "../src/Names.sol";
 import {PaymentRouter} from "../src/PaymentRouter.sol";
 import {Records, Signature} from "../src/Records.sol";
 import {Treasury} from "../src/Treasury.sol";
+import {Watchdog} from "../src/Watchdog.sol";
 import {Reference} from "./Reference.sol";
 import {TestToken} from "./TestToken.sol";
 import {Assertions, vm} from "./Vm.sol";
@@ -31,6 +32,7 @@ abstract contract City is Assertions {
     Council internal council;
     LedgerAnchor internal anchor;
     Treasury internal treasury;
+    Watchdog internal watchdog;
     PaymentRouter internal router;
     TestToken internal token;
     bytes32[] internal leaves;
@@ -49,7 +51,8 @@ abstract contract City is Assertions {
             foundingQuorums()
         );
         anchor = new LedgerAnchor(council);
-        treasury = new Treasury(council);
+        watchdog = new Watchdog(council);
+        treasury = new Treasury(council, watchdog);
         router = new PaymentRouter(council, address(treasury));
         token = new TestToken("Test tenge", "TKZT");
         same(address(council.anchor()), address(anchor));

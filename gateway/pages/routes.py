@@ -179,7 +179,9 @@ def one_fee(id: str, request: Request) -> HTMLResponse:
 @router.post("/fees/{id}")
 def new_bill(id: str, request: Request, asset: Annotated[str, Form(max_length=31)]) -> RedirectResponse:
     """Make a bill and go to where it is paid; nothing is asked about the person."""
-    invoice = bill(gateway_of(request).payments, id, asset)
+    gateway = gateway_of(request)
+    gateway.bill_quota.take("" if request.client is None else request.client.host)
+    invoice = bill(gateway.payments, id, asset)
     return RedirectResponse(f"/pay/{invoice.id}", 303)
 
 

@@ -104,10 +104,20 @@ class Head:
 
 
 class EvmRail:
-    """Reads one chain. confirmations: how many blocks make a payment `paid` before it is final."""
+    """Reads one chain. confirmations: how many blocks make a payment `paid` before it is final.
 
-    def __init__(self, web3: Web3, place: Place, confirmations: int = 2) -> None:
-        self.web3, self.place, self.confirmations = web3, place, confirmations
+    range_blocks: for how many blocks a node is asked at once.
+    """
+
+    def __init__(
+        self, web3: Web3, place: Place, confirmations: int = 2, range_blocks: int = RANGE_BLOCKS
+    ) -> None:
+        self.web3, self.place, self.confirmations, self.range_blocks = (
+            web3,
+            place,
+            confirmations,
+            range_blocks,
+        )
         self.name = rail_name(place.deployment.chain_id)
 
     def head(self) -> Head:
@@ -142,7 +152,8 @@ class EvmRail:
         found: list[tuple[LogReceipt, Evidence]] = []
         for log in named:
             with self._asking():
-                event = decode_event(Paid if bytes(log["topics"][0]) == PAID else Flushed, log)
+                is_paid = bytes(log["topics"][0]) == PAID
+                event: Paid | Flushed = decode_event(Paid, log) if is_paid else decode_event(Flushed, log)
             transfers = by_transaction.get(bytes(log["transactionHash"]), [])
             evidence = self._split(log, event, transfers, head)
             if evidence is not None:
@@ -170,8 +181,8 @@ class EvmRail:
         self, first: int, last: int, addresses: frozenset[bytes], topics: list[bytes]
     ) -> list[LogReceipt]:
         logs: list[LogReceipt] = []
-        for start in range(first, last + 1, RANGE_BLOCKS):
-            end = min(start + RANGE_BLOCKS - 1, last)
+        for start in range(first, last + 1, self.range_blocks):
+            end = min(start + self.range_blocks - 1, last)
             asked: FilterParams = {
                 "fromBlock": start,
                 "toBlock": end,

@@ -146,6 +146,8 @@ def replay(
     named.discard(ZERO_HASH)
     there = len(named & bundle.documents())
     findings.say(f"{there} of {len(named)} documents that records name are published and match")
+    if bundle.source.paths is None and there < len(named):
+        findings.say("behind an address only documents that the manifest names were looked for")
     return done
 
 
@@ -215,7 +217,7 @@ def acknowledged(done: Replayed) -> list[str]:
     return [
         printable(
             f"{broken.rule} at {broken.where}: {broken.why}; acknowledged by act 0x{act.hex()}"
-            + (f" ({broken.amount} {broken.asset})" if broken.amount else "")
+            + (f" ({broken.amount} base units of {broken.asset})" if broken.amount else "")
         )
         for broken, _, act in sorted(rows, key=lambda row: (-(row[0].amount or 0), row[1]))
     ]

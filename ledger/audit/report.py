@@ -32,9 +32,9 @@ cursor:pointer}
 .verdict{padding:1rem 1.25rem;border-radius:.5rem;color:#fff;background:var(--good)}
 .verdict.bad{background:var(--bad)}.verdict strong{font-size:1.5rem;display:block}
 @media (prefers-color-scheme:dark){.verdict{color:#10201a}}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.75rem;margin:.75rem 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11.5rem,1fr));gap:.75rem;margin:.75rem 0}
 .tiles div,.card{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem}
-.tiles strong{display:block;font-size:1.15rem}.card{margin:0 0 1rem}
+.tiles strong{display:block;font-size:1.1rem;overflow-wrap:anywhere}.card{margin:0 0 1rem}
 .mark{border-left:.35rem solid var(--out)}.mark.critical,.mark.high{border-left-color:var(--bad)}
 .card p{margin:.25rem 0}.many{padding-left:1.2rem;margin:0}.many li{margin:.3rem 0;overflow-wrap:anywhere}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%}
@@ -81,7 +81,7 @@ def report(verdict: Verdict) -> str:
         switches,
         "<main>",
         _head(verdict),
-        _findings(verdict.findings),
+        _findings(verdict.findings, {line.asset: line.decimals for line in verdict.totals}),
         _sentences("exceptions", verdict.exceptions, "mark"),
         _sentences("pending", verdict.pending, "") if verdict.pending else "",
         _money(verdict),
@@ -123,7 +123,7 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]], name: str = ""
     return f'<div class="wide"><table class="{name}"><tr>{head}</tr>{body}</table></div>'
 
 
-def _findings(findings: list[Finding]) -> str:
+def _findings(findings: list[Finding], decimals: dict[str, int]) -> str:
     if not findings:
         return ""
     rows = (
@@ -132,13 +132,22 @@ def _findings(findings: list[Finding]) -> str:
             f"<td>{escape(finding.rule)}</td>",
             f"<td><code>{escape(finding.where)}</code></td>",
             f"<td>{escape(finding.why)}<small>{escape(meaning(finding.rule))}</small></td>",
-            _number("" if finding.amount is None else f"{finding.amount} {finding.asset}"),
+            _number(_amount(finding, decimals)),
         )
         for finding in findings
     )
     table = _table(("severity", "rule", "where", "why", "amount"), rows, "findings")
     weight = findings[0].severity
     return f'<h2>{word("findings")}: {len(findings)}</h2><div class="card mark {weight}">{table}</div>'
+
+
+def _amount(finding: Finding, decimals: dict[str, int]) -> str:
+    if finding.amount is None:
+        return ""
+    known = decimals.get(finding.asset)
+    if known is None:
+        return f"{finding.amount} ({finding.asset or '?'})"
+    return f"{money(finding.amount, known)} {finding.asset}"
 
 
 def _sentences(key: str, sentences: Sequence[str], name: str) -> str:

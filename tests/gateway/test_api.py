@@ -16,8 +16,11 @@ from starlette.testclient import TestClient
 from gateway.api.auth import SCOPES
 from gateway.app import BODY_LIMIT_BYTES, create_app
 from gateway.db import reading
+from gateway.demo import FEE_CODE
 from gateway.payments import store
+from gateway.payments.service import Request
 from gateway.rates_simulator import Misbehaviour
+from ledger.records import Invalid
 from tests.gateway.conftest import MERCHANT_IBAN, Town
 
 PUBLIC = {("GET", "/v1/fees"), ("POST", "/v1/fees/bills"), ("GET", "/v1/receipts/{id}")}
@@ -252,28 +255,30 @@ def test_an_invoice_that_is_asked_wrongly_is_refused_by_name(
     town_of_module: Town, changed: dict[str, Any], where: str
 ):
     town = town_of_module
+    with reading(town.city.gateway.engine) as connection:
+        before = store.counts(connection)
     content = json.dumps(ORDER | changed)
     answer = town.client().post("/v1/invoices", content=content, headers=town.bearer | JSON_TYPE)
     assert answer.status_code == 422, answer.text
     assert where in answer.json()["where"]
     with reading(town.city.gateway.engine) as connection:
-        assert store.counts(connection) == {}
+        assert store.counts(connection) == before
 
 
-def test_the_greatest_amount_that_can_be_kept_is_kept(town: Town):
-    body = {"fee": "parking-year"}
-    assert town.client().post("/v1/fees/bills", json=body).status_code == 201
-    # 2^128 - 1 tiyn is more USDT than 2^128 base units: refused by the quote, not by a crash.
-    check_problem(
-        town.client().post("/v1/invoices", json=ORDER | {"amount": str((1 << 128) - 1)}, headers=town.bearer),
-        422,
-        "Q5",
-    )
+def test_the_greatest_amount_that_can_be_kept_is_kept_and_not_one_more(town: Town):
+    most = (1 << 128) - 1
+    assert town.payments.create(Request(FEE_CODE, "fee", most, "KZT")).due_minor == most
+    with pytest.raises(Invalid) as refused:
+        town.payments.create(Request(FEE_CODE, "fee", most + 1, "KZT"))
+    assert refused.value.rule == "E4"
+    # So many tiyn are more base units of USDT than can be kept: refused by the quote, not by a crash.
+    answer = town.client().post("/v1/invoices", json=ORDER | {"amount": str(most)}, headers=town.bearer)
+    check_problem(answer, 422, "Q5")
 
 
 def test_a_body_over_the_limit_is_refused_whatever_length_it_claims(town: Town):
     client = town.client()
-    client.headers |= JSON_TYPE
+    client.headers.update(JSON_TYPE)
     big = b'{"fee": "' + b"x" * BODY_LIMIT_BYTES + b'"}'
     check_problem(client.post("/v1/fees/bills", content=big), 413, "size")
     chunks = iter([b'{"fee": "', *[b"x" * 1_000] * 100, b'"}'])

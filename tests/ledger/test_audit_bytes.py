@@ -121,7 +121,12 @@ def _folder(place: Path) -> object:
 
 def test_a_served_bundle_gives_the_verdict_of_its_folder(bundle: Written, serve, tmp_path: Path) -> None:
     address = serve(_folder(bundle.folder.parent)) + "/bundle/"
-    assert audit(address).as_json() == audit(bundle.folder).as_json()
+    near, far = audit(bundle.folder).as_json(), audit(address).as_json()
+    # A folder can be listed: what there is besides is seen there alone.
+    extra = [sentence for sentence in far.pop("said") if sentence not in near["said"]]
+    assert ["behind an address" in sentence for sentence in extra] == [True]
+    near.pop("said")
+    assert near == far
     broken = tmp_path / "broken"
     shutil.copytree(bundle.folder, broken)
     place = broken / "tile/entries/000"
@@ -131,7 +136,7 @@ def test_a_served_bundle_gives_the_verdict_of_its_folder(bundle: Written, serve,
     (broken / f"documents/{city.ACT.hex()}").unlink()
     served = audit(serve(_folder(broken)))
     assert not served.is_valid
-    assert served.as_json() == audit(broken).as_json()
+    assert served.findings == audit(broken).findings
 
 
 def test_an_address_without_a_bundle_could_not_be_checked(serve, tmp_path: Path) -> None:

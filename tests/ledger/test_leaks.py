@@ -10,6 +10,7 @@ What stops a leak elsewhere, and the test of it:
 - 03, the year 2050 in one record: here the order of time; the block times in tests/ledger/test_audit.py (T3) and in
   the contract in contracts/test/LedgerAnchor.t.sol.
 - 05, a made-up rate: here the band; recomputing it from its two documents: open in the auditor.
+- 08, revenue booked as something else: here the funds; the least city share in contracts/test/PaymentRouter.t.sol.
 - 11, a forged or hidden statement: here L1, L2 and overdue(); the auditor's own copy in
   tests/ledger/test_audit_statement.py.
 - 17, orders flooded: here once and to the unit; the delay from the anchor in contracts/test/Treasury.t.sol; a cap for

@@ -996,6 +996,9 @@ def seats_and_keys() -> Iterator[Vector]:
     yield broken("A4", "recovery-of-money", "One whose term is over approves money, where it may only fill seats (LEAKS 14).",
                  few, signed(few, COUNCIL[2], vote), signed(few, COUNCIL[2], seat))
     few.approve(hash_struct(seat), *COUNCIL[2:])
+    third = proposed(few, replace(friend, holder=Key("third").address))
+    yield broken("A4", "recovery-by-newcomer", "One whom a recovery called, and who has not sat yet, calls the next (LEAKS 14).",
+                 few, signed(few, Key("friend"), third), signed(few, COUNCIL[2], third))
     few.wait(rules.RECOVERY_S - 1)
     early = signed(few, Key("friend"), vote)
     yield broken("A4", "recovery-not-over", "A seat that a recovery filled votes a second before 180 days are over (LEAKS 14).",

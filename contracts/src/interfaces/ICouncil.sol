@@ -12,7 +12,8 @@ import {ILedgerAnchor} from "./ILedgerAnchor.sol";
 /// Assumes that the anchor is the LedgerAnchor deployed beside it.
 /// WARNING: the order in which acts on one object take effect is that of their index in the ledger. An act that nobody
 /// brought before a later one on the same object can never be brought.
-/// WARNING: if fewer than three council seats are in their term, nothing can be enacted any more.
+/// WARNING: if fewer council seats are in their term than must sign, nothing can be enacted but seats of the council, by
+/// those who sat in it, with 180 days' notice (LEAKS 14).
 interface ICouncil {
     struct Asset {
         address token;
@@ -35,6 +36,7 @@ interface ICouncil {
         uint128 amount;
     }
 
+    event Withdrawn(bytes32 indexed recordHash, address indexed signer);
     event Enacted(bytes32 indexed kind, bytes32 indexed recordHash, bytes32 indexed object, uint64 index);
 
     error UnknownKind(bytes32 typeHash);
@@ -46,6 +48,8 @@ interface ICouncil {
     error NameTaken(bytes32 name);
 
     error NoQuorum(bytes32 role, uint256 needed, uint256 given);
+    error SignatureWithdrawn(bytes32 recordHash, address signer);
+    error RecoveryEndsTerm(uint64 validTo, uint64 wanted);
     error SignatureExpired(uint64 validUntil, uint256 time);
     error SignersNotAscending(address previous, address signer);
     error NotSeated(bytes32 role, address holder);
@@ -99,6 +103,16 @@ interface ICouncil {
         Signature[] calldata approvals
     ) external;
 
+    /// @notice Take back one's own signature over a record, for ever: it counts in no quorum from now on (LEAKS 24). What
+    /// was enacted before stays.
+    function withdraw(bytes32 recordHash) external;
+
+    /// @notice The same, brought by anybody, with the signature of the ledger's Withdrawal: Withdraw(bytes32 approves).
+    function withdraw(bytes32 recordHash, address signer, uint8 v, bytes32 r, bytes32 s) external;
+
+    /// @notice Whether so few are seated in the council that no quorum can be reached.
+    function isRecovering() external view returns (bool);
+
     /// @notice Which ledger this is; the salt of the EIP-712 domain.
     function ledger() external view returns (bytes32);
 
@@ -129,6 +143,15 @@ interface ICouncil {
     function checkApproved(bytes32 role, bytes32 approveTypeHash, bytes32 recordHash, Signature[] calldata approvals)
         external
         view;
+
+    /// @notice Refuse unless this signer signed this record, in time, and did not take it back. Says nothing of seats.
+    function checkSigned(bytes32 approveTypeHash, bytes32 recordHash, Signature calldata approval) external view;
+
+    /// @notice Whether a signer took back its signature over a record.
+    function isWithdrawn(bytes32 recordHash, address signer) external view returns (bool);
+
+    /// @notice The code of an enacted revenue rule, by its record's hash; zero if not enacted.
+    function codeOf(bytes32 ruleHash) external view returns (bytes32);
 
     /// @notice Who signed this EIP-712 struct in this ledger's domain; refuses v other than 27 or 28 and a high s.
     /// WARNING: any signature recovers to somebody. Ask `seated` about the answer.
