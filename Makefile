@@ -67,9 +67,8 @@ test: setup-test lint contracts-check forge-test ## all of the tests
 simulate: setup-test ## the ledger in a world that goes wrong, for N seeds
 	@$(BIN)/python -m tests.simulation.world --count $(N)
 
-prove: setup-test ## the long counts, recorded in docs/proofs.md
-	@FOUNDRY_PROFILE=ci $(FORGE) test
-	@HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest $(PYTEST) --timeout 0
+prove: setup-test ## the long counts, recorded in docs/proofs.md (ONLY=name runs one)
+	@$(BIN)/python tools/prove.py $(ONLY)
 
 lock: setup-test ## resolve the versions again (needs uv and npm)
 	@uv pip compile pyproject.toml --group build --universal --generate-hashes --python-version 3.11 \

@@ -284,7 +284,12 @@ class EmbeddedCity:
         log = self.keys.log()
         self.writer = Writer(engine, heads, log, self.clock)
         self.watcher = Watcher(
-            WATCHER_NAME, log.verifiers(), self.keys.seat("watcher"), self.keys.cosigner(), self.clock
+            WATCHER_NAME,
+            log.verifiers(),
+            self.keys.seat("watcher"),
+            self.keys.cosigner(),
+            self.clock,
+            self.folder / "watcher",
         )
         deployment = plan.deployment
         contracts = {name: getattr(deployment, name) for name in CONTRACTS}

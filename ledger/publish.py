@@ -36,7 +36,7 @@ from ledger.proof import (
     sign,
     tile_path,
 )
-from ledger.records import reject
+from ledger.records import WORD, reject
 from ledger.target import Folder, Target, open_target, read
 from ledger.tree import consistency_proof, inclusion_proof, tiles_to_write
 
@@ -96,6 +96,10 @@ class Publisher:
         self.target = open_target(where) if isinstance(where, Path | str) else where
         self.keys, self.trust = keys, trust
         self._kept_tile = lru_cache(maxsize=512)(self._read_tile)
+        # Documents that are there, and those that a record names, among the records read so far.
+        self._sent: set[bytes] = set()
+        self._named: set[bytes] = set()
+        self._scanned = 0
 
     @property
     def folder(self) -> Path:
@@ -143,8 +147,9 @@ class Publisher:
             for name in store.document_names(connection):
                 path = f"documents/{name.hex()}"
                 # Its name is its hash and nobody writes it but whole, so one that is there is right.
-                if self.target.find(path) is None:
+                if name not in self._sent and self.target.find(path) is None:
                     self.target.write(path, store.document(connection, name))
+                self._sent.add(name)
         self._write("checkpoint", note)
 
     def _write_tiles(self, engine: Engine, old: int, size: int) -> None:
@@ -171,16 +176,26 @@ class Publisher:
         self._write("checkpoint", format_note((added[0], parse_note(note)[1] + kept)))
 
     def finish(self, engine: Engine) -> None:
-        """Write anchors, trust and documents, and last the manifest that names them all."""
+        """Write anchors and trust, and last the manifest that names what nothing else covers."""
         with reading(engine) as connection:
             anchors = store.anchors(connection)
             names = store.document_names(connection)
+        names = self._unnamed(engine, names)
         self._write("anchors.json", _json([_anchor_json(anchored) for anchored in anchors]))
         self._write("trust.json", _json(self._trust_json()))
         paths = ["anchors.json", "checkpoint", "trust.json", *(f"documents/{name.hex()}" for name in names)]
         lines = [f"{sha256(read(self.target, path)).hexdigest()} {path}" for path in sorted(paths)]
         text = "\n".join([MANIFEST_TITLE, self.keys.origin, str(self.published()), *lines]) + "\n"
         self._write("manifest", self.keys.sign_manifest(text))
+
+    def _unnamed(self, engine: Engine, names: list[bytes]) -> list[bytes]:
+        """Documents that no published record names: the manifest has no room for all of them for ever."""
+        known, size = set(names), self.published()
+        for data in store.records(engine, self._scanned, size):
+            words = (data[at : at + WORD] for at in range(WORD, len(data), WORD))
+            self._named.update(known.intersection(words))
+        self._scanned = max(self._scanned, size)
+        return [name for name in names if name not in self._named]
 
     def _trust_json(self) -> dict[str, object]:
         return {

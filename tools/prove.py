@@ -1,0 +1,73 @@
+"""Run the long counts and write docs/proofs.md: what ran, how long, how it ended, on which commit.
+
+`prove.py` runs all of it, which takes hours; `prove.py NAME ...` runs the named ones.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = ROOT / ".venv" / "bin" / "python"
+FORGE = ROOT / "node_modules" / "@foundry-rs" / "forge-linux-amd64" / "bin" / "forge"
+PROOFS = ROOT / "docs" / "proofs.md"
+
+# name: (what it shows, command, environment)
+LONG: dict[str, tuple[str, list[str | Path], dict[str, str]]] = {
+    "forge": ("contracts: fuzz and invariants at the ci profile", [FORGE, "test"], {"FOUNDRY_PROFILE": "ci"}),
+    "hypothesis": (
+        "all tests, with 10,000 examples for each property",
+        [PYTHON, "-m", "pytest", "-q", "--timeout", "0", "-n", "auto", "--dist", "worksteal"],
+        {"HYPOTHESIS_PROFILE": "prove"},
+    ),
+    "simulate": (
+        "the ledger through 10,000 seeds of deaths and lost answers",
+        [PYTHON, "-m", "tests.simulation.world", "--count", "10000"],
+        {},
+    ),
+}
+
+
+def commit() -> str:
+    """The commit that the tree stands at, and whether it differs from it."""
+    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()
+    changed = subprocess.check_output(["git", "status", "--porcelain", "-uno"], cwd=ROOT, text=True).strip()
+    return f"{head} with changes" if changed else head
+
+
+def run(name: str) -> tuple[int, str]:
+    """Run one of them; returns its exit code and a row for the table."""
+    shows, command, extra = LONG[name]
+    print(f"prove: {name}: {shows}", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    ended = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **extra}, capture_output=True, text=True, check=False
+    )
+    lines = [line.strip() for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
+    minutes = (time.monotonic() - started) / 60
+    last = lines[-1].replace("|", "/")[:120] if lines else ""
+    result = "held" if ended.returncode == 0 else f"FAILED ({ended.returncode})"
+    print(f"prove: {name}: {result}: {last}", file=sys.stderr, flush=True)
+    return ended.returncode, f"| {name} | {shows} | {minutes:.0f} min | {result} | {last} |"
+
+
+def main() -> None:
+    """Run what was asked for and write it down."""
+    names = sys.argv[1:] or list(LONG)
+    if unknown := [name for name in names if name not in LONG]:
+        sys.exit(f"usage: prove.py [{' | '.join(LONG)}] ...; not {', '.join(unknown)}")
+    at, day = commit(), datetime.now(tz=UTC).strftime("%Y-%m-%d")
+    results = [run(name) for name in names]
+    head = ["# What the long counts showed", "", f"On {day}, at commit {at}, by `make prove`.", ""]
+    table = ["| name | what | time | result | its last line |", "|---|---|---|---|---|"]
+    PROOFS.write_text("\n".join([*head, *table, *(row for _, row in results)]) + "\n", encoding="utf-8")
+    sys.exit(max(code for code, _ in results))
+
+
+if __name__ == "__main__":
+    main()
