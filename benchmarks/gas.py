@@ -6,6 +6,7 @@ period, and a quote of the same 128 was paid before. What the first costs is mea
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -64,7 +65,7 @@ FOREVER_S = 5_000_000_000
 ACT = sha256(b"act").digest()
 SALE = "sale"
 OFFICES = ("authority", "certifier", "auditor", "watcher", "operator", "gateway")
-PERMIT2_CODE = Path(__file__).parent.parent / "tests" / "vectors" / "public" / "permit2" / "code.hex"
+PERMIT2_CODE = Path(__file__).parent.parent / "var" / "permit2" / "code.hex"
 
 # What the issue allows, and what others were measured at on anvil 1.7.1 (docs/contracts-gas.md says who).
 TARGETS = {
@@ -396,21 +397,19 @@ def measure(w3: Web3, call: Callable[..., object]) -> dict[str, float]:
 
 
 def main() -> None:
-    """One JSON object a line."""
-    import json
-
+    """One JSON object a line; with --write, the snapshot that tests compare with."""
     from tests import servers
 
     with servers.anvil() as node:
         found = measure(Web3(HTTPProvider(node.url)), node.call)
-    for name, gas in found.items():
-        line = {
-            "name": name,
-            "value": round(gas),
-            "unit": "gas",
-            "target": TARGETS.get(name),
-            "reference": PEERS.get(name),
-        }
+    if "--write" in sys.argv[1:]:
+        kept = {name: round(used) for name, used in found.items()}
+        (servers.ROOT / "contracts" / "gas.json").write_text(
+            json.dumps(kept, indent=1) + "\n", encoding="utf-8"
+        )
+    for name, used in found.items():
+        line = {"name": name, "value": round(used), "unit": "gas"}
+        line |= {"target": TARGETS.get(name), "reference": PEERS.get(name)}
         sys.stdout.write(json.dumps(line) + "\n")
 
 

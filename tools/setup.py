@@ -6,6 +6,7 @@ tests need. Needs nothing but Python's standard library, and says one line a ste
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -20,6 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOG = ROOT / "var" / "setup.log"
+# Where the code begins, how long it is, and what it hashes to.
+PERMIT2_START = "6040608081526004908136101561001557600080fd5b600090813560e01c80630d58b1db"
+PERMIT2_BYTES = 9_152
+NO_CHAIN = 2**64 - 1
+PERMIT2_SHA256 = "60f506dfaba70e6353b90771b0d9e8f91ee6b1e3c4bd42a66e8085426ade2886"
 FOUNDRY = ROOT / "node_modules" / "@foundry-rs"
 
 
@@ -95,7 +101,7 @@ def install_node_packages() -> None:
     node = VENV / "bin" / "node"
     node.unlink(missing_ok=True)
     node.symlink_to(wheel / "bin" / "node")
-    say("installing package-lock.json (forge, anvil, solc, OpenZeppelin, Chromium)")
+    say("installing package-lock.json (forge, anvil, solc, OpenZeppelin, Chromium, Permit2)")
     run([node, wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", "ci", "--ignore-scripts"])
     # npm passes over an optional package in silence; without these no contract can be tested.
     missing = [name for name in ("anvil", "cast", "forge") if not any(FOUNDRY.glob(f"{name}-*/bin/{name}*"))]
@@ -125,6 +131,25 @@ def unpack_chromium() -> None:
     (target / "libraries.tar").unlink()
 
 
+def take_permit2() -> None:
+    """Take the code of Permit2, as it stands on other chains, out of an npm package into var/permit2."""
+    say("taking Permit2's code")
+    package = ROOT / "node_modules" / "@uniswap" / "v4-periphery"
+    text = (package / "foundry-out" / "DeployPermit2.sol" / "DeployPermit2.json").read_text(encoding="utf-8")
+    start = text.find(PERMIT2_START)
+    code = text[start : start + 2 * PERMIT2_BYTES]
+    if start < 0 or hashlib.sha256(bytes.fromhex(code)).hexdigest() != PERMIT2_SHA256:
+        sys.exit(
+            "setup: @uniswap/v4-periphery does not hold the code of Permit2 that the tests were written for"
+        )
+    # This copy keeps the domain of a test chain and another address. Where the chain is not the one
+    # it keeps, Permit2 computes its domain; so let it keep one that nobody has.
+    code = code.replace(f"{31_337:064x}", f"{NO_CHAIN:064x}")
+    target = ROOT / "var" / "permit2"
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "code.hex").write_text(f"0x{code}\n", encoding="utf-8")
+
+
 def main() -> None:
     """Set up for running, or for testing too."""
     wanted = sys.argv[1:]
@@ -138,6 +163,7 @@ def main() -> None:
         install_lock(ROOT / "requirements-test.lock")
         install_node_packages()
         unpack_chromium()
+        take_permit2()
     else:
         install_lock(ROOT / "requirements.lock")
     install_project()

@@ -272,7 +272,7 @@ contract Treasury is ITreasury, ReentrancyGuard {
         if (account.kind != Names.CHAIN || account.owner != bytes32(uint256(uint160(address(this))))) {
             revert NotThisTreasury(name, account.owner);
         }
-        if (account.fund != Names.RETAINED) revert FundDiffers(Names.RETAINED, account.fund);
+        // The fund is RETAINED: the Council lets this contract own no other account.
         if (account.asset != assetName) revert AssetDiffers(assetName, account.asset);
         // An asset that may no longer be taken may still be spent, or money would be locked in by the calendar.
         return council.asset(assetName).token;

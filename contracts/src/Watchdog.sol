@@ -104,8 +104,8 @@ contract Watchdog is IWatchdog {
     /// @inheritdoc IWatchdog
     function reportRepublic(Head calldata head, Proved calldata transfer, SignedOrder calldata order) external {
         _checkProved(head, transfer);
-        (bytes32 kind, Records.Transfer memory moved) = abi.decode(transfer.record, (bytes32, Records.Transfer));
         _checkLength(transfer.record, 11);
+        (bytes32 kind, Records.Transfer memory moved) = abi.decode(transfer.record, (bytes32, Records.Transfer));
         if (kind != Records.TRANSFER) revert AnotherKind(Records.TRANSFER, kind);
         bytes32 orderHash = _checkOrder(head, order);
         if (moved.authority != orderHash) revert TransferOfAnother(orderHash, moved.authority);
@@ -141,9 +141,9 @@ contract Watchdog is IWatchdog {
         Signature[] calldata councilApprovals,
         Signature[] calldata auditorApprovals
     ) external {
+        _checkLength(acknowledgement.record, 5);
         (bytes32 kind, Records.Acknowledgement memory record) =
             abi.decode(acknowledgement.record, (bytes32, Records.Acknowledgement));
-        _checkLength(acknowledgement.record, 5);
         if (kind != Records.ACKNOWLEDGEMENT) revert AnotherKind(Records.ACKNOWLEDGEMENT, kind);
         bytes32 key = _key(record.rule, record.index);
         if (_states[key] != FREEZES) revert NoSuchBreach(record.rule, record.index);

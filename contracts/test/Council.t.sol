@@ -462,7 +462,238 @@ contract CouncilTest is City {
         new Council(LEDGER, RETENTION_END, ILedgerAnchor(address(1)), seats, new Records.Quorum[](0));
     }
 
+    function test_of_three_councillors_all_three_must_sign_and_a_role_is_one_of_ten() external {
+        Records.Seat[] memory seats = new Records.Seat[](3);
+        for (uint256 key = 1; key <= 3; ++key) {
+            seats[key - 1] = seat(Names.COUNCIL, key);
+        }
+        Council small = new Council(LEDGER, RETENTION_END, ILedgerAnchor(address(1)), seats, new Records.Quorum[](0));
+        same(small.required(Names.COUNCIL), 3);
+        same(small.required(Names.AUDITOR), 1);
+        enactRefused(
+            abi.encode(Records.QUORUM, Records.Quorum(START, "friend", 1, ACT)),
+            abi.encodeWithSelector(ICouncil.UnknownRole.selector, bytes32("friend"))
+        );
+    }
+
+    function test_each_parameter_has_its_bounds() external {
+        bytes32[13] memory names = [
+            bytes32("direct_settlement"),
+            "self_sufficient",
+            "anchor_gap",
+            "order_delay",
+            "payee_wait",
+            "commitment_day_cap",
+            "rate_band",
+            "rate_age",
+            "exchange_band",
+            "exchange_loss",
+            "provider_cap",
+            "refund_cap",
+            "block_budget_until"
+        ];
+        for (uint256 i = 0; i < names.length; ++i) {
+            (uint128 least, uint128 most, uint128 unset) = Names.bounds(names[i]);
+            same(council.parameter(names[i]), unset);
+            isTrue(least <= unset && unset <= most);
+            _parameterRefused(
+                names[i],
+                most + 1,
+                abi.encodeWithSelector(ICouncil.OutOfBounds.selector, names[i], least, most, most + 1)
+            );
+        }
+        vm.expectRevert(abi.encodeWithSelector(ICouncil.UnknownParameter.selector, bytes32("mood")));
+        council.parameter("mood");
+    }
+
+    // --- a signature taken back (LEAKS 24) ---
+
+    function test_leak_24_a_signature_that_its_signer_took_back_counts_no_more() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        Signature[] memory approvals = councillors(record);
+        vm.prank(vm.addr(2));
+        council.withdraw(keccak256(record));
+        isTrue(council.isWithdrawn(keccak256(record), vm.addr(2)));
+        _refused(
+            record,
+            index,
+            approvals,
+            abi.encodeWithSelector(ICouncil.SignatureWithdrawn.selector, keccak256(record), vm.addr(2))
+        );
+        approvals = approve(keys3(1, 3, 4), Records.APPROVE_REVENUE_RULE, record, FOREVER);
+        bring(record, index, approvals);
+        same(council.minShare("code"), 1);
+        vm.prank(vm.addr(1));
+        vm.expectRevert(abi.encodeWithSelector(ICouncil.AlreadyEnacted.selector, keccak256(record)));
+        council.withdraw(keccak256(record));
+    }
+
+    function test_leak_24_the_ledgers_withdrawal_counts_whoever_brings_it() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        bytes32 hash = keccak256(record);
+        Signature memory back = sign(2, keccak256(abi.encode(keccak256("Withdraw(bytes32 approves)"), hash)), 0);
+        vm.expectRevert(abi.encodeWithSelector(ICouncil.WrongSigner.selector, vm.addr(3), vm.addr(2)));
+        council.withdraw(hash, vm.addr(3), back.v, back.r, back.s);
+        council.withdraw(hash, vm.addr(2), back.v, back.r, back.s);
+        _refused(
+            record,
+            index,
+            councillors(record),
+            abi.encodeWithSelector(ICouncil.SignatureWithdrawn.selector, hash, vm.addr(2))
+        );
+        vm.prank(vm.addr(STRANGER));
+        vm.expectRevert(abi.encodeWithSelector(ICouncil.NotSeated.selector, bytes32(0), vm.addr(STRANGER)));
+        council.withdraw(hash);
+    }
+
+    // --- when too few are seated (LEAKS 14) ---
+
+    function test_leak_14_those_whose_terms_are_over_fill_the_seats_after_180_days_and_do_nothing_else() external {
+        _endTerms(START + 100 days);
+        isTrue(council.isRecovering());
+        (bytes memory other, uint64 at) = _share("code", 1);
+        _refused(
+            other,
+            at,
+            councillors(other),
+            abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, councillors(other)[0].signer)
+        );
+        uint256 now_ = block.timestamp;
+        for (uint256 key = 21; key <= 23; ++key) {
+            enact(abi.encode(Records.SEAT, seat(Names.COUNCIL, key)));
+        }
+        vm.warp(now_ + 180 days - 1);
+        isTrue(council.isRecovering());
+        // Who has only been called has not sat.
+        bytes memory record = abi.encode(Records.SEAT, seat(Names.COUNCIL, 24));
+        uint64 index = add(record);
+        publish();
+        Signature[] memory called = approve(keys3(21, 22, 23), Records.APPROVE_SEAT, record, FOREVER);
+        _refused(
+            record,
+            index,
+            called,
+            abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, called[0].signer)
+        );
+        vm.warp(now_ + 180 days);
+        isTrue(!council.isRecovering());
+        // Now the old ones are strangers again, and the new ones act.
+        _refused(
+            record,
+            index,
+            councillors(record),
+            abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, councillors(record)[0].signer)
+        );
+        bring(other, at, approve(keys3(21, 22, 23), Records.APPROVE_REVENUE_RULE, other, FOREVER));
+        same(council.minShare("code"), 1);
+    }
+
+    function test_leak_14_a_recovery_takes_a_quorum_and_fills_seats_of_the_council_alone() external {
+        _endTerms(START + 100 days);
+        bytes memory record = abi.encode(Records.SEAT, seat(Names.GATEWAY, 31));
+        enactRefused(
+            record, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, councillors(record)[0].signer)
+        );
+        record = abi.encode(Records.SEAT, seat(Names.COUNCIL, 31));
+        uint64 index = add(record);
+        publish();
+        _refused(
+            record,
+            index,
+            approve(keys1(1), Records.APPROVE_SEAT, record, FOREVER),
+            abi.encodeWithSelector(ICouncil.NoQuorum.selector, Names.COUNCIL, 3, 1)
+        );
+        Signature[] memory strangers = approve(keys3(1, 2, AUTHORITY), Records.APPROVE_SEAT, record, FOREVER);
+        try this.enactWith(record, index, strangers) {
+            isTrue(false);
+        } catch (bytes memory refusal) {
+            same(bytes32(bytes4(refusal)), bytes32(ICouncil.NotSeated.selector));
+        }
+    }
+
+    function test_leak_14_a_recovery_ends_nobodys_term() external {
+        // Two are still there, which is too few.
+        for (uint256 key = 3; key <= 5; ++key) {
+            _end(key, START + 100 days);
+        }
+        vm.warp(START + 100 days);
+        isTrue(council.isRecovering());
+        Records.Seat memory short = seat(Names.COUNCIL, 1);
+        short.validTo = START + 300 days;
+        enactRefused(
+            abi.encode(Records.SEAT, short),
+            abi.encodeWithSelector(ICouncil.RecoveryEndsTerm.selector, FOREVER, START + 300 days)
+        );
+    }
+
+    // --- how long an answer holds ---
+
+    function test_an_answer_holds_for_fourteen_days_or_until_what_is_known_to_come() external {
+        same(council.seatedUntil(Names.GATEWAY, vm.addr(GATEWAY)), block.timestamp + 14 days);
+        same(council.seatedUntil(Names.GATEWAY, vm.addr(OPERATOR)), 0);
+        same(council.seatedUntil(0, vm.addr(STRANGER)), 0);
+        vm.warp(FOREVER - 5);
+        same(council.seatedUntil(Names.GATEWAY, vm.addr(GATEWAY)), FOREVER);
+        vm.warp(FOREVER);
+        same(council.seatedUntil(Names.GATEWAY, vm.addr(GATEWAY)), 0);
+    }
+
+    function test_a_parameter_and_a_share_hold_until_the_next_of_them_begins() external {
+        uint64 now_ = uint64(block.timestamp);
+        (uint256 value, uint64 until) = council.parameterUntil(Names.DIRECT_SETTLEMENT);
+        same(value, 0);
+        same(until, now_ + 14 days);
+        enactParameter(Names.DIRECT_SETTLEMENT, 1);
+        vm.warp(now_ + 3 days);
+        enactParameter(Names.DIRECT_SETTLEMENT, 0);
+        (value, until) = council.parameterUntil(Names.DIRECT_SETTLEMENT);
+        same(value, 0);
+        same(until, now_ + 14 days);
+        vm.warp(now_ + 14 days);
+        (value, until) = council.parameterUntil(Names.DIRECT_SETTLEMENT);
+        same(value, 1);
+        same(until, now_ + 17 days);
+        vm.warp(now_ + 17 days);
+        (value, until) = council.parameterUntil(Names.DIRECT_SETTLEMENT);
+        same(value, 0);
+        same(until, now_ + 31 days);
+        uint16 share;
+        enactShare("code", 100);
+        (share, until) = council.minShareUntil("code");
+        same(share, 100);
+        same(until, now_ + 31 days);
+        enactShare("code", 200);
+        vm.warp(now_ + 20 days);
+        (share, until) = council.minShareUntil("code");
+        same(share, 100);
+        same(until, now_ + 31 days);
+        vm.warp(now_ + 31 days);
+        (share, until) = council.minShareUntil("code");
+        same(share, 200);
+        same(until, now_ + 45 days);
+    }
+
+    function test_a_revenue_rule_is_known_by_its_hash_once_enacted() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        same(council.codeOf(keccak256(record)), 0);
+        bring(record, index);
+        same(council.codeOf(keccak256(record)), "code");
+    }
+
     // --- in short ---
+
+    function _end(uint256 key, uint64 to) private {
+        Records.Seat memory short = seat(Names.COUNCIL, key);
+        short.validTo = to;
+        enact(abi.encode(Records.SEAT, short));
+    }
+
+    function _endTerms(uint64 to) private {
+        for (uint256 key = 1; key <= 5; ++key) {
+            _end(key, to);
+        }
+        vm.warp(to);
+    }
 
     function enactWith(bytes calldata record, uint64 index, Signature[] calldata approvals) external {
         bring(record, index, approvals);

@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {ILedgerAnchor} from "../src/interfaces/ILedgerAnchor.sol";
 import {Names} from "../src/Names.sol";
-import {Signature} from "../src/Records.sol";
+import {Records, Signature} from "../src/Records.sol";
 import {City} from "./City.sol";
 import {Reference} from "./Reference.sol";
 import {vm} from "./Vm.sol";
@@ -108,6 +108,70 @@ contract LedgerAnchorTest is City {
             FOREVER,
             abi.encodeWithSelector(ILedgerAnchor.NotConsistent.selector, 5, 6)
         );
+    }
+
+    function test_a_root_of_zero_is_no_root() external {
+        _refused(
+            OPERATOR,
+            WATCHER,
+            6,
+            0,
+            new bytes32[](0),
+            FOREVER,
+            abi.encodeWithSelector(ILedgerAnchor.RootIsZero.selector, 6)
+        );
+    }
+
+    function test_who_was_seated_in_this_period_is_not_asked_after_again_and_in_the_next_is() external {
+        // A term that ends within the period gives no pass.
+        Records.Seat memory short = seat(Names.WATCHER, WATCHER);
+        uint64 period = START / 14 days;
+        short.validTo = (period + 2) * 14 days + 1 days;
+        _enactSeat(short);
+        vm.warp((period + 2) * 14 days + 1 days - 1);
+        _extend();
+        vm.warp((period + 2) * 14 days + 1 days);
+        add("late");
+        bytes32[] memory proof = Reference.consistency(anchor.head().size, leaves, 0, leaves.length, true);
+        _refused(
+            OPERATOR,
+            WATCHER,
+            uint64(leaves.length),
+            Reference.root(leaves, 0, leaves.length),
+            proof,
+            FOREVER,
+            abi.encodeWithSelector(ILedgerAnchor.NotSeated.selector, Names.WATCHER, vm.addr(WATCHER))
+        );
+    }
+
+    function testFuzz_the_anchor_asks_after_seats_as_if_it_asked_each_time(uint32[6] memory waits, uint64 ends) external {
+        ends = uint64(within(ends, START + 14 days, START + 90 days));
+        Records.Seat memory short = seat(Names.OPERATOR, OPERATOR);
+        short.validTo = ends;
+        _enactSeat(short);
+        for (uint256 i = 0; i < waits.length; ++i) {
+            vm.warp(block.timestamp + waits[i] % 20 days);
+            bool is_ = council.seated(Names.OPERATOR, vm.addr(OPERATOR));
+            try this.extend() {
+                isTrue(is_);
+            } catch {
+                isTrue(!is_);
+                leaves.pop();
+            }
+        }
+    }
+
+    function extend() external {
+        _extend();
+    }
+
+    function _extend() private {
+        add(abi.encode(leaves.length));
+        publish();
+    }
+
+    function _enactSeat(Records.Seat memory record) private {
+        enact(abi.encode(Records.SEAT, record));
     }
 
     function test_only_an_operator_appends_with_a_watcher_in_time() external {

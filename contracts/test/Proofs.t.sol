@@ -90,6 +90,7 @@ contract ProofsTest is Assertions {
         size = within(size, 2, 2 ** 63 - 1);
         old = within(old, 1, size - 1);
         (bytes32 fr, bytes32 sr, bool all) = Reference.climb(old, size, oldRoot, proof);
+        all = all && proof.length <= 63;
         isTrue(this.consistent(old, oldRoot, size, root, proof) == (all && fr == oldRoot && sr == root));
         // With the roots that the proof leads to, it is good if the old one leads there.
         isTrue(this.consistent(old, fr, size, sr, proof) == (all && (fr == oldRoot || old & (old - 1) != 0)));
@@ -129,6 +130,25 @@ contract ProofsTest is Assertions {
         bytes memory kept = abi.encode(uint256(7));
         isTrue(this.consistentThenAllocate(5, Reference.root(leaves, 0, 5), 9, Reference.root(leaves, 0, 9), proof));
         same(keccak256(kept), keccak256(abi.encode(uint256(7))));
+    }
+
+    function test_too_little_gas_is_never_taken_for_an_answer() external view {
+        bytes32[] memory leaves = _leaves(1, 70);
+        bytes32[] memory proof = Reference.consistency(45, leaves, 0, 70, true);
+        (bytes32 oldRoot, bytes32 root) = (Reference.root(leaves, 0, 45), Reference.root(leaves, 0, 70));
+        bytes32[] memory way = Reference.path(45, leaves, 0, 70);
+        uint256 answers = 0;
+        for (uint256 gas_ = 500; gas_ < 9_000; gas_ += 13) {
+            try this.consistent{gas: gas_}(45, oldRoot, 70, root, proof) returns (bool good) {
+                isTrue(good);
+                ++answers;
+            } catch {}
+            try this.included{gas: gas_}(leaves[45], 45, 70, root, way) returns (bool good) {
+                isTrue(good);
+                ++answers;
+            } catch {}
+        }
+        isTrue(answers > 0);
     }
 
     function consistentThenAllocate(

@@ -35,6 +35,13 @@ contract TreasuryTest is Spending {
         );
     }
 
+    function test_an_orders_name_is_a_name() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        execution.order.order = bytes32("a b");
+        _sign(execution);
+        _refused(execution, abi.encodeWithSelector(ITreasury.NotAName.selector, bytes32("a b")));
+    }
+
     // --- the ledger and the delay ---
 
     function test_an_order_waits_for_its_delay_from_the_anchor_on() external {

@@ -15,6 +15,10 @@ interface Vm {
     function getNonce(address account) external view returns (uint64);
     function assume(bool condition) external pure;
     function chainId(uint256 id) external;
+    function etch(address place, bytes calldata code) external;
+    function readFile(string calldata path) external view returns (string memory);
+    function parseBytes(string calldata text) external pure returns (bytes memory);
+    function trim(string calldata text) external pure returns (string memory);
 }
 
 Vm constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
