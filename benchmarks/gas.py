@@ -373,6 +373,15 @@ def measure_anchor(place: Place) -> Iterator[tuple[str, float]]:
             used.append(place.append(size, root_of(size), path)["gasUsed"])
             counts.append(len(path))
             old = size
+        # At full tiles, 256 records each, the proof leaves eight levels out.
+        old = (10**power - 9_000) // 256 * 256
+        _restart(place, old)
+        tiles = []
+        for step in range(14):
+            size = old + 256 * (1 + step % 5)
+            tiles.append(place.append(size, root_of(size), consistency(old, size))["gasUsed"])
+            old = size
+        yield f"gas.anchor_1e{power}.tiles", mean(tiles[1:])
         # The first of them asks the Council; the others are in the same period.
         yield f"gas.anchor_1e{power}.any", mean(used[1:])
         yield f"gas.anchor_1e{power}.any.most", max(used[1:])

@@ -61,7 +61,7 @@ contract CouncilTest is City {
         this.enactWith(record, index, approvals);
     }
 
-    function test_an_approval_is_of_this_kind_this_record_this_chain_and_this_ledger() external {
+    function test_leak_24_an_approval_is_of_this_kind_this_record_this_chain_and_this_ledger() external {
         (bytes memory record, uint64 index) = _share("code", 1);
         Signature[] memory approvals = approve(keys3(1, 2, 3), Records.APPROVE_PROJECT, record, FOREVER);
         _refusedAnyhow(record, index, approvals);
@@ -165,7 +165,7 @@ contract CouncilTest is City {
         _seatRefused(record, abi.encodeWithSelector(ICouncil.TermEndsFirst.selector, START, START));
     }
 
-    function test_parameters_stay_inside_their_bounds() external {
+    function test_leak_15_parameters_stay_inside_their_bounds() external {
         _parameterRefused(
             Names.ORDER_DELAY,
             1 days - 1,
@@ -216,7 +216,7 @@ contract CouncilTest is City {
         );
     }
 
-    function test_acts_on_one_object_come_in_the_order_of_the_ledger() external {
+    function test_leak_25_acts_on_one_object_come_in_the_order_of_the_ledger() external {
         (bytes memory first, uint64 early) = _share("code", 1);
         (bytes memory second, uint64 late) = _share("code", 2);
         bring(second, late);
@@ -235,7 +235,7 @@ contract CouncilTest is City {
         );
     }
 
-    function test_a_payee_becomes_no_contract_and_no_seat_and_a_seat_no_contract() external {
+    function test_leak_06_a_payee_becomes_no_contract_and_no_seat_and_a_seat_no_contract() external {
         enactAccount("token-payee", "TKZT", Names.PAYEE, address(token));
         Records.Contract memory place =
             Records.Contract(START, "x", block.chainid, address(token), address(token).codehash, ACT);
@@ -257,7 +257,7 @@ contract CouncilTest is City {
         );
     }
 
-    function test_the_republic_does_not_turn_into_a_payee() external {
+    function test_leak_07_the_republic_does_not_turn_into_a_payee() external {
         enactAccount("republic", "TKZT", Names.REPUBLIC, republic);
         isTrue(council.isRepublic(republic) && !council.isRepublic(builder));
         _accountRefused(
@@ -340,7 +340,7 @@ contract CouncilTest is City {
         _accountRefused(record, abi.encodeWithSelector(ICouncil.OwnerNotAnAddress.selector, keccak256("iban")));
     }
 
-    function test_assets_and_contracts_are_of_this_chain() external {
+    function test_leak_18_assets_and_contracts_are_of_this_chain_and_have_their_code() external {
         Records.Asset memory asset = Records.Asset(START, "B", 6, 1, vm.addr(5), START, FOREVER, ACT);
         enactRefused(
             abi.encode(Records.ASSET, asset), abi.encodeWithSelector(ICouncil.WrongChain.selector, block.chainid, 1)
@@ -671,6 +671,25 @@ contract CouncilTest is City {
         (share, until) = council.minShareUntil("code");
         same(share, 200);
         same(until, now_ + 45 days);
+    }
+
+    function test_the_domain_and_the_founding_are_what_the_ledger_says() external view {
+        bytes32 kind = keccak256(
+            "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract,bytes32 salt)"
+        );
+        bytes32 domain = keccak256(
+            abi.encode(kind, keccak256("Qazyna"), keccak256("1"), block.chainid, address(council), LEDGER)
+        );
+        same(council.domainSeparator(), domain);
+        same(council.ledger(), LEDGER);
+        same(council.retentionEnd(), RETENTION_END);
+        bytes memory hashes;
+        Records.Seat[] memory seats = foundingSeats();
+        for (uint256 i = 0; i < seats.length; ++i) {
+            hashes = bytes.concat(hashes, keccak256(abi.encode(Records.SEAT, seats[i])));
+        }
+        hashes = bytes.concat(hashes, keccak256(abi.encode(Records.QUORUM, foundingQuorums()[0])));
+        same(council.founding(), keccak256(hashes));
     }
 
     function test_a_revenue_rule_is_known_by_its_hash_once_enacted() external {

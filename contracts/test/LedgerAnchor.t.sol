@@ -94,7 +94,7 @@ contract LedgerAnchorTest is City {
         );
     }
 
-    function test_a_log_that_forgot_is_refused() external {
+    function test_leak_02_a_log_that_forgot_is_refused() external {
         leaves[1] = leaves[0];
         add("next");
         bytes32[] memory proof = Reference.consistency(5, leaves, 0, 6, true);
@@ -174,7 +174,7 @@ contract LedgerAnchorTest is City {
         enact(abi.encode(Records.SEAT, record));
     }
 
-    function test_only_an_operator_appends_with_a_watcher_in_time() external {
+    function test_leak_02_only_an_operator_appends_with_a_watcher_in_time() external {
         add("next");
         bytes32[] memory proof = Reference.consistency(5, leaves, 0, 6, true);
         bytes32 root = Reference.root(leaves, 0, 6);

@@ -4,9 +4,10 @@ pragma solidity 0.8.37;
 import {IPaymentRouter} from "../src/interfaces/IPaymentRouter.sol";
 import {ITreasury} from "../src/interfaces/ITreasury.sol";
 import {Names} from "../src/Names.sol";
-import {Records} from "../src/Records.sol";
+import {Records, Signature} from "../src/Records.sol";
 import {City} from "./City.sol";
 import {HostileToken} from "./HostileTokens.sol";
+import {Reference} from "./Reference.sol";
 import {vm} from "./Vm.sol";
 
 /// @notice Whatever people do in whatever order, with a token that comes to deny whom it likes: money is never made,
@@ -20,11 +21,16 @@ contract MoneyInvariantTest is City {
     uint128 internal constant COMMITTED = 1_000_000;
 
     HostileToken internal hostile;
+    address internal payer = vm.addr(1_006);
     Records.Commitment internal commitment;
     uint256 internal minted;
     uint256 internal ordered;
     uint256 internal received;
     uint256 internal count;
+    uint256 internal refunded;
+    uint256 internal stolen;
+    bytes32 internal ruleHash;
+    Records.Transfer internal receipt;
 
     function setUp() public override {
         super.setUp();
@@ -32,7 +38,10 @@ contract MoneyInvariantTest is City {
         hostile.approve(address(router), type(uint256).max);
         enactContract("treasury", address(treasury));
         enactAsset("HOST", address(hostile));
-        enactShare("sale", 100);
+        bytes memory rule =
+            abi.encode(Records.REVENUE_RULE, Records.RevenueRule(START, "sale", Names.RETAINED, 100, START, ACT));
+        enact(rule);
+        ruleHash = keccak256(rule);
         enactParameter(Names.DIRECT_SETTLEMENT, 1);
         enactAccount("t-host", "HOST", Names.CHAIN, address(treasury));
         enactAccount("builder", "HOST", Names.PAYEE, builder);
@@ -43,17 +52,28 @@ contract MoneyInvariantTest is City {
         );
         enact(record);
         commitment = Records.Commitment(START, "c", keccak256(record), "builder", COMMITTED, ACT);
+        bytes32 to = bytes32(uint256(uint160(payer)));
+        receipt = Records.Transfer(START, ACT, "t-host", "revenue", "HOST", 5_000, "sale", ruleHash, ACT, to);
+        add(abi.encode(Records.TRANSFER, receipt));
+        publish();
         vm.warp(START + 14 days);
     }
 
     function targetSelectors() external view returns (FuzzSelector[] memory targets) {
-        bytes4[] memory selectors = new bytes4[](6);
+        bytes4[] memory selectors = new bytes4[](13);
         selectors[0] = this.pay.selector;
         selectors[1] = this.deposit.selector;
         selectors[2] = this.flush.selector;
         selectors[3] = this.execute.selector;
         selectors[4] = this.pull.selector;
         selectors[5] = this.deny.selector;
+        selectors[6] = this.refund.selector;
+        selectors[7] = this.quarrel.selector;
+        selectors[8] = this.operatorAlone.selector;
+        selectors[9] = this.minorityOfTheCouncil.selector;
+        selectors[10] = this.authorityAlone.selector;
+        selectors[11] = this.gatewayCheats.selector;
+        selectors[12] = this.tokenLies.selector;
         targets = new FuzzSelector[](1);
         targets[0] = FuzzSelector(address(this), selectors);
     }
@@ -89,7 +109,7 @@ contract MoneyInvariantTest is City {
     }
 
     function execute(uint128 amount) external {
-        amount = uint128(within(amount, 1, 20_000));
+        amount = uint128(within(amount, 1, 1_000));
         bytes32 name = bytes32(bytes.concat("n", bytes2(uint16(0x3030 + (++count % 10) * 256 + (count / 10) % 10))));
         bytes32 commitmentHash = keccak256(abi.encode(Records.COMMITMENT, commitment));
         ITreasury.Execution memory execution;
@@ -122,11 +142,152 @@ contract MoneyInvariantTest is City {
         hostile.deny(whom % 3 == 0 ? merchant : whom % 3 == 1 ? builder : address(0));
     }
 
+    function refund(uint128 amount) external {
+        amount = uint128(within(amount, 1, 3_000));
+        ITreasury.Refunding memory asked;
+        asked.receipt = receipt;
+        asked.receiptIndex = _receiptIndex();
+        asked.refund = Records.Refund(
+            START, bytes32(++count), keccak256(abi.encode(Records.TRANSFER, receipt)), amount, receipt.refundTo, ACT
+        );
+        bytes memory record = abi.encode(Records.REFUND, asked.refund);
+        asked.authorityApprovals = approve(keys1(AUTHORITY), Records.APPROVE_REFUND, record, FOREVER);
+        asked.index = add(record);
+        publish();
+        (asked.headSize, asked.headTime) = (anchor.head().size, anchor.head().time);
+        (asked.proof, asked.receiptProof) = (path(asked.index), path(asked.receiptIndex));
+        vm.warp(block.timestamp + 1 days);
+        treasury.refund(asked);
+        refunded += amount;
+    }
+
+    /// @dev The auditor disputes the one commitment there is, and the council settles it, or not.
+    function quarrel(uint8 mood) external {
+        bytes32 commitmentHash = keccak256(abi.encode(Records.COMMITMENT, commitment));
+        if (treasury.disputedAt(commitmentHash) == 0) {
+            Records.Dispute memory dispute =
+                Records.Dispute(uint64(block.timestamp), commitmentHash, vm.addr(AUDITOR), bytes32(++count));
+            bytes memory said = abi.encode(Records.DISPUTE, dispute);
+            treasury.dispute(dispute, commitment, approve(keys1(AUDITOR), Records.APPROVE_DISPUTE, said, FOREVER)[0]);
+        }
+        if (mood % 8 == 0) return;
+        Records.Resolution memory resolution =
+            Records.Resolution(uint64(block.timestamp), commitmentHash, 0, bytes32(++count));
+        bytes memory record = abi.encode(Records.RESOLUTION, resolution);
+        uint64 index = add(record);
+        publish();
+        Signature[] memory approvals = approve(keys3(1, 2, 3), Records.APPROVE_RESOLUTION, record, FOREVER);
+        treasury.resolve(resolution, index, anchor.head().size, anchor.head().time, path(index), approvals);
+    }
+
+    // --- what thieves try; each success is counted ---
+
+    function operatorAlone(bytes32 root) external {
+        uint64 size = anchor.head().size + 1;
+        Signature memory own = witness(OPERATOR, size, root, FOREVER);
+        bytes32[] memory none = new bytes32[](0);
+        vm.prank(vm.addr(OPERATOR));
+        try anchor.append(size, root, none, FOREVER, own.r, compact(own.v, own.s)) {
+            ++stolen;
+        } catch {}
+    }
+
+    function minorityOfTheCouncil(uint8 which, address thief) external {
+        bytes memory record = which % 2 == 0
+            ? abi.encode(Records.ACCOUNT, account(bytes32("thief"), "HOST", Names.PAYEE, thief))
+            : abi.encode(Records.SEAT, seat(Names.COUNCIL, 77));
+        uint64 index = add(record);
+        publish();
+        (bytes32 approveTypeHash,) = Records.enactable(bytes32(record));
+        uint256[] memory two = new uint256[](2);
+        (two[0], two[1]) = (4, 5);
+        try this.bringAs(record, index, approve(two, approveTypeHash, record, FOREVER)) {
+            ++stolen;
+        } catch {}
+        Signature[] memory padded = approve(keys3(4, 5, STRANGER), approveTypeHash, record, FOREVER);
+        try this.bringAs(record, index, padded) {
+            ++stolen;
+        } catch {}
+    }
+
+    function bringAs(bytes calldata record, uint64 index, Signature[] calldata approvals) external {
+        bring(record, index, approvals);
+    }
+
+    /// @dev An order with the authority's signature and the payee's word for a certificate.
+    function authorityAlone(uint128 amount) external {
+        amount = uint128(within(amount, 1, 20_000));
+        ITreasury.Execution memory execution;
+        execution.commitment = commitment;
+        bytes32 commitmentHash = keccak256(abi.encode(Records.COMMITMENT, commitment));
+        execution.milestone = Records.Milestone(uint64(++count), "m", commitmentHash, amount, ACT);
+        bytes32 hash = keccak256(abi.encode(Records.MILESTONE, execution.milestone));
+        execution.certificate = Records.Certificate(START, hash, amount, 1, ACT);
+        bytes memory record = abi.encode(Records.CERTIFICATE, execution.certificate);
+        execution.certificateApprovals = approve(keys1(1_001), Records.APPROVE_CERTIFICATE, record, FOREVER);
+        execution.order = Records.Order(
+            START, "m", commitmentHash, commitment.allocationHash, keccak256(record), "t-host", amount, "builder"
+        );
+        record = abi.encode(Records.ORDER, execution.order);
+        execution.orderApprovals = approve(keys1(AUTHORITY), Records.APPROVE_ORDER, record, FOREVER);
+        execution.index = add(record);
+        publish();
+        (execution.headSize, execution.headTime) = (anchor.head().size, anchor.head().time);
+        execution.proof = path(execution.index);
+        vm.warp(block.timestamp + 1 days);
+        try treasury.execute(execution) {
+            ++stolen;
+        } catch {}
+    }
+
+    /// @dev A gateway and a merchant who agree to leave the city out.
+    function gatewayCheats(uint128 amount, uint16 share) external {
+        amount = uint128(within(amount, 1, 10_000));
+        _mint(address(this), amount);
+        IPaymentRouter.Quote memory quote = IPaymentRouter.Quote(
+            bytes32(++count), "sale", merchant, address(hostile), amount, share % 100, FOREVER, count
+        );
+        bytes32 digest = keccak256(abi.encodePacked(hex"1901", council.domainSeparator(), router.quoteHash(quote)));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
+        try router.pay(quote, r, compact(v, s)) {
+            ++stolen;
+        } catch {}
+    }
+
+    /// @dev The token says yes and moves nothing: nothing may be booked for it.
+    function tokenLies(uint128 amount) external {
+        amount = uint128(within(amount, 1, 10_000));
+        hostile.set(HostileToken.Mode.SaysYesMovesNothing);
+        IPaymentRouter.Quote memory quote = IPaymentRouter.Quote(
+            bytes32(++count), "sale", merchant, address(hostile), amount, 5_000, FOREVER, count
+        );
+        bytes32 digest = keccak256(abi.encodePacked(hex"1901", council.domainSeparator(), router.quoteHash(quote)));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
+        try router.pay(quote, r, compact(v, s)) {
+            ++stolen;
+        } catch {}
+        hostile.set(HostileToken.Mode.Plain);
+    }
+
     // --- what holds ---
+
+    function invariant_no_thief_succeeds() external view {
+        same(stolen, 0);
+    }
+
+    function invariant_refunds_stay_inside_their_receipt() external view {
+        same(treasury.refunded(keccak256(abi.encode(Records.TRANSFER, receipt))), refunded);
+        isTrue(refunded <= receipt.amount);
+    }
+
+    function invariant_the_anchored_ledger_never_forgets() external view {
+        isTrue(anchor.head().size <= leaves.length);
+        same(anchor.head().root, Reference.root(leaves, 0, anchor.head().size));
+    }
 
     function invariant_money_is_neither_made_nor_lost() external view {
         uint256 sum = hostile.balanceOf(address(this)) + hostile.balanceOf(merchant) + hostile.balanceOf(builder)
-            + hostile.balanceOf(address(treasury)) + hostile.balanceOf(address(router));
+            + hostile.balanceOf(address(treasury)) + hostile.balanceOf(address(router)) + hostile.balanceOf(payer);
         for (uint8 i = 0; i < 3; ++i) {
             sum += hostile.balanceOf(router.depositAddress(_terms(i)[0]));
         }
@@ -136,13 +297,20 @@ contract MoneyInvariantTest is City {
     function invariant_the_treasury_pays_orders_and_nothing_else() external view {
         uint256 owed = treasury.credited(address(hostile));
         same(owed, treasury.credit(builder, address(hostile)));
+        same(hostile.balanceOf(payer), refunded);
         same(hostile.balanceOf(builder) + owed, ordered);
-        same(hostile.balanceOf(address(treasury)), received + owed - ordered);
+        same(hostile.balanceOf(address(treasury)), received + owed - ordered - refunded);
         same(treasury.paid(keccak256(abi.encode(Records.COMMITMENT, commitment))), ordered);
     }
 
     function invariant_the_router_keeps_only_what_merchants_may_pull() external view {
         same(hostile.balanceOf(address(router)), router.credit(merchant, address(hostile)));
+    }
+
+    /// @dev The receipt is the last record of the set-up.
+    function _receiptIndex() private view returns (uint64 index) {
+        bytes32 leaf = Reference.leaf(abi.encode(Records.TRANSFER, receipt));
+        while (leaves[index] != leaf) ++index;
     }
 
     function _mint(address to, uint256 amount) private {

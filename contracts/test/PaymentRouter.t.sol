@@ -12,6 +12,7 @@ import {Money} from "../src/Money.sol";
 import {Names} from "../src/Names.sol";
 import {City} from "./City.sol";
 import {Closed, HostileToken} from "./HostileTokens.sol";
+import {TestToken} from "./TestToken.sol";
 import {vm} from "./Vm.sol";
 
 contract PaymentRouterTest is City {
@@ -64,7 +65,7 @@ contract PaymentRouterTest is City {
         _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.QuoteUsed.selector, router.quoteHash(quote)));
     }
 
-    function test_quotes_that_break_a_rule_are_refused_with_both_numbers() external {
+    function test_leak_08_quotes_that_break_a_rule_are_refused_with_both_numbers() external {
         IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 99);
         _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.ShareTooSmall.selector, 100, 99));
         quote = _quote(address(token), 1_000, 10_001);
@@ -86,6 +87,18 @@ contract PaymentRouterTest is City {
         _payRefused(
             _quote(Money.COIN, 1_000, 300), abi.encodeWithSelector(IPaymentRouter.TokenIsCoin.selector, Money.COIN)
         );
+    }
+
+    function test_ff13_a_token_that_the_council_did_not_allow_pays_nothing_however_it_is_called() external {
+        // The same name and decimals, at another address.
+        TestToken fake = new TestToken("Test tenge", "TKZT");
+        fake.mint(payer, 1_000);
+        fake.approve(address(router), 1_000);
+        _payRefused(
+            _quote(address(fake), 1_000, 300),
+            abi.encodeWithSelector(IPaymentRouter.AssetNotAllowed.selector, address(fake))
+        );
+        same(fake.balanceOf(payer), 1_000);
     }
 
     function test_a_quote_ends_with_its_last_second() external {
@@ -166,7 +179,7 @@ contract PaymentRouterTest is City {
         isTrue(!router.isQuoteUsed(vm.addr(GATEWAY), quote));
     }
 
-    function test_a_merchant_on_a_denylist_is_credited_and_the_city_still_paid() external {
+    function test_ff60_a_merchant_on_a_denylist_is_credited_and_the_city_still_paid() external {
         hostile.deny(merchant);
         _pay(_quote(address(hostile), 1_000, 300));
         same(hostile.balanceOf(address(treasury)), 30);

@@ -198,6 +198,56 @@ contract ProofsTest is Assertions {
         isTrue(!this.included(bytes32(uint256(1)), 0, 2 ** 64, Reference.node(root, 0), new bytes32[](64)));
     }
 
+    function test_a_size_beyond_the_last_has_no_leaves_even_with_a_short_proof() external view {
+        // The last leaf of 2^63 + 1 has one sibling: all that stands before it.
+        bytes32[] memory path = new bytes32[](1);
+        bytes32 leaf = bytes32(uint256(1));
+        isTrue(this.included(leaf, 2 ** 62, 2 ** 62 + 1, Reference.node(path[0], leaf), path));
+        isTrue(!this.included(leaf, 2 ** 63, 2 ** 63 + 1, Reference.node(path[0], leaf), path));
+    }
+
+    function test_the_names_are_those_of_the_rules_and_no_others() external pure {
+        bytes32[10] memory roles = [
+            bytes32("council"),
+            "authority",
+            "certifier",
+            "auditor",
+            "watcher",
+            "operator",
+            "gateway",
+            "treasury",
+            "maslikhat",
+            "akimat"
+        ];
+        for (uint256 i = 0; i < roles.length; ++i) {
+            isTrue(Names.isRole(roles[i]) && !Names.isSector(roles[i]));
+        }
+        bytes32[10] memory sectors = [
+            bytes32("roads"),
+            "water",
+            "sewerage",
+            "drainage",
+            "power",
+            "heat",
+            "gas",
+            "transport",
+            "telecom",
+            "waste"
+        ];
+        for (uint256 i = 0; i < sectors.length; ++i) {
+            isTrue(Names.isInfrastructure(sectors[i]) && Names.isSector(sectors[i]) && !Names.isRole(sectors[i]));
+        }
+        bytes32[2] memory others = [bytes32("social"), "administration"];
+        isTrue(!Names.isInfrastructure(others[0]) && Names.isSector(others[0]));
+        isTrue(!Names.isInfrastructure(others[1]) && Names.isSector(others[1]));
+        bytes32[4] memory places = [bytes32("alatau-gate"), "alatau-golden", "alatau-growing", "alatau-green"];
+        bytes32[4] memory funds = [bytes32("RETAINED"), "AUTHORITY", "MUNICIPAL", "CUSTODY"];
+        for (uint256 i = 0; i < 4; ++i) {
+            isTrue(Names.isPlace(places[i]) && !Names.isPlace(funds[i]));
+            isTrue(Names.isFund(funds[i]) && !Names.isFund(places[i]));
+        }
+    }
+
     function testFuzz_a_name_is_visible_text_and_then_zeros(bytes32 word, uint256 length) external pure {
         isTrue(Names.isName("a") && Names.isName("!~") && Names.isName("abcdefghijklmnopqrstuvwxyz01234"));
         isTrue(!Names.isName(0) && !Names.isName("abcdefghijklmnopqrstuvwxyz012345") && !Names.isName("a b"));

@@ -15,7 +15,7 @@ import {vm} from "./Vm.sol";
 contract TreasuryTest is Spending {
     // --- the way it should be ---
 
-    function test_an_order_is_paid_once() external {
+    function test_ff55_an_order_is_paid_once() external {
         ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
         treasury.execute(execution);
         same(token.balanceOf(builder), AMOUNT);
@@ -25,7 +25,7 @@ contract TreasuryTest is Spending {
         _refused(execution, abi.encodeWithSelector(ITreasury.AlreadyPaid.selector, _hash(execution.order)));
     }
 
-    function test_another_order_for_the_same_milestone_is_refused() external {
+    function test_ff55_another_order_for_the_same_milestone_is_refused() external {
         ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
         treasury.execute(execution);
         execution.order.order = "again";
@@ -85,7 +85,7 @@ contract TreasuryTest is Spending {
 
     // --- who signed ---
 
-    function test_an_order_needs_the_authority_and_a_certificate_the_certifier() external {
+    function test_leak_01_an_order_needs_the_authority_and_a_certificate_the_certifier() external {
         ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
         execution.orderApprovals =
             _approvals(CERTIFIER, Records.APPROVE_ORDER, abi.encode(Records.ORDER, execution.order));
@@ -153,14 +153,14 @@ contract TreasuryTest is Spending {
         );
     }
 
-    function test_rejected_work_is_never_paid() external {
+    function test_ff55_rejected_work_is_never_paid() external {
         ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
         execution.certificate.accepted = 0;
         _relink(execution);
         _refused(execution, abi.encodeWithSelector(ITreasury.NotAccepted.selector, 1, 0));
     }
 
-    function test_one_unit_over_what_is_certified_milestone_commitment_or_allocation_is_refused() external {
+    function test_ff55_one_unit_over_what_is_certified_milestone_commitment_or_allocation_is_refused() external {
         ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
         execution.order.amount = AMOUNT + 1;
         _sign(execution);
@@ -197,7 +197,7 @@ contract TreasuryTest is Spending {
         same(token.balanceOf(builder), COMMITTED);
     }
 
-    function test_an_order_of_nothing_is_refused() external {
+    function test_ff56_an_order_of_nothing_is_refused() external {
         ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
         execution.order.amount = execution.certificate.amount = 0;
         _relink(execution);
@@ -214,7 +214,7 @@ contract TreasuryTest is Spending {
 
     // --- accounts ---
 
-    function test_the_account_is_of_this_treasury_and_of_the_allocations_asset() external {
+    function test_leak_23_the_account_is_of_this_treasury_and_of_the_allocations_asset() external {
         ITreasury.Execution memory execution = _payable("TKZT", "builder", "builder");
         _refused(
             execution,
@@ -241,7 +241,7 @@ contract TreasuryTest is Spending {
         _refused(execution, abi.encodeWithSelector(ITreasury.FundDiffers.selector, Names.RETAINED, bytes32("CUSTODY")));
     }
 
-    function test_a_payee_waits_fourteen_days() external {
+    function test_leak_06_a_payee_waits_fourteen_days() external {
         enactAccount("newcomer", "TKZT", Names.PAYEE, vm.addr(88));
         uint256 due = block.timestamp + 14 days;
         ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "newcomer");
@@ -251,7 +251,7 @@ contract TreasuryTest is Spending {
         treasury.execute(execution);
     }
 
-    function test_a_payee_that_turned_out_to_be_the_republic_is_paid_no_more() external {
+    function test_leak_07_a_payee_that_turned_out_to_be_the_republic_is_paid_no_more() external {
         ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
         enactAccount("unmasked", "TKZT", Names.REPUBLIC, builder);
         _refused(
@@ -261,7 +261,7 @@ contract TreasuryTest is Spending {
         treasury.execute(execution);
     }
 
-    function test_the_republic_is_paid_from_the_end_of_retention_on_and_not_a_second_before() external {
+    function test_leak_03_the_republic_is_paid_from_the_end_of_retention_by_the_chains_clock() external {
         ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "republic");
         vm.warp(RETENTION_END - 1);
         _refused(
@@ -313,7 +313,7 @@ contract TreasuryTest is Spending {
         same(treasury.credited(Money.COIN), 2 * AMOUNT);
     }
 
-    function test_a_token_that_answers_false_credits_and_one_that_lies_is_refused() external {
+    function test_ff56_a_token_that_answers_false_credits_and_one_that_lies_is_refused() external {
         hostile.set(HostileToken.Mode.ReturnsFalse);
         treasury.execute(_payable("HOST", "t-host", "h-builder"));
         same(treasury.credit(builder, address(hostile)), AMOUNT);
@@ -338,7 +338,7 @@ contract TreasuryTest is Spending {
         );
     }
 
-    function test_a_token_that_calls_back_finds_the_door_locked() external {
+    function test_ff57_a_token_that_calls_back_finds_the_door_locked() external {
         ITreasury.Execution memory execution = _payable("HOST", "t-host", "h-builder");
         hostile.reenter(address(treasury), abi.encodeCall(treasury.execute, (execution)));
         treasury.execute(execution);

@@ -282,6 +282,20 @@ contract WatchdogTest is Spending {
         _expectFrozen(0, 2);
     }
 
+    function test_a_record_of_one_known_word_is_of_a_kind_and_of_no_time() external {
+        uint64 first = add(abi.encode(Records.ORDER, uint256(1)));
+        uint64 second = add(abi.encode(Records.ORDER));
+        publish();
+        IWatchdog.Head memory head = _head();
+        IWatchdog.Proved memory short = IWatchdog.Proved(abi.encode(Records.ORDER), second, path(second));
+        vm.expectRevert(
+            abi.encodeWithSelector(IWatchdog.NoBreachWord.selector, Records.ORDER, Records.ORDER)
+        );
+        watchdog.reportKind(head, short);
+        watchdog.reportTime(head, _plain(first, 1), short);
+        same(watchdog.breachState("H2", second), 1);
+    }
+
     // --- who must have signed ---
 
     function test_an_order_that_no_quorum_of_the_authority_signed_proves_nothing() external {

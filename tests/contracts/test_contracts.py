@@ -131,7 +131,7 @@ def test_every_kind_of_record_is_known_to_the_watchdog_and_no_other() -> None:
     assert others <= {kind.type_string for kind in records.KINDS}
 
 
-def test_a_wallets_typed_data_signature_over_an_act_is_accepted(world: World) -> None:
+def test_ff58_a_wallets_typed_data_signature_over_an_act_is_accepted(world: World) -> None:
     now, deployment = world.now(), world.city.deployment
     act = RevenueRule(now, "parking", "RETAINED", 2_500, now, ACT)
     index = world.add(act)

@@ -95,6 +95,10 @@ class World:
         self.log.append(encode(record))
         return len(self.log) - 1
 
+    def acts(self) -> list[Record]:
+        """What was recorded."""
+        return [decode(data) for data in self.log]
+
     def leaves(self, size: int | None = None) -> list[bytes]:
         return [proof.leaf_hash(entry) for entry in self.log[:size]]
 

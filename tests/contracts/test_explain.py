@@ -1,0 +1,66 @@
+"""What is shown to whoever signs: descriptors for wallets, and words for a second device."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.budget.explain import LANGUAGES, MEMBERS, SAYS, explain
+from ledger import records
+from ledger.records import Invalid, Order, Resolution, hash_struct, member_name
+from tests import servers
+from tests.city import ACT
+
+DESCRIPTORS = servers.ROOT / "contracts" / "erc7730"
+
+
+def test_every_record_and_every_member_has_words_in_three_languages() -> None:
+    assert set(SAYS) == {kind.__name__ for kind in records.KINDS}
+    assert set(MEMBERS) == {name for kind in records.KINDS for name, _, _ in kind.members}
+    assert all(all(words) for words in (*SAYS.values(), *MEMBERS.values()))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_order_is_told_with_all_of_its_words(language: str) -> None:
+    order = Order(1_790_000_000, "order-1", ACT, ACT, ACT, "treasury", 1_234_567, "builder")
+    lines = explain(order, language)
+    assert len(lines) == 1 + 8 + 2
+    assert "1 234 567" in "\n".join(lines)
+    assert "2026-09-21 14:13:20 UTC (1790000000)" in lines[1]
+    assert lines[-1] == f"  hashStruct: 0x{hash_struct(order).hex()}"
+
+
+def test_two_records_that_differ_in_one_word_are_told_differently() -> None:
+    ends, goes_on = (Resolution(1, ACT, outcome, ACT) for outcome in (1, 0))
+    for language in LANGUAGES:
+        assert explain(ends, language)[3] != explain(goes_on, language)[3]
+    with pytest.raises(Invalid, match="language"):
+        explain(ends, "de")
+
+
+def test_a_descriptor_names_every_member_of_what_a_seat_signs() -> None:
+    told = json.loads((DESCRIPTORS / "approvals.json").read_text(encoding="utf-8"))
+    formats = told["display"]["formats"]
+    assert len(formats) == len(records.KINDS)
+    for kind in records.KINDS:
+        key = f"Approve({kind.__name__} record,uint64 validUntil){kind.type_string}"
+        paths = [field["path"] for field in formats[key]["fields"]]
+        assert paths == [*(f"record.{member_name(name)}" for name, _, _ in kind.members), "validUntil"]
+        assert set(formats[key]["required"]) == set(paths)
+
+
+def test_a_descriptor_names_every_member_of_what_a_payer_signs() -> None:
+    from contracts.bindings import load_artifact
+
+    told = json.loads((DESCRIPTORS / "payments.json").read_text(encoding="utf-8"))
+    functions = {
+        entry["name"]: entry
+        for entry in load_artifact("PaymentRouter")["abi"]
+        if entry["type"] == "function" and entry["name"].startswith("pay")
+    }
+    members = [member["name"] for member in functions["pay"]["inputs"][0]["components"]]
+    assert {key.split("(")[0] for key in told["display"]["formats"]} == set(functions)
+    for shown in told["display"]["formats"].values():
+        paths = [field["path"] for field in shown["fields"]]
+        assert [path for path in paths if path.startswith("quote.")] == [f"quote.{name}" for name in members]
