@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, TypeGuard, TypeVar, cast
 
 from eth_abi.abi import decode as abi_decode
 from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
 from eth_typing import Hash32
+from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import Web3
 from web3.contract.contract import Contract as Web3Contract
@@ -32,6 +33,14 @@ from web3.exceptions import (
 from web3.types import LogReceipt, Nonce, TxParams, TxReceipt, Wei
 from web3.utils import get_create_address
 
+from contracts.create2 import (
+    FACTORY,
+    FACTORY_CODE,
+    FACTORY_FEE_WEI,
+    FACTORY_MAKER,
+    FACTORY_TRANSACTION,
+    create2_address,
+)
 from ledger.records import (
     WORD,
     ZERO_ADDRESS,
@@ -319,7 +328,7 @@ def is_enactable(record: Record, chain_id: int) -> bool:
 class Deployment:
     """Where the contracts of one ledger stand.
 
-    block: the last of the deployment; code_hashes: keccak256 of the deployed code, by contract name.
+    block: no earlier one has a log of theirs; code_hashes: keccak256 of the deployed code, by contract name.
     """
 
     ledger: bytes
@@ -345,20 +354,27 @@ class Deployment:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a deployment will be.
+
+    places: where each contract will stand, by name; codes: what makes it, in order, but for the anchor, which
+    the Council makes.
+    """
+
+    ledger: bytes
+    chain_id: int
+    places: Mapping[str, bytes]
+    codes: Mapping[str, bytes]
+
+
 def created_address(sender: bytes, nonce: int) -> bytes:
     """Where the contract stands that this sender creates with this nonce."""
     return bytes.fromhex(get_create_address(Web3.to_checksum_address(sender), Nonce(nonce))[2:])
 
 
-def planned_addresses(sender: bytes, nonce: int) -> dict[str, bytes]:
-    """Where the contracts will stand if the sender's transactions from this nonce on deploy them."""
-    return {name: created_address(sender, nonce + step) for step, name in enumerate(CONTRACTS)}
-
-
-def deploy(
-    w3: Web3, account: LocalAccount, ledger: bytes, retention_end: int, founding: Sequence[Record]
-) -> Deployment:
-    """Deploy the contracts of one ledger; who pays for it has no power over them afterwards.
+def plan(chain_id: int, ledger: bytes, retention_end: int, founding: Sequence[Record]) -> Plan:
+    """Where the contracts of one ledger stand, on any chain; their code and these arguments decide.
 
     founding: the Seat records, then the Quorum records, in the order of the ledger; the Genesis binds them.
     """
@@ -370,51 +386,97 @@ def deploy(
             "deploy",
             f"{len(founding)} records are not {len(seats)} seats, then {len(quorums)} quorums",
         )
-    sender = bytes.fromhex(account.address[2:])
+    founders = [_members(seat) for seat in seats], [_members(quorum) for quorum in quorums]
+    codes = {"council": init_code("Council", ledger, retention_end, *founders)}
+    places = {"council": create2_address(ledger, codes["council"])}
+    # The Council makes its anchor, as the first thing that it makes.
+    places["anchor"] = created_address(places["council"], 1)
+    for name, artifact, others in (
+        ("watchdog", "Watchdog", ("council",)),
+        ("treasury", "Treasury", ("council", "watchdog")),
+        ("router", "PaymentRouter", ("council", "treasury")),
+    ):
+        codes[name] = init_code(artifact, *(places[other] for other in others))
+        places[name] = create2_address(ledger, codes[name])
+    return Plan(ledger, chain_id, places, codes)
+
+
+def deploy(
+    w3: Web3, account: LocalAccount, ledger: bytes, retention_end: int, founding: Sequence[Record]
+) -> Deployment:
+    """Deploy the contracts of one ledger; who pays for it decides nothing, then and afterwards.
+
+    What stands already is left as it is, so a deployment that was cut off is gone on with by deploying again.
+    """
     with _answering("deploy"):
-        plan = planned_addresses(sender, w3.eth.get_transaction_count(account.address))
-        chain_id = w3.eth.chain_id
-    # Council and anchor name each other, so the anchor's address is known before it stands.
-    arguments: dict[str, tuple[object, ...]] = {
-        "council": (
-            ledger,
-            retention_end,
-            plan["anchor"],
-            [_members(seat) for seat in seats],
-            [_members(quorum) for quorum in quorums],
-        ),
-        "anchor": (plan["council"],),
-        "watchdog": (plan["council"],),
-        "treasury": (plan["council"], plan["watchdog"]),
-        "router": (plan["council"], plan["treasury"]),
-    }
-    block, codes = 0, {}
-    for name, artifact in CONTRACTS.items():
-        receipt = create(w3, account, artifact, *arguments[name])
-        made = _created(receipt)
-        if made != plan[name]:
-            raise Unavailable("chain", f"{name} stands at 0x{made.hex()}, planned was 0x{plan[name].hex()}")
-        block = receipt["blockNumber"]
-        with _answering("deploy"):
-            codes[name] = keccak256(bytes(w3.eth.get_code(Web3.to_checksum_address(made))))
-    made_deployment = Deployment(ledger, chain_id, **plan, block=block, code_hashes=codes)
-    found = City(w3, made_deployment).founding()
+        planned = plan(w3.eth.chain_id, ledger, retention_end, founding)
+        # If nothing stands yet, nothing was ever logged before this block.
+        block = 0 if _code_at(w3, planned.places["council"]) else w3.eth.block_number + 1
+    _bring_factory(w3, account)
+    for name, code in planned.codes.items():
+        _create2(w3, account, ledger, code, planned.places[name], f"{CONTRACTS[name]}.constructor")
+    with _answering("deploy"):
+        hashes = {name: keccak256(_code_at(w3, place)) for name, place in planned.places.items()}
+    made = Deployment(ledger, planned.chain_id, **planned.places, block=block, code_hashes=hashes)
+    found = City(w3, made).founding()
     assert found == keccak256(b"".join(hash_struct(record) for record in founding))
-    return made_deployment
+    return made
+
+
+def init_code(artifact: str, *arguments: object) -> bytes:
+    """What makes a contract when it is run: its creation code and its constructor's arguments."""
+    content = load_artifact(artifact)
+    with _answering(f"{artifact}.constructor"):
+        constructor = (
+            Web3()
+            .eth.contract(abi=content["abi"], bytecode=content["bytecode"])
+            .constructor(
+                *(Web3.to_checksum_address(each) if _is_address(each) else each for each in arguments)
+            )
+        )
+        return bytes.fromhex(constructor.data_in_transaction[2:])
+
+
+def _is_address(value: object) -> TypeGuard[bytes]:
+    return isinstance(value, bytes) and len(value) == len(ZERO_ADDRESS)
+
+
+def _code_at(w3: Web3, place: bytes) -> bytes:
+    return bytes(w3.eth.get_code(Web3.to_checksum_address(place)))
+
+
+def _bring_factory(w3: Web3, account: LocalAccount) -> None:
+    """Put the factory on a chain that has none yet."""
+    with _answering("CREATE2 factory"):
+        maker = Web3.to_checksum_address(FACTORY_MAKER)
+        if not _code_at(w3, FACTORY):
+            missing = FACTORY_FEE_WEI - w3.eth.get_balance(maker)
+            if missing > 0:
+                _transact(w3, account, {"to": maker, "value": Wei(missing), "gas": 21_000}, "CREATE2 factory")
+            sent = w3.eth.send_raw_transaction(FACTORY_TRANSACTION)
+            w3.eth.wait_for_transaction_receipt(sent, timeout=RECEIPT_TIMEOUT_S, poll_latency=0.05)
+        found = _code_at(w3, FACTORY)
+    if found != FACTORY_CODE:
+        reject("C:factory", f"0x{FACTORY.hex()}", f"{len(found)} bytes of code are not those of the factory")
+
+
+def _create2(w3: Web3, account: LocalAccount, salt: bytes, code: bytes, place: bytes, where: str) -> None:
+    with _answering(where):
+        if _code_at(w3, place):
+            return
+        # The factory keeps what a constructor says to itself, so the constructor is asked without it first.
+        w3.eth.call({"from": account.address, "data": HexBytes(code), "gas": GAS_DEPLOY})
+        factory = Web3.to_checksum_address(FACTORY)
+        _transact(w3, account, {"to": factory, "data": HexBytes(salt + code), "gas": GAS_DEPLOY}, where)
+        if not _code_at(w3, place):
+            raise Unavailable("chain", f"{where}: no code at 0x{place.hex()}")
 
 
 def create(w3: Web3, account: LocalAccount, artifact: str, *arguments: object) -> TxReceipt:
     """Deploy one contract by its artifact's name."""
-    content = load_artifact(artifact)
-    where = f"{artifact}.constructor"
+    where, code = f"{artifact}.constructor", HexBytes(init_code(artifact, *arguments))
     with _answering(where):
-        constructor = w3.eth.contract(abi=content["abi"], bytecode=content["bytecode"]).constructor(
-            *arguments
-        )
-        # Only its data is wanted; what is named here need not be asked of the node.
-        named: TxParams = {"gas": 0, "maxFeePerGas": Wei(0), "maxPriorityFeePerGas": Wei(0), "chainId": 0}
-        data = constructor.build_transaction(named)["data"]
-        return _transact(w3, account, {"data": data, "gas": GAS_DEPLOY}, where)
+        return _transact(w3, account, {"data": code, "gas": GAS_DEPLOY}, where)
 
 
 def _created(receipt: TxReceipt) -> bytes:

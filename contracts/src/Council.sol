@@ -6,6 +6,7 @@ import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/Messa
 
 import {ICouncil} from "./interfaces/ICouncil.sol";
 import {ILedgerAnchor} from "./interfaces/ILedgerAnchor.sol";
+import {LedgerAnchor} from "./LedgerAnchor.sol";
 import {Names} from "./Names.sol";
 import {Records, Signature} from "./Records.sol";
 
@@ -67,20 +68,20 @@ contract Council is ICouncil {
     mapping(bytes32 ruleHash => bytes32) public codeOf;
     mapping(bytes32 recordHash => mapping(address signer => bool)) public isWithdrawn;
 
-    /// @param anchor_ Where LedgerAnchor will stand: it is deployed after this, and names this in turn.
+    /// @dev Makes its LedgerAnchor, because each of the two names the other: so no argument names a contract, and the place
+    /// where CREATE2 puts this says by itself which code, ledger and founders it has.
     /// @param seats The founding Seat records, in the order of the ledger, where they stand before all founding quorums.
     constructor(
         bytes32 ledger_,
         uint64 retentionEnd_,
-        ILedgerAnchor anchor_,
         Records.Seat[] memory seats,
         Records.Quorum[] memory quorums
     ) {
         ledger = ledger_;
         retentionEnd = retentionEnd_;
-        anchor = anchor_;
+        anchor = new LedgerAnchor(this, domainSeparator());
         isContract[address(this)] = true;
-        isContract[address(anchor_)] = true;
+        isContract[address(anchor)] = true;
         bytes memory hashes;
         for (uint256 i = 0; i < seats.length; ++i) {
             hashes = bytes.concat(hashes, Records.hash(seats[i]));

@@ -12,9 +12,11 @@ abstract contract Domain {
     bytes32 private immutable _separator;
     uint256 private immutable _chainId;
 
-    constructor(ICouncil council_) {
+    /// @param separator What the Council answers to domainSeparator: it is passed in, because the anchor is made while the
+    /// Council is, and nobody can be asked before they stand.
+    constructor(ICouncil council_, bytes32 separator) {
         council = council_;
-        _separator = council_.domainSeparator();
+        _separator = separator;
         _chainId = block.chainid;
     }
 

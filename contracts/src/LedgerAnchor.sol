@@ -22,7 +22,8 @@ contract LedgerAnchor is ILedgerAnchor, Domain {
     // root stands, so that one fresh word keeps both.
     mapping(uint256 sizeAndTime => bytes32 root) private _roots;
 
-    constructor(ICouncil council_) Domain(council_) {}
+    /// @dev Made by the Council in its constructor.
+    constructor(ICouncil council_, bytes32 separator) Domain(council_, separator) {}
 
     /// @inheritdoc ILedgerAnchor
     function append(uint256 size, bytes32 root, bytes32[] calldata proof, uint256 validUntil, bytes32 r, bytes32 vs)

@@ -54,7 +54,7 @@ contract PaymentRouter is IPaymentRouter, Domain, ReentrancyGuard {
     mapping(bytes32 gatewayTokenPurposeNumber => Page) private _pages;
     mapping(bytes32 purpose => Floor) private _floors;
 
-    constructor(ICouncil council_, address treasury_) Domain(council_) {
+    constructor(ICouncil council_, address treasury_) Domain(council_, council_.domainSeparator()) {
         treasury = treasury_;
         implementation = address(new DepositAddress());
     }

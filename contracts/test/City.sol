@@ -42,20 +42,13 @@ abstract contract City is Assertions {
 
     function setUp() public virtual {
         vm.warp(START);
-        uint256 nonce = vm.getNonce(address(this));
-        council = new Council(
-            LEDGER,
-            RETENTION_END,
-            ILedgerAnchor(vm.computeCreateAddress(address(this), nonce + 1)),
-            foundingSeats(),
-            foundingQuorums()
-        );
-        anchor = new LedgerAnchor(council);
+        council = new Council(LEDGER, RETENTION_END, foundingSeats(), foundingQuorums());
+        anchor = LedgerAnchor(address(council.anchor()));
         watchdog = new Watchdog(council);
         treasury = new Treasury(council, watchdog);
         router = new PaymentRouter(council, address(treasury));
         token = new TestToken("Test tenge", "TKZT");
-        same(address(council.anchor()), address(anchor));
+        same(address(anchor.council()), address(council));
     }
 
     function foundingSeats() internal pure returns (Records.Seat[] memory seats) {

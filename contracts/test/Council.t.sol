@@ -459,7 +459,7 @@ contract CouncilTest is City {
         Records.Seat[] memory seats = new Records.Seat[](2);
         (seats[0], seats[1]) = (seat(Names.COUNCIL, 1), seat(Names.COUNCIL, 2));
         vm.expectRevert(abi.encodeWithSelector(ICouncil.NoQuorum.selector, Names.COUNCIL, 3, 2));
-        new Council(LEDGER, RETENTION_END, ILedgerAnchor(address(1)), seats, new Records.Quorum[](0));
+        new Council(LEDGER, RETENTION_END, seats, new Records.Quorum[](0));
     }
 
     function test_of_three_councillors_all_three_must_sign_and_a_role_is_one_of_ten() external {
@@ -467,7 +467,7 @@ contract CouncilTest is City {
         for (uint256 key = 1; key <= 3; ++key) {
             seats[key - 1] = seat(Names.COUNCIL, key);
         }
-        Council small = new Council(LEDGER, RETENTION_END, ILedgerAnchor(address(1)), seats, new Records.Quorum[](0));
+        Council small = new Council(LEDGER, RETENTION_END, seats, new Records.Quorum[](0));
         same(small.required(Names.COUNCIL), 3);
         same(small.required(Names.AUDITOR), 1);
         enactRefused(

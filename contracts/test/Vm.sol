@@ -11,8 +11,6 @@ interface Vm {
     function expectRevert(bytes calldata data) external;
     function expectRevert() external;
     function expectEmit(address emitter) external;
-    function computeCreateAddress(address deployer, uint256 nonce) external pure returns (address);
-    function getNonce(address account) external view returns (uint64);
     function assume(bool condition) external pure;
     function chainId(uint256 id) external;
     function etch(address place, bytes calldata code) external;

@@ -9,7 +9,7 @@ import {ILedgerAnchor} from "./ILedgerAnchor.sol";
 /// assets, accounts, shares, projects and allocations there are.
 /// @dev Everything here is a record of the ledger that is anchored and that the Council's quorum signed. Anybody may
 /// bring one: who sends the transaction decides nothing. There is no owner, and nothing is ever deleted.
-/// Assumes that the anchor is the LedgerAnchor deployed beside it.
+/// It makes its LedgerAnchor itself, in its constructor.
 /// WARNING: the order in which acts on one object take effect is that of their index in the ledger. An act that nobody
 /// brought before a later one on the same object can never be brought.
 /// WARNING: if fewer council seats are in their term than must sign, nothing can be enacted but seats of the council, by
