@@ -1,7 +1,8 @@
 """Change the contracts in small ways, one at a time, and see that a test notices each change.
 
-A mutant that no test notices survives. Survivors are listed in contracts/mutants.json, each with the reason
-why nobody could notice it; any other survivor fails the run, and so does a reason that is needed no more.
+A mutant that no test of contracts/test notices survives. Survivors are listed in contracts/mutants.json, each with the
+reason why it may; any other survivor fails the run, and so does a reason that is needed no more. What is changed, and
+how hundreds of changes are compiled at once, stands in tools/mutants.py.
 
 Works on a copy of the project, so that nothing here is ever changed.
 """
@@ -16,69 +17,55 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
+from threading import Lock
+
+from tools.mutants import SWITCH, Changes, Mutant, mutate, switches
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = Path("contracts") / "src"
 REASONS = ROOT / "contracts" / "mutants.json"
 FORGE = ROOT / "node_modules" / "@foundry-rs" / "forge-linux-amd64" / "bin" / "forge"
-# Kinds.sol and Records.sol are tables, compared member for member with ledger/records.py by tests/contracts.
-FILES = ("Council", "Domain", "LedgerAnchor", "Treasury", "PaymentRouter", "DepositAddress", "Watchdog",
-         "Money", "Names", "Proofs")  # fmt: skip
-COMPARISONS = {"<=": "<", ">=": ">", "==": "!=", "!=": "=="}
-TIMEOUT_S = 300
+# Which tests are asked first; whoever survives them meets all the others.
+FIRST = {
+    "Council": "Council",
+    "Domain": "PaymentRouter|LedgerAnchor",
+    "DepositAddress": "Payment",
+    "Kinds": "Kinds",
+    "LedgerAnchor": "LedgerAnchor",
+    "Money": "Payment|Treasury",
+    "Names": "Council",
+    "PaymentRouter": "Payment",
+    "Proofs": "Proofs",
+    "Records": "Council|Treasury",
+    "Treasury": "Treasury|Refund|Dispute",
+    "Watchdog": "Watchdog",
+}
+TIMEOUT_S = 180
+SETTINGS = {
+    "FOUNDRY_FUZZ_RUNS": "64",
+    "FOUNDRY_FUZZ_SEED": "0x51",
+    "FOUNDRY_INVARIANT_RUNS": "8",
+    "FOUNDRY_INVARIANT_DEPTH": "50",
+    # A build with every mutant in it is larger than a chain would take.
+    "FOUNDRY_CODE_SIZE_LIMIT": "1000000",
+}
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """One change of one line. `name` stays the same when other lines are added or taken away."""
-
-    file: str
-    line: int
-    name: str
-    text: str
-
-
-def mutants(file: str, source: str) -> Iterator[Mutant]:
-    """Every change that is tried: refusals left out, comparisons, arithmetic and what is written."""
-    seen: dict[str, int] = {}
-    for number, line in enumerate(source.splitlines(), 1):
-        for what, changed in _changes(line):
-            if changed == line:
-                continue
-            plain = f"{file}: {line.strip()} -> {what}"
-            seen[plain] = seen.get(plain, 0) + 1
-            name = plain if seen[plain] == 1 else f"{plain} (#{seen[plain]})"
-            yield Mutant(file, number, name, changed)
-
-
-def _changes(line: str) -> Iterator[tuple[str, str]]:
-    code = line.partition("//")[0]
-    if not code.strip() or code.strip().startswith(
-        ("*", "///", "import", "pragma", "error", "event", "function")
-    ):
-        return
-    if found := re.match(r"^(\s*)if \((.*)\) revert (\w+)\(.*\);$", code):
-        yield f"without {found[3]}", f"{found[1]}if (false) revert();"
-    elif found := re.match(r"^(\s*)if \((.*)\) \{$", code):
-        yield "if never", f"{found[1]}if (false) {{"
-        yield "if always", f"{found[1]}if (true) {{"
-    for at in re.finditer(r"<=|>=|==|!=|(?<![=<>-])[<>](?![=<>])", code):
-        # A comparison has a space at both sides; a shift or a generic has not.
-        if code[at.start() - 1 : at.start()] != " " or code[at.end() : at.end() + 1] != " ":
-            continue
-        other = COMPARISONS.get(at[0]) or {"<": "<=", ">": ">="}[at[0]]
-        yield f"{at[0]} as {other} at {at.start()}", line[: at.start()] + other + line[at.end() :]
-    for at in re.finditer(r" (\+|-|\*|/|\|\||&&) ", code):
-        other = {"+": "-", "-": "+", "*": "+", "/": "*", "||": "&&", "&&": "||"}[at[1]]
-        yield f"{at[1]} as {other} at {at.start(1)}", line[: at.start(1)] + other + line[at.end(1) :]
-    found = re.match(r"^(\s*)(?!uint|bytes|address|bool)[\w\.\[\]]+(\[[^=]*\])? [-+|]?= [^=].*;$", code)
-    if found:
-        yield "not written", f"{found[1]}{{}}"
-    if found := re.match(r"^(\s*)(emit \w+|_\w+|[\w\.]+\.check\w+)\(.*\);$", code):
-        yield "not called", f"{found[1]}{{}}"
+def forge(folder: Path, *arguments: str) -> tuple[bool, str]:
+    """Run forge; whether it ended well, and what it said."""
+    command: list[str | Path] = [FORGE, *arguments, "--root", folder]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env={**os.environ, **SETTINGS}, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, check=False, timeout=TIMEOUT_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False, "no end"
+    return done.returncode == 0, done.stdout + done.stderr
 
 
 def copy_project(to: Path) -> None:
@@ -91,22 +78,75 @@ def copy_project(to: Path) -> None:
         (to / name).symlink_to(ROOT / name)
 
 
-def is_noticed(folder: Path) -> bool:
-    """Whether a test fails, or it does not even compile."""
-    environment = {**os.environ, "FOUNDRY_FUZZ_RUNS": "64", "FOUNDRY_INVARIANT_RUNS": "4"}
-    try:
-        done = subprocess.run(
-            [FORGE, "test", "--root", folder, "--fail-fast", "--optimize", "false"],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired:
-        return True
-    return done.returncode != 0
+def build(folder: Path) -> list[Changes]:
+    """Put every mutant into the sources of a copied project, and compile it once."""
+    went, said = forge(folder, "build", "--ast", str(SOURCES))
+    if not went:
+        sys.exit(f"mutants: {said[-3000:]}")
+    made: list[Changes] = []
+    for file in FIRST:
+        path = folder / SOURCES / f"{file}.sol"
+        artifact = folder / "var" / "forge" / "out" / f"{file}.sol" / f"{file}.json"
+        tree = json.loads(artifact.read_text(encoding="utf-8"))["ast"]
+        first = made[-1].first + len(made[-1].mutants) if made else 1
+        made.append(mutate(file, path.read_bytes(), tree, first))
+    shutil.rmtree(folder / "var" / "forge")
+    for path in (folder / "contracts").rglob("*.sol"):
+        path.write_text(re.sub(r"\bpure\b", "view", path.read_text(encoding="utf-8")), encoding="utf-8")
+    for changes in made:
+        path = folder / SOURCES / f"{changes.file}.sol"
+        path.write_text(changes.written(), encoding="utf-8")
+    functions = set().union(*(changes.functions for changes in made))
+    (folder / SOURCES / SWITCH).write_text(switches(functions), encoding="utf-8")
+    went, said = forge(folder, "build")
+    if not went:
+        sys.exit(f"mutants: the build with all of them fails\n{said[-3000:]}")
+    return made
+
+
+def is_noticed(folder: Path, file: str, number: int) -> bool:
+    """Whether a test fails while this mutant is on."""
+    on = ["test", "--fail-fast", "--block-coinbase", f"0x{number:040x}"]
+    return (
+        not forge(folder, *on, "--match-contract", f"^({FIRST[file]})")[0]
+        or not forge(folder, *on, "--no-match-contract", "invariant|Invariant")[0]
+        or not forge(folder, *on)[0]
+    )
+
+
+def copy_built(folder: Path, to: Path) -> Path:
+    """One more copy of a built project, so that forge runs in two at once."""
+    shutil.copytree(folder, to, symlinks=True)
+    return to
+
+
+def try_all(folders: list[Path], tried: list[tuple[str, Mutant]]) -> list[str]:
+    """The names of those that no test notices, in order; one at a time in each folder."""
+    if is_noticed(folders[0], tried[0][0], 0):
+        sys.exit("mutants: the tests fail without any change")
+    started, free = time.monotonic(), Queue[Path]()
+    for folder in folders:
+        free.put(folder)
+    told = iter(range(1, len(tried) + 1))
+    lock = Lock()
+
+    def survives(file: str, mutant: Mutant) -> bool:
+        folder = free.get()
+        try:
+            noticed = is_noticed(folder, file, mutant.number)
+        finally:
+            free.put(folder)
+        with lock:
+            count = next(told)
+            if not noticed:
+                print(f"survives: {mutant.name}", flush=True)
+            if count % 25 == 0:
+                print(f"{count} of {len(tried)}, {time.monotonic() - started:.0f} s", flush=True)
+        return not noticed
+
+    with ThreadPoolExecutor(len(folders)) as pool:
+        outcomes = list(pool.map(lambda each: survives(*each), tried))
+    return [mutant.name for (_, mutant), survived in zip(tried, outcomes, strict=True) if survived]
 
 
 def main() -> None:
@@ -114,46 +154,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="the beginning of a mutant's name, such as Treasury")
     parser.add_argument("--every", type=int, default=1, help="try one of so many")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many are tried at once")
     parser.add_argument("--list", action="store_true", help="name them and try none")
+    parser.add_argument("--survivors", type=Path, help="write the names of the survivors here, as JSON")
     asked = parser.parse_args()
-    reasons: dict[str, str] = json.loads(REASONS.read_text(encoding="utf-8")) if REASONS.exists() else {}
-    found = [
-        mutant
-        for file in FILES
-        for mutant in mutants(file, (ROOT / SOURCES / f"{file}.sol").read_text(encoding="utf-8"))
-        if mutant.name.startswith(asked.only)
-    ][:: asked.every]
-    if asked.list:
-        print("\n".join(mutant.name for mutant in found))
-        return
-    survivors = []
+    reasons: dict[str, str] = json.loads(REASONS.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory(prefix="qazyna-mutants-") as made:
         folder = Path(made)
         copy_project(folder)
-        if is_noticed(folder):
-            sys.exit("mutants: the tests fail without any change")
-        for number, mutant in enumerate(found, 1):
-            path = folder / SOURCES / f"{mutant.file}.sol"
-            source = path.read_text(encoding="utf-8")
-            lines = source.splitlines(keepends=True)
-            lines[mutant.line - 1] = mutant.text + "\n"
-            path.write_text("".join(lines), encoding="utf-8")
-            if not is_noticed(folder):
-                survivors.append(mutant.name)
-                print(f"survives: {mutant.name}", flush=True)
-            path.write_text(source, encoding="utf-8")
-            if number % 25 == 0:
-                print(f"{number} of {len(found)}, {len(survivors)} survive", flush=True)
-    unexplained = [name for name in survivors if name not in reasons]
-    tried = {mutant.name for mutant in found}
-    needless = [name for name in reasons if name in tried and name not in survivors]
-    print(f"mutants: {len(found)} tried, {len(survivors)} survive, {len(unexplained)} without a reason")
-    if unexplained or needless:
-        sys.exit(
-            "\n".join(
-                [f"  no reason: {name}" for name in unexplained] + [f"  killed: {name}" for name in needless]
-            )
-        )
+        tried: list[tuple[str, Mutant]] = [
+            (changes.file, mutant)
+            for changes in build(folder)
+            for mutant in changes.mutants
+            if mutant.name.startswith(asked.only)
+        ][:: asked.every]
+        if asked.list:
+            print("\n".join(mutant.name for _, mutant in tried))
+            return
+        folders = [folder, *(copy_built(folder, Path(f"{made}-{job}")) for job in range(1, asked.jobs))]
+        try:
+            survivors = try_all(folders, tried)
+        finally:
+            for other in folders[1:]:
+                shutil.rmtree(other)
+    if asked.survivors:
+        asked.survivors.write_text(json.dumps(survivors, indent=1) + "\n", encoding="utf-8")
+    names = {mutant.name for _, mutant in tried}
+    wrong = [f"  no reason: {name}" for name in survivors if name not in reasons]
+    wrong += [f"  killed: {name}" for name in reasons if name in names and name not in survivors]
+    if not asked.only and asked.every == 1:
+        wrong += [f"  no such mutant: {name}" for name in reasons if name not in names]
+    print("\n".join(wrong))
+    print(f"mutants: {len(tried)} tried, {len(survivors)} survive, {len(wrong)} without a true reason")
+    sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":
