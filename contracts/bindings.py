@@ -408,15 +408,15 @@ def deploy(
 
     What stands already is left as it is, so a deployment that was cut off is gone on with by deploying again.
     """
-    with _answering("deploy"):
+    with answering("deploy"):
         planned = plan(w3.eth.chain_id, ledger, retention_end, founding)
         # If nothing stands yet, nothing was ever logged before this block.
-        block = 0 if _code_at(w3, planned.places["council"]) else w3.eth.block_number + 1
+        block = 0 if code_at(w3, planned.places["council"]) else w3.eth.block_number + 1
     _bring_factory(w3, account)
     for name, code in planned.codes.items():
         _create2(w3, account, ledger, code, planned.places[name], f"{CONTRACTS[name]}.constructor")
-    with _answering("deploy"):
-        hashes = {name: keccak256(_code_at(w3, place)) for name, place in planned.places.items()}
+    with answering("deploy"):
+        hashes = {name: keccak256(code_at(w3, place)) for name, place in planned.places.items()}
     made = Deployment(ledger, planned.chain_id, **planned.places, block=block, code_hashes=hashes)
     found = City(w3, made).founding()
     assert found == keccak256(b"".join(hash_struct(record) for record in founding))
@@ -426,7 +426,7 @@ def deploy(
 def init_code(artifact: str, *arguments: object) -> bytes:
     """What makes a contract when it is run: its creation code and its constructor's arguments."""
     content = load_artifact(artifact)
-    with _answering(f"{artifact}.constructor"):
+    with answering(f"{artifact}.constructor"):
         constructor = (
             Web3()
             .eth.contract(abi=content["abi"], bytecode=content["bytecode"])
@@ -441,42 +441,43 @@ def _is_address(value: object) -> TypeGuard[bytes]:
     return isinstance(value, bytes) and len(value) == len(ZERO_ADDRESS)
 
 
-def _code_at(w3: Web3, place: bytes) -> bytes:
+def code_at(w3: Web3, place: bytes) -> bytes:
+    """The code at an address, no bytes if there is none."""
     return bytes(w3.eth.get_code(Web3.to_checksum_address(place)))
 
 
 def _bring_factory(w3: Web3, account: LocalAccount) -> None:
     """Put the factory on a chain that has none yet."""
-    with _answering("CREATE2 factory"):
+    with answering("CREATE2 factory"):
         maker = Web3.to_checksum_address(FACTORY_MAKER)
-        if not _code_at(w3, FACTORY):
+        if not code_at(w3, FACTORY):
             missing = FACTORY_FEE_WEI - w3.eth.get_balance(maker)
             if missing > 0:
-                _transact(w3, account, {"to": maker, "value": Wei(missing), "gas": 21_000}, "CREATE2 factory")
+                transact(w3, account, {"to": maker, "value": Wei(missing), "gas": 21_000}, "CREATE2 factory")
             sent = w3.eth.send_raw_transaction(FACTORY_TRANSACTION)
             w3.eth.wait_for_transaction_receipt(sent, timeout=RECEIPT_TIMEOUT_S, poll_latency=0.05)
-        found = _code_at(w3, FACTORY)
+        found = code_at(w3, FACTORY)
     if found != FACTORY_CODE:
         reject("C:factory", f"0x{FACTORY.hex()}", f"{len(found)} bytes of code are not those of the factory")
 
 
 def _create2(w3: Web3, account: LocalAccount, salt: bytes, code: bytes, place: bytes, where: str) -> None:
-    with _answering(where):
-        if _code_at(w3, place):
+    with answering(where):
+        if code_at(w3, place):
             return
         # The factory keeps what a constructor says to itself, so the constructor is asked without it first.
         w3.eth.call({"from": account.address, "data": HexBytes(code), "gas": GAS_DEPLOY})
         factory = Web3.to_checksum_address(FACTORY)
-        _transact(w3, account, {"to": factory, "data": HexBytes(salt + code), "gas": GAS_DEPLOY}, where)
-        if not _code_at(w3, place):
+        transact(w3, account, {"to": factory, "data": HexBytes(salt + code), "gas": GAS_DEPLOY}, where)
+        if not code_at(w3, place):
             raise Unavailable("chain", f"{where}: no code at 0x{place.hex()}")
 
 
 def create(w3: Web3, account: LocalAccount, artifact: str, *arguments: object) -> TxReceipt:
     """Deploy one contract by its artifact's name."""
     where, code = f"{artifact}.constructor", HexBytes(init_code(artifact, *arguments))
-    with _answering(where):
-        return _transact(w3, account, {"data": code, "gas": GAS_DEPLOY}, where)
+    with answering(where):
+        return transact(w3, account, {"data": code, "gas": GAS_DEPLOY}, where)
 
 
 def _created(receipt: TxReceipt) -> bytes:
@@ -496,7 +497,7 @@ def load_artifact(name: str) -> dict[str, Any]:
 # --- transactions and refusals ----------------------------------------------------------------------
 
 
-def _transact(w3: Web3, account: LocalAccount, asked: TxParams, where: str) -> TxReceipt:
+def transact(w3: Web3, account: LocalAccount, asked: TxParams, where: str) -> TxReceipt:
     """Try, sign here, send, wait; a refusal costs no gas unless the chain moved in between."""
     asked = {**asked, "from": account.address, "chainId": w3.eth.chain_id}
     w3.eth.call(asked)
@@ -525,7 +526,7 @@ def _transact(w3: Web3, account: LocalAccount, asked: TxParams, where: str) -> T
 
 
 @contextmanager
-def _answering(where: str) -> Iterator[None]:
+def answering(where: str) -> Iterator[None]:
     """Turn what web3 raises into the two answers that everybody here knows."""
     try:
         yield
@@ -802,7 +803,7 @@ def read_events(
 ) -> list[_AnyEvent]:
     """All events of a kind at these addresses, both blocks included; topics: the indexed members to match."""
     wanted: list[Any] = [_event_abi(kind)[0], *topics]
-    with _answering(f"events {kind.__name__}"):
+    with answering(f"events {kind.__name__}"):
         logs = w3.eth.get_logs(
             {
                 "address": [Web3.to_checksum_address(address) for address in at],
@@ -850,7 +851,7 @@ class City:
             return newest
         # The contract finds a root by size and second; the event says which second it was.
         at, deployment = [self.deployment.anchor], self.deployment
-        with _answering("anchor.head_at"):
+        with answering("anchor.head_at"):
             last = self.w3.eth.block_number
         anchored = read_events(self.w3, Anchored, at, deployment.block, last, _uint(size))
         if not anchored:
@@ -928,7 +929,7 @@ class City:
 
     def balance(self, token: bytes, holder: bytes) -> int:
         """What a holder has of a token, or of the coin."""
-        with _answering("balance"):
+        with answering("balance"):
             if token == COIN:
                 return int(self.w3.eth.get_balance(Web3.to_checksum_address(holder)))
             return int(_at(self.w3, "TestToken", token).functions.balanceOf(holder).call())
@@ -1122,8 +1123,8 @@ class City:
     def transfer(self, account: LocalAccount, token: bytes, to: bytes, amount: int) -> TxReceipt:
         """Send tokens, or the coin."""
         if token == COIN:
-            with _answering("transfer"):
-                return _transact(
+            with answering("transfer"):
+                return transact(
                     self.w3,
                     account,
                     {"to": Web3.to_checksum_address(to), "value": Wei(amount), "gas": GAS["transfer"]},
@@ -1136,7 +1137,7 @@ class City:
         return self._send_token(account, token, "approve", self.deployment.router, amount)
 
     def _ask(self, contract: str, function: str, *arguments: object) -> Any:
-        with _answering(f"{CONTRACTS[contract]}.{function}"):
+        with answering(f"{CONTRACTS[contract]}.{function}"):
             return self._contracts[contract].functions[function](*arguments).call()
 
     def _send(
@@ -1174,7 +1175,7 @@ def _call(
     value: int = 0,
     gas: int = 0,
 ) -> TxReceipt:
-    with _answering(where):
+    with answering(where):
         data = contract.encode_abi(function, args=arguments)
         asked: TxParams = {
             "to": contract.address,
@@ -1182,7 +1183,7 @@ def _call(
             "value": Wei(value),
             "gas": gas or GAS[function],
         }
-        return _transact(w3, account, asked, where)
+        return transact(w3, account, asked, where)
 
 
 def _at(w3: Web3, artifact: str, address: bytes) -> Web3Contract:

@@ -1,8 +1,8 @@
 """Change the contracts in small ways, one at a time, and see that a test notices each change.
 
-A mutant that no test of contracts/test notices survives. Survivors are listed in contracts/mutants.json, each with the
-reason why it may; any other survivor fails the run, and so does a reason that is needed no more. What is changed, and
-how hundreds of changes are compiled at once, stands in tools/mutants.py.
+A mutant that no test of contracts/test notices survives. Survivors are listed in contracts/mutants.json,
+each with the reason why it may; any other survivor fails the run, and so does a reason that is needed no
+more. What is changed, and how hundreds of changes are compiled at once, stands in tools/mutants.py.
 
 Works on a copy of the project, so that nothing here is ever changed.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 from queue import Queue
 from threading import Lock
 
-from tools.mutants import SWITCH, Changes, Mutant, mutate, switches
+from mutants import SWITCH, Changes, Mutant, mutate, switches
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = Path("contracts") / "src"
@@ -31,18 +31,18 @@ REASONS = ROOT / "contracts" / "mutants.json"
 FORGE = ROOT / "node_modules" / "@foundry-rs" / "forge-linux-amd64" / "bin" / "forge"
 # Which tests are asked first; whoever survives them meets all the others.
 FIRST = {
-    "Council": "Council",
-    "Domain": "PaymentRouter|LedgerAnchor",
-    "DepositAddress": "Payment",
-    "Kinds": "Kinds",
-    "LedgerAnchor": "LedgerAnchor",
-    "Money": "Payment|Treasury",
-    "Names": "Council",
+    "Treasury": "Treasury|Refund|Dispute",
     "PaymentRouter": "Payment",
+    "Watchdog": "Watchdog",
+    "LedgerAnchor": "LedgerAnchor",
+    "Domain": "PaymentRouter|LedgerAnchor",
+    "Money": "Payment|Treasury",
+    "DepositAddress": "Payment",
+    "Council": "Council",
     "Proofs": "Proofs",
     "Records": "Council|Treasury",
-    "Treasury": "Treasury|Refund|Dispute",
-    "Watchdog": "Watchdog",
+    "Kinds": "Kinds",
+    "Names": "Council",
 }
 TIMEOUT_S = 180
 SETTINGS = {
@@ -60,9 +60,15 @@ def forge(folder: Path, *arguments: str) -> tuple[bool, str]:
     command: list[str | Path] = [FORGE, *arguments, "--root", folder]
     try:
         done = subprocess.run(
-            command, cwd=folder, env={**os.environ, **SETTINGS}, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, check=False, timeout=TIMEOUT_S,
-        )  # fmt: skip
+            command,
+            cwd=folder,
+            env={**os.environ, **SETTINGS},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
     except subprocess.TimeoutExpired:
         return False, "no end"
     return done.returncode == 0, done.stdout + done.stderr

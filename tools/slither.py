@@ -1,55 +1,30 @@
-"""Run slither, in an environment of its own, and refuse every finding that has no written reason.
+"""Run slither and refuse every finding that has no written reason, and every reason that has no finding.
 
-slither wants other versions than the rest of this project, so it lives in var/slither-venv. Reasons stand in
-contracts/slither.json: for each check and function a sentence that says why it is no fault here.
+Reasons stand in contracts/slither.json: for each check and place, a function or a name, a sentence that says why it
+is no fault here. `*` stands for all places of a check.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-import venv
-from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-HOME = ROOT / "var" / "slither-venv"
-REASONS = ROOT / "contracts" / "slither.json"
-VERSION = "0.11.6"
+import provers
 
-
-def ready() -> Path:
-    """The slither of this version, installed if it is not there."""
-    program = HOME / "bin" / "slither"
-    if not program.exists():
-        venv.create(HOME, with_pip=True)
-        command: list[str | Path] = [
-            HOME / "bin" / "pip",
-            "install",
-            "--quiet",
-            f"slither-analyzer=={VERSION}",
-        ]
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    return program
+REASONS = provers.ROOT / "contracts" / "slither.json"
+ANY = "*"
 
 
 def findings() -> list[tuple[str, str]]:
     """Each finding as its check and where it is, in the order slither gives them."""
-    forge = ROOT / "node_modules" / "@foundry-rs" / "forge-linux-amd64" / "bin"
-    out = ROOT / "var" / "slither.json"
+    out = provers.ROOT / "var" / "slither" / "findings.json"
     out.unlink(missing_ok=True)
-    command: list[str | Path] = [ready(), ".", "--json", out, "--filter-paths", "node_modules|contracts/test",
-               "--foundry-out-directory", "var/forge/out"]  # fmt: skip
-    environment = {"PATH": f"{forge}:{ROOT / '.venv' / 'bin'}:/usr/bin:/bin", "HOME": str(ROOT / "var")}
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = provers.run(
+        "slither",
+        *(".", "--json", out, "--filter-paths", "node_modules|contracts/test"),
+        *("--foundry-out-directory", "var/slither/out"),
     )
     if not out.exists():
         sys.exit(f"slither: no answer\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
@@ -59,50 +34,51 @@ def findings() -> list[tuple[str, str]]:
     return [(each["check"], _place(each)) for each in told["results"].get("detectors", [])]
 
 
-def _place(finding: dict[str, object]) -> str:
+def _place(finding: dict[str, Any]) -> str:
     """The contract and function, or the name, that a finding is about first."""
-    elements = finding["elements"]
-    assert isinstance(elements, list)
-    for element in elements:
+    for element in finding["elements"]:
         if element["type"] == "function":
             parent = element["type_specific_fields"]["parent"]["name"]
             return f"{parent}.{element['name']}"
-    return str(elements[0]["name"]) if elements else ""
+    return str(finding["elements"][0]["name"]) if finding["elements"] else ""
+
+
+def compare(found: list[tuple[str, str]], reasons: dict[str, dict[str, str]]) -> list[str]:
+    """A line for each finding without a reason, and for each reason without a finding."""
+    named = set(found)
+    missing = {(check, place) for check, place in named if not {place, ANY} & set(reasons.get(check, {}))}
+    needless = {
+        (check, place)
+        for check, places in reasons.items()
+        for place in places
+        if (check, place) not in named and not (place == ANY and any(check == each for each, _ in named))
+    }
+    empty = {
+        (check, place)
+        for check, places in reasons.items()
+        for place, reason in places.items()
+        if len(reason.split()) < 3
+    }
+    return [
+        *(f"  no reason: {check} in {place}" for check, place in sorted(missing)),
+        *(f"  not found any more: {check} in {place}" for check, place in sorted(needless)),
+        *(f"  no sentence: {check} in {place}" for check, place in sorted(empty)),
+    ]
 
 
 def main() -> None:
     """Compare what slither finds with the reasons."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--list", action="store_true", help="name the findings that have no reason yet, as JSON"
-    )
-    asked = parser.parse_args()
-    reasons: dict[str, dict[str, str]] = (
-        json.loads(REASONS.read_text(encoding="utf-8")) if REASONS.exists() else {}
-    )
+    parser.add_argument("--list", action="store_true", help="print all findings, as JSON")
     found = findings()
-    missing = sorted(
-        {
-            pair
-            for pair in found
-            if pair[1] not in reasons.get(pair[0], {}) and "*" not in reasons.get(pair[0], {})
-        }
-    )
-    if asked.list:
-        print(json.dumps(missing, indent=1))
+    if parser.parse_args().list:
+        print(json.dumps(sorted(set(found)), indent=1))
         return
-    needless = sorted(
-        (check, place)
-        for check, places in reasons.items()
-        for place in places
-        if place != "*" and (check, place) not in found
-    )
-    print(f"slither {VERSION}: {len(found)} findings, {len(missing)} without a reason")
-    if missing or needless:
-        lines = [f"  no reason: {check} in {place}" for check, place in missing]
-        sys.exit(
-            "\n".join(lines + [f"  not found any more: {check} in {place}" for check, place in needless])
-        )
+    wrong = compare(found, json.loads(REASONS.read_text(encoding="utf-8")))
+    print("\n".join(wrong))
+    version = provers.version("slither-analyzer")
+    print(f"slither {version}: {len(found)} findings, {len(wrong)} of them or of the reasons not explained")
+    sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from gateway.budget.typed_data import Typed, message_hash
 from ledger.records import Record, hash_struct, member_name, reject
 
 LANGUAGES = ("kk", "ru", "en")
@@ -200,6 +201,22 @@ COMPARE = (
     "В кошельке должно стоять ровно это слово:",
     "The wallet must show exactly this word:",
 )
+WITHDRAWN = (
+    "Бұрын қойылған қол кері алынады.",
+    "Ранее поставленная подпись отзывается.",
+    "A signature given before is taken back.",
+)
+SIGNATURE_UNTIL = ("қол осы уақытқа дейін жарамды", "подпись действует до", "the signature counts until")
+WHERE = (
+    "Қол тек мына жерде жарамды:",
+    "Подпись действует только здесь:",
+    "The signature counts here and nowhere else:",
+)
+HASHES = (
+    "Әмиян осы хэштердің бірін көрсетсе, ол дәл осындай болуы керек:",
+    "Если кошелёк показывает один из этих хэшей, он должен быть ровно таким:",
+    "If the wallet shows one of these hashes, it must be exactly this:",
+)
 TIMES = frozenset({"time", "valid_from", "valid_to", "valid_until", "as_of", "retention_end"})
 # The last second that a calendar of four-digit years has.
 LAST_S = 253_402_300_799
@@ -207,14 +224,40 @@ LAST_S = 253_402_300_799
 
 def explain(record: Record, language: str) -> list[str]:
     """What a record says: a sentence, a line for each member, and the word by which a wallet knows it."""
-    if language not in LANGUAGES:
-        reject("language", "explain", f"{language} is none of {', '.join(LANGUAGES)}")
-    at = LANGUAGES.index(language)
+    at = _language(language)
     lines = [SAYS[type(record).__name__][at]]
     for name, _, form in record.members:
         shown = _shown(name, getattr(record, name), form, at)
         lines.append(f"  {MEMBERS[name][at]} ({member_name(name)}): {shown}")
     return [*lines, COMPARE[at], f"  hashStruct: 0x{hash_struct(record).hex()}"]
+
+
+def explain_typed(typed: Typed, language: str) -> list[str]:
+    """What a signature means: the record, until when, where, and the hashes that a wallet may show."""
+    at = _language(language)
+    if typed.record is None:
+        lines = [WITHDRAWN[at], f"  {MEMBERS['approves'][at]}: 0x{typed.approves.hex()}"]
+    else:
+        lines = explain(typed.record, language)
+        until = _shown("valid_until", typed.valid_until, "uint", at)
+        lines.append(f"  {SIGNATURE_UNTIL[at]} (validUntil): {until}")
+    return [
+        *lines,
+        WHERE[at],
+        f"  {MEMBERS['chain_id'][at]} (chainId): {typed.chain_id}",
+        f"  {MEMBERS['council'][at]} (verifyingContract): 0x{typed.council.hex()}",
+        f"  {MEMBERS['ledger'][at]} (salt): 0x{typed.ledger.hex()}",
+        HASHES[at],
+        f"  domain hash: 0x{typed.domain.hex()}",
+        f"  message hash: 0x{message_hash(typed).hex()}",
+        f"  digest: 0x{typed.digest.hex()}",
+    ]
+
+
+def _language(language: str) -> int:
+    if language not in LANGUAGES:
+        reject("language", "explain", f"{language} is none of {', '.join(LANGUAGES)}")
+    return LANGUAGES.index(language)
 
 
 def _shown(name: str, value: object, form: str, at: int) -> str:

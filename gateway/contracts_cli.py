@@ -1,0 +1,112 @@
+"""`qazyna contracts`: deploy the contracts of a ledger, read them back, and show what is in force."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ledger.records import WORD, Unavailable, reject
+
+if TYPE_CHECKING:
+    from contracts.bindings import Deployment
+    from contracts.deployment import Difference, Founding
+
+app = typer.Typer(no_args_is_help=True, help="Deploy the contracts of a ledger, verify and show them.")
+
+City = Annotated[
+    Path, typer.Argument(help="the founding: ledger, retentionEnd, and the Seat and Quorum records")
+]
+Rpc = Annotated[str, typer.Option(help="a node's JSON-RPC address")]
+Noted = Annotated[Path | None, typer.Option(help="what `deploy --write` noted")]
+
+
+@app.command()
+def deploy(
+    city: City,
+    key: Annotated[Path, typer.Option(help="who pays: a keystore (JSON), or hex; it decides nothing")],
+    rpc: Rpc = "http://127.0.0.1:8545",
+    write: Annotated[Path | None, typer.Option(help="note places and code hashes here")] = None,
+) -> None:
+    """Deploy what is not there yet, at addresses that code and founding decide, and read it back."""
+    from contracts import bindings, deployment
+    from gateway.keyfile import read_key
+
+    founding = load_founding(city)
+    w3 = deployment.connect(rpc)
+    made = bindings.deploy(w3, read_key(key), founding.ledger, founding.retention_end, founding.records)
+    _tell(made, deployment.verify(w3, made, founding.retention_end, founding.records))
+    if write is not None:
+        write.write_text(json.dumps(deployment.as_json(made), indent=1) + "\n", encoding="utf-8")
+
+
+@app.command()
+def verify(city: City, rpc: Rpc = "http://127.0.0.1:8545", deployment: Noted = None) -> None:
+    """Compare what stands on the chain with the founding and with the code that the sources give."""
+    from contracts import deployment as chain
+
+    founding = load_founding(city)
+    w3 = chain.connect(rpc)
+    found = chain.from_json(read_json(deployment)) if deployment else chain.find(w3, founding)
+    _tell(found, chain.verify(w3, found, founding.retention_end, founding.records))
+
+
+@app.command()
+def show(
+    city: City, rpc: Annotated[str, typer.Option(help="a node; without it, only where they will stand")] = ""
+) -> None:
+    """Show where the contracts stand, and with a node what is in force."""
+    from contracts import bindings, deployment
+
+    founding = load_founding(city)
+    if not rpc:
+        planned = bindings.plan(0, founding.ledger, founding.retention_end, founding.records)
+        print(f"ledger 0x{founding.ledger.hex()}, on any chain:")
+        print("\n".join(f"{name:>10}  0x{place.hex()}" for name, place in planned.places.items()))
+        return
+    w3 = deployment.connect(rpc)
+    print("\n".join(deployment.show(bindings.City(w3, deployment.find(w3, founding)))))
+
+
+def load_founding(path: Path) -> Founding:
+    """Read {"ledger": "0x...", "retentionEnd": "...", "founding": [{"kind": "Seat", ...}, ...]}."""
+    from contracts.deployment import Founding
+    from gateway.budget.typed_data import read_record_json
+
+    told = read_json(path)
+    try:
+        ledger, end = bytes.fromhex(told["ledger"].removeprefix("0x")), int(told["retentionEnd"])
+        founders = list(told["founding"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reject("C:founding", str(path), f"no ledger, retentionEnd or founding as they should be: {error!r}")
+    if len(ledger) != WORD or not 0 < end < 1 << 64:
+        reject("C:founding", str(path), f"a ledger of {len(ledger)} bytes, not {WORD}, or no second: {end}")
+    records = tuple(read_record_json(each, f"founding[{n}]") for n, each in enumerate(founders))
+    return Founding(ledger, end, records)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file."""
+    try:
+        told = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        reject("C:founding", str(path), f"is no JSON: {error}")
+    except OSError as error:
+        raise Unavailable("file", f"{path}: {error.strerror}") from error
+    if not isinstance(told, dict):
+        reject("C:founding", str(path), f"holds no object but {type(told).__name__}")
+    return told
+
+
+def _tell(found: Deployment, differences: Sequence[Difference]) -> None:
+    from contracts.bindings import CONTRACTS
+
+    for name in CONTRACTS:
+        print(f"{name:>10}  0x{getattr(found, name).hex()}  code 0x{found.code_hashes[name].hex()}")
+    if differences:
+        print("\n".join(str(each) for each in differences))
+        raise typer.Exit(1)
+    print(f"valid: {len(CONTRACTS)} contracts of ledger 0x{found.ledger.hex()} on chain {found.chain_id}")
