@@ -134,7 +134,8 @@ def _postings(state: rules.State, record: Record) -> list[tuple[str, int, str, i
         proposal = state.proposals[record.approves]
         completed = proposal.effective_s is not None
         if completed and isinstance(proposal.record, Reversal):
-            undone = state.reversible[proposal.record.index]
+            undone = state.past.at(proposal.record.index)
+            assert undone is not None
             return [(undone.credit, undone.amount, undone.debit, undone.amount)]
     return []
 
