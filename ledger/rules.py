@@ -578,7 +578,7 @@ def receipt(state: State, digest: bytes) -> Transfer | None:
 
 
 def reversible(state: State, index: int) -> Transfer | None:
-    """The transfer at an index if it is one that a bank corrects; whether it stands and is young is R1's to say."""
+    """The transfer at an index if it is of a kind that a bank corrects; the rest is R1's to say."""
     found = state.past.at(index)
     if found is None:
         return None
@@ -1259,7 +1259,8 @@ def _check_room(account: AccountState, change: int, at: str) -> None:
         reject("M7", at, f"{account.record.account} has {account.balance} and would change by {change}")
 
 
-def _check_transfer(state: State, record: Transfer, now: int, at: str) -> None:
+def check_transfer(state: State, record: Transfer, now: int, at: str) -> None:
+    """Refuse a transfer that the rules do not allow at a second (M1 to M7, V1 to V5, F3, Q6)."""
     debit, credit = state.accounts.get(record.debit), state.accounts.get(record.credit)
     if debit is None or credit is None or debit is credit:
         reject("M1", at, f"{record.debit} and {record.credit} are not two registered accounts")
@@ -1682,7 +1683,7 @@ _KINDS: dict[type[Record], tuple[_Check, _Effect]] = {
     Milestone: (_check_milestone, _effect_milestone),
     Certificate: (_check_certificate, _effect_certificate),
     Order: (_check_order, _effect_order),
-    Transfer: (_check_transfer, _effect_transfer),
+    Transfer: (check_transfer, _effect_transfer),
     Investment: (_check_investment, _effect_investment),
     KeyChange: (_check_key_change, _effect_key_change),
     Release: (_check_release, _effect_release),

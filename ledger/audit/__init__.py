@@ -21,6 +21,7 @@ from ledger.audit.compare import (
     check_overdue,
     check_rule_files,
 )
+from ledger.audit.entries import Entries
 from ledger.audit.replay import Mark, Replayed, acknowledged, replay
 from ledger.audit.rpc import Refused, Rpc
 from ledger.audit.sample import look_up, take_sample
@@ -133,7 +134,7 @@ def _audit(
 
 
 def _replay(
-    entries: list[bytes],
+    entries: Entries,
     trusted: int,
     bundle: Bundle,
     wanted: Wanted,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from ledger.audit.bundle import Bundle
+from ledger.audit.entries import Entries
 from ledger.audit.verdict import Findings, Progress
 from ledger.proof import (
     EMPTY_ROOT,
@@ -143,11 +144,9 @@ def _lenient(content: bytes) -> list[bytes]:
     return entries
 
 
-def read_records(
-    bundle: Bundle, size: int, findings: Findings, progress: Progress
-) -> tuple[list[bytes], Tree]:
+def read_records(bundle: Bundle, size: int, findings: Findings, progress: Progress) -> tuple[Entries, Tree]:
     """The records up to the checkpoint's size, and their tree; stops where entries are missing or broken."""
-    records: list[bytes] = []
+    records = Entries(bundle.source, size)
     tree = Tree()
     for index in range(-(-size // TILE_WIDTH)):
         progress("records", index * TILE_WIDTH, size)
@@ -155,6 +154,7 @@ def read_records(
         path = tile_path(ENTRIES, index, width)
         entries: list[bytes] = []
         whole = False
+        content: bytes | None = None
         try:
             content = bundle.source.read(path)
             if content is None:
@@ -165,10 +165,10 @@ def read_records(
             whole = True
         except Invalid as broken:
             findings.take(broken, path)
-        if not whole:
+        if not whole or content is None:
             _name_first(bundle, index, width, entries, findings)
             break
-        records += entries
+        records.add(content, width)
         tree.extend([sha256(b"\x00" + entry).digest() for entry in entries])
     return records, tree
 
