@@ -8,9 +8,9 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from ledger import rules
+from ledger.audit import past
 from ledger.audit.bundle import Bundle, loose_documents
 from ledger.audit.entries import chunks
-from ledger.audit.past import Index, Listed, index
 from ledger.audit.trust import Anchor
 from ledger.audit.verdict import Findings, Progress, printable
 from ledger.fast import Runs, is_transfer
@@ -94,8 +94,9 @@ def intervals(anchors: Sequence[Anchor], size: int) -> Iterator[Interval]:
 def survey(
     entries: Sequence[bytes], bundle: Bundle, findings: Findings, progress: Progress
 ) -> tuple[set[bytes], int, list[First]]:
-    """The documents of the bundle that records name, how often they name any, and the first record of each
-    stretch; times are checked (T3).
+    """The bundle's documents that records name, how often they name any, and the first record of each stretch.
+
+    Times are checked on the way (T3).
     """
     there = bundle.documents()
     named: set[bytes] = set()
@@ -170,7 +171,7 @@ def replay(
         rules.recall(done.state, covered)
         apply_plainly(done, seconds, progress)
     else:
-        known = index(covered, lambda place: progress("index", place, len(covered)))
+        known = past.index(covered, lambda place: progress("index", place, len(covered)))
         apply_all(done, known, seconds, progress)
     _tell(done, findings)
     if trusted < len(entries):
@@ -235,10 +236,10 @@ def apply_plainly(done: Replayed, seconds: Sequence[int], progress: Progress) ->
     marks.close()
 
 
-def apply_all(done: Replayed, known: Index, seconds: Sequence[int], progress: Progress) -> None:
+def apply_all(done: Replayed, known: past.Index, seconds: Sequence[int], progress: Progress) -> None:
     """The same, with runs of plain revenue by their fast twin and the past looked up in the records."""
     state, marks, suspects = done.state, _Marks(done, seconds), known.suspects()
-    state.past = Listed(done.entries, known, state)
+    state.past = past.Listed(done.entries, known, state)
     runs = Runs(state)
     for first, records in chunks(done.entries, state.size):
         progress("rules", first, len(done.entries))

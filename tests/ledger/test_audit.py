@@ -424,7 +424,12 @@ def test_a_record_that_stops_the_rules_is_a_finding_and_the_next_is_read(bundle:
     records, findings = bundles.busy(90).records, Findings()
     opened = Bundle(open_source(str(bundle.folder)))
     done = replay(
-        [*records[:50], Exhausting(records[50]), *records[50:]], 91, opened, findings, lambda *_: None
+        [*records[:50], Exhausting(records[50]), *records[50:]],
+        91,
+        opened,
+        findings,
+        lambda *_: None,
+        plain=True,
     )
     assert [(f.rule, f.where) for f in findings.listed()] == [("D12", "record 50")]
     assert done.state.size == 91
