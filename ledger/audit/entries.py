@@ -10,8 +10,9 @@ import weakref
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from tempfile import TemporaryFile
-from typing import overload
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any, overload
 
 from ledger.audit.source import Source
 from ledger.proof import ENTRIES, TILE_WIDTH, decode_bundle, tile_path
@@ -29,8 +30,9 @@ class Entries(Sequence[bytes]):
         self._source, self._whole, self._size = source, size, 0
         self._digests = bytearray()
         # What came over a network is kept on disk, so that nobody is asked for it twice.
-        self._kept = TemporaryFile() if source.paths is None else None  # noqa: SIM115 - closed below
-        if self._kept is not None:
+        self._kept: IO[bytes] | None = None
+        if source.paths is None:
+            self._kept = NamedTemporaryFile()  # noqa: SIM115 - closed when this goes
             weakref.finalize(self, self._kept.close)
         self._places = [0]
         self._bundle = lru_cache(maxsize=8)(self._read)
@@ -42,6 +44,32 @@ class Entries(Sequence[bytes]):
         if self._kept is not None:
             self._kept.write(content)
             self._places.append(self._places[-1] + len(content))
+
+    def take(self, digests: bytes, count: int) -> None:
+        """Take several bundles of a folder that were read elsewhere, by the SHA-256 of each."""
+        assert self._kept is None
+        self._digests += digests
+        self._size += count
+
+    @property
+    def source(self) -> Source:
+        """Where they lie."""
+        return self._source
+
+    def __getstate__(self) -> tuple[object, ...]:
+        """For another process, which reads them from the same place."""
+        if self._kept is not None:
+            self._kept.flush()
+        kept = None if self._kept is None else self._kept.name
+        return self._source, self._whole, self._size, self._digests, self._places, kept
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._source, self._whole, self._size, self._digests, self._places, kept = state
+        self._kept = None
+        if kept is not None:
+            self._kept = Path(kept).open("rb")  # noqa: SIM115 - closed when this goes
+            weakref.finalize(self, self._kept.close)
+        self._bundle = lru_cache(maxsize=8)(self._read)
 
     def _read(self, index: int) -> list[bytes]:
         width = min(TILE_WIDTH, self._whole - index * TILE_WIDTH)

@@ -12,17 +12,27 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 from ledger import rules
 from ledger.audit.entries import chunks
+from ledger.audit.spread import Spread, in_turn, stretches
 from ledger.fast import AUTHORITY, EVIDENCE, ID, is_transfer
-from ledger.records import WORD, Refund, Transfer, decode, keccak256
+from ledger.records import WORD, Close, Exchange, Refund, Reversal, Transfer, decode, keccak256
 
 # Values are compared in parts, so that one part at a time is a set in memory.
 _PARTS = 64
 _BOUNDS = [part * (1 << 64) // _PARTS for part in range(1, _PARTS)]
 _RECEIPT = slice(3 * WORD, 4 * WORD)
+# Their id is the first word after the time; the evidence of those that have any is the last.
+_WITH_ID = {kind.type_hash: kind.words.size for kind in (Exchange, Refund, Reversal)}
+assert all(kind.members[1][0] == "id" for kind in (Exchange, Refund, Reversal))
+assert all(kind.members[-1][0] == "evidence" for kind in (Exchange, Reversal))
+assert Close.members[-1][0] == "state_hash"
 assert [name for name, *_ in Refund.members][:3] == ["time", "id", "receipt_hash"]
+
+# How many records one job goes through.
+_EACH = 1 << 18
 
 # Told how many records of a pass are done.
 Told = Callable[[int], None]
@@ -35,6 +45,8 @@ class Index:
     ids: dict[bytes, list[int]] = field(default_factory=dict)
     evidence: dict[bytes, list[int]] = field(default_factory=dict)
     named: dict[bytes, list[int]] = field(default_factory=dict)
+    # Where a Close names the state with a hash.
+    closes: dict[bytes, list[int]] = field(default_factory=dict)
 
     def suspects(self) -> set[bytes]:
         """Every value that a record may not be the first to have."""
@@ -45,48 +57,137 @@ class _Tails:
     """The last 8 bytes of many values, in parts by their size."""
 
     def __init__(self) -> None:
-        self._parts = [array("Q") for _ in range(_PARTS)]
+        self.parts = [array("Q") for _ in range(_PARTS)]
 
     def add(self, values: list[bytes]) -> None:
         """Take some more."""
         tails = array("Q", b"".join([value[-8:] for value in values]))
         ordered, start = sorted(tails), 0
-        for part, bound in zip(self._parts, [*_BOUNDS, 1 << 64], strict=True):
+        for part, bound in zip(self.parts, [*_BOUNDS, 1 << 64], strict=True):
             end = bisect_left(ordered, bound, start)
             part.extend(ordered[start:end])
             start = end
 
+    def join(self, other: _Tails) -> None:
+        """Take those of another stretch."""
+        for mine, theirs in zip(self.parts, other.parts, strict=True):
+            mine.extend(theirs)
+
     def repeated(self) -> set[bytes]:
-        """Those that were added more than once, as they were in memory; forgets all."""
+        """Those that were added more than once, as they are in memory; forgets all."""
         found: set[bytes] = set()
-        for at, part in enumerate(self._parts):
-            self._parts[at] = array("Q")
+        for place, part in enumerate(self.parts):
+            self.parts[place] = array("Q")
             if len(set(part)) == len(part):
                 continue
-            ordered = sorted(part)
-            twice = {one for one, other in pairwise(ordered) if one == other}
+            twice = {one for one, other in pairwise(sorted(part)) if one == other}
             found.update(array("Q", (one,)).tobytes() for one in twice)
         return found
 
 
-def index(entries: Sequence[bytes], told: Told = lambda _done: None) -> Index:
-    """Go through a log once, or a second time where something is repeated or named."""
-    ids, evidence = _Tails(), _Tails()
-    authorities: set[bytes] = set()
-    named: set[bytes] = set()
-    others: set[bytes] = set()
-    for first, records in _gathered(chunks(entries)):
-        told(first)
+@dataclass
+class Scan:
+    """What one stretch of the log has: the tails of ids and evidence, and what names what."""
+
+    ids: _Tails = field(default_factory=_Tails)
+    evidence: _Tails = field(default_factory=_Tails)
+    named: set[bytes] = field(default_factory=set)
+    # Ids and evidence of what is no transfer, which may be those of one.
+    other_ids: set[bytes] = field(default_factory=set)
+    other_evidence: set[bytes] = field(default_factory=set)
+    others: set[bytes] = field(default_factory=set)  # hashes of what is no transfer
+    closes: dict[bytes, list[int]] = field(default_factory=dict)  # by the hash of the state they name
+
+    def join(self, other: Scan) -> None:
+        """Take another stretch, the one after this."""
+        self.ids.join(other.ids)
+        self.evidence.join(other.evidence)
+        self.named |= other.named
+        self.other_ids |= other.other_ids
+        self.other_evidence |= other.other_evidence
+        self.others |= other.others
+        for digest, places in other.closes.items():
+            self.closes.setdefault(digest, []).extend(places)
+
+
+class Wanted(NamedTuple):
+    """Tails of ids and evidence, and hashes, whose places are looked for."""
+
+    ids: set[bytes]
+    evidence: set[bytes]
+    named: set[bytes]
+
+
+_Stretch = tuple[Sequence[bytes], int, int]
+
+
+def scan(stretch: _Stretch) -> Scan:
+    """Go through records from start to before end."""
+    entries, start, end = stretch
+    found = Scan()
+    for first, records in _gathered(chunks(entries, start, end)):
         transfers = [data for data in records if is_transfer(data)]
-        ids.add([data[ID] for data in transfers])
-        evidence.add([data[EVIDENCE] for data in transfers])
-        authorities.update([data[AUTHORITY] for data in transfers])
+        found.ids.add([data[ID] for data in transfers])
+        found.evidence.add([data[EVIDENCE] for data in transfers])
+        # What a transfer names is mostly a rule, an order or a refund; a receipt is a transfer itself.
+        found.named.update([data[AUTHORITY] for data in transfers])
         if len(transfers) < len(records):
-            rest = [data for data in records if not is_transfer(data)]
-            others.update(map(keccak256, rest))
-            named.update(data[_RECEIPT] for data in rest if data[:WORD] == Refund.type_hash)
-    # What a transfer names is mostly a rule, an order or a refund; a receipt is a transfer itself.
-    return _located(entries, ids.repeated(), evidence.repeated(), (named | authorities) - others)
+            _scan_others(found, first, records)
+    return found
+
+
+def _scan_others(found: Scan, first: int, records: list[bytes]) -> None:
+    for place, data in enumerate(records, first):
+        if is_transfer(data):
+            continue
+        found.others.add(keccak256(data))
+        if len(data) == _WITH_ID.get(data[:WORD]):
+            found.other_ids.add(data[2 * WORD : 3 * WORD])
+            found.other_evidence.add(data[-WORD:])
+        if data[:WORD] == Refund.type_hash:
+            found.named.add(data[_RECEIPT])
+        elif data[:WORD] == Close.type_hash:
+            found.closes.setdefault(data[-WORD:], []).append(place)
+
+
+def locate(job: tuple[_Stretch, Wanted]) -> Index:
+    """Where in a stretch the wanted values stand; the tail only says where to look."""
+    (entries, start, end), wanted = job
+    found = Index()
+    for first, records in chunks(entries, start, end):
+        for place, data in enumerate(records, first):
+            if not is_transfer(data):
+                continue
+            if data[ID][-8:] in wanted.ids:
+                found.ids.setdefault(data[ID], []).append(place)
+            if data[EVIDENCE][-8:] in wanted.evidence:
+                found.evidence.setdefault(data[EVIDENCE], []).append(place)
+            if wanted.named and (digest := keccak256(data)) in wanted.named:
+                found.named.setdefault(digest, []).append(place)
+    return found
+
+
+def index(entries: Sequence[bytes], told: Told = lambda _done: None, spread: Spread = in_turn) -> Index:
+    """Go through a log once, and a second time where something is repeated or named."""
+    every = [(entries, *stretch) for stretch in stretches(0, len(entries), _EACH)]
+    scanned = Scan()
+    for done, part in enumerate(spread(scan, every)):
+        told(done * _EACH)
+        scanned.join(part)
+    scanned.ids.add(sorted(scanned.other_ids))
+    scanned.evidence.add(sorted(scanned.other_evidence))
+    wanted = Wanted(scanned.ids.repeated(), scanned.evidence.repeated(), scanned.named - scanned.others)
+    found = Index(closes=scanned.closes)
+    if any(wanted):
+        for part in spread(locate, [(stretch, wanted) for stretch in every]):
+            for name in ("ids", "evidence", "named"):
+                mine = getattr(found, name)
+                for value, places in getattr(part, name).items():
+                    mine.setdefault(value, []).extend(places)
+    for values, others in ((found.ids, scanned.other_ids), (found.evidence, scanned.other_evidence)):
+        for value in [value for value, places in values.items() if len(places) == 1 and value not in others]:
+            del values[value]
+    return found
 
 
 def _gathered(
@@ -103,27 +204,6 @@ def _gathered(
             gathered = []
     if gathered:
         yield start, gathered
-
-
-def _located(entries: Sequence[bytes], ids: set[bytes], evidence: set[bytes], named: set[bytes]) -> Index:
-    found = Index()
-    if not (ids or evidence or named):
-        return found
-    for first, records in chunks(entries):
-        for place, data in enumerate(records, first):
-            if not is_transfer(data):
-                continue
-            # The tail only says where to look: whole values are compared.
-            if data[ID][-8:] in ids:
-                found.ids.setdefault(data[ID], []).append(place)
-            if data[EVIDENCE][-8:] in evidence:
-                found.evidence.setdefault(data[EVIDENCE], []).append(place)
-            if named and (digest := keccak256(data)) in named:
-                found.named.setdefault(digest, []).append(place)
-    for values in (found.ids, found.evidence):
-        for value in [value for value, places in values.items() if len(places) == 1]:
-            del values[value]
-    return found
 
 
 class Listed:

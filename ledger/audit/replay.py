@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
@@ -94,7 +94,7 @@ def intervals(anchors: Sequence[Anchor], size: int) -> Iterator[Interval]:
 def survey(
     entries: Sequence[bytes], bundle: Bundle, findings: Findings, progress: Progress
 ) -> tuple[set[bytes], int, list[First]]:
-    """The bundle's documents that records name, how often they name any, and the first record of each stretch.
+    """The bundle's documents that records name, how often any is named, and the first record of each stretch.
 
     Times are checked on the way (T3).
     """
@@ -157,22 +157,17 @@ def replay(
     *,
     start: rules.State | None = None,
     seconds: Sequence[int] = (),
-    plain: bool = False,
+    take: Take | None = None,
 ) -> Replayed:
     """Apply the records in order; those from `trusted` on are not what the checkpoint covers.
 
     start: the state to go on from, without its past. seconds: when to note what the books said, in
-    order. plain: by rules.apply alone, and with the whole past in memory.
+    order. take: how to go through them; without it one after another, in runs (take_all).
     """
     covered = entries[:trusted]
     done = Replayed(covered, rules.State() if start is None else start)
     named, times, done.firsts = survey(covered, bundle, findings, progress)
-    if plain:
-        rules.recall(done.state, covered)
-        apply_plainly(done, seconds, progress)
-    else:
-        known = past.index(covered, lambda place: progress("index", place, len(covered)))
-        apply_all(done, known, seconds, progress)
+    (take or take_all)(done, seconds, progress)
     _tell(done, findings)
     if trusted < len(entries):
         findings.say(
@@ -226,8 +221,13 @@ class _Marks:
 _NO_SECOND = rules.TIME_LIMIT_S
 
 
-def apply_plainly(done: Replayed, seconds: Sequence[int], progress: Progress) -> None:
-    """Each record through rules.apply: slow, and nothing else to read."""
+# A way to take all records into a state, and the marks of these seconds.
+Take = Callable[[Replayed, Sequence[int], Progress], None]
+
+
+def take_plainly(done: Replayed, seconds: Sequence[int], progress: Progress) -> None:
+    """Each record through rules.apply, the whole past in memory: slow, and nothing but the rules to read."""
+    rules.recall(done.state, done.entries)
     marks = _Marks(done, seconds)
     for first, records in chunks(done.entries, done.state.size):
         progress("rules", first, len(done.entries))
@@ -236,8 +236,23 @@ def apply_plainly(done: Replayed, seconds: Sequence[int], progress: Progress) ->
     marks.close()
 
 
-def apply_all(done: Replayed, known: past.Index, seconds: Sequence[int], progress: Progress) -> None:
-    """The same, with runs of plain revenue by their fast twin and the past looked up in the records."""
+def take_all(done: Replayed, seconds: Sequence[int], progress: Progress) -> None:
+    """In runs, the past looked up in the records."""
+    total = len(done.entries)
+    apply_all(
+        done, past.index(done.entries, lambda place: progress("index", place, total)), seconds, progress
+    )
+
+
+def apply_all(
+    done: Replayed,
+    known: past.Index,
+    seconds: Sequence[int],
+    progress: Progress,
+    *,
+    close_marks: bool = True,
+) -> None:
+    """Runs of plain revenue by their fast twin, the rest by rules.apply; known: the index of this log."""
     state, marks, suspects = done.state, _Marks(done, seconds), known.suspects()
     state.past = past.Listed(done.entries, known, state)
     runs = Runs(state)
@@ -249,7 +264,8 @@ def apply_all(done: Replayed, known: past.Index, seconds: Sequence[int], progres
             if at < len(records):
                 _apply_one(done, records[at], marks)
                 at += 1
-    marks.close()
+    if close_marks:
+        marks.close()
 
 
 def _apply_one(done: Replayed, data: bytes, marks: _Marks) -> None:
