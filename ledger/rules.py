@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import coincurve
 
 from ledger.records import (
     AMOUNT_LIMIT,
     KINDS,
+    WORD,
     ZERO_ADDRESS,
     ZERO_HASH,
     Account,
@@ -366,6 +369,59 @@ class MilestoneState:
     ordered: bool = False
 
 
+class History:
+    """What an account of money came to, second by second: (time, balance after it), in order of time.
+
+    24 bytes a second, because a busy account has each second of two months (STATEMENT_S).
+    """
+
+    __slots__ = ("_balances", "_times")
+
+    def __init__(self, entries: Iterable[tuple[int, int]] = ()) -> None:
+        self._times, self._balances = array("Q"), bytearray()
+        for time_s, balance in entries:
+            self.note(time_s, balance)
+
+    def note(self, time_s: int, balance: int) -> None:
+        """The balance after the newest second; what was noted of that second before is replaced."""
+        if self._times and self._times[-1] == time_s:
+            del self._balances[-_BALANCE:]
+        else:
+            self._times.append(time_s)
+        self._balances += balance.to_bytes(_BALANCE, "big")
+
+    def forget(self, until_s: int) -> None:
+        """Drop what is not after a second."""
+        count = bisect_right(self._times, until_s)
+        del self._times[:count]
+        del self._balances[: count * _BALANCE]
+
+    def at(self, time_s: int) -> int | None:
+        """The balance after a second; None if nothing is noted until then."""
+        count = bisect_right(self._times, time_s)
+        return self[count - 1][1] if count else None
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def __getitem__(self, place: int) -> tuple[int, int]:
+        place = range(len(self._times))[place]
+        start = place * _BALANCE
+        return self._times[place], int.from_bytes(self._balances[start : start + _BALANCE], "big")
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return (self[place] for place in range(len(self._times)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History | list) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+# An account of money is never below zero and never reaches 2^128 (M6, M7).
+_BALANCE = 16
+
+
 @dataclass(slots=True)
 class AccountState:
     """An account in effect; balance is debits less credits, reserved is ordered and unpaid."""
@@ -377,11 +433,73 @@ class AccountState:
     refunded: int = 0
     exchanged: int = 0
     # For accounts of money: (time, balance after it) since the last statement, and that one.
-    history: list[tuple[int, int]] = field(default_factory=list)
+    history: History = field(default_factory=History)
     stated_s: int = 0
     stated: int = 0
     # For a provider: since when it owes something.
     owes_since_s: int = 0
+
+
+class Past(Protocol):
+    """The transfers that a ledger has taken, of which one may be asked for at any time (M3, F1, V5, R1).
+
+    They are all in its records: so they are no part of what dump() writes, and whoever has the records
+    at hand may look a transfer up there instead of keeping it in memory (decision 0014).
+    """
+
+    def has_id(self, id: bytes) -> bool:
+        """Whether a transfer that was taken has this id."""
+        ...
+
+    def has_evidence(self, evidence: bytes) -> bool:
+        """Whether a transfer that was taken has this evidence."""
+        ...
+
+    def named(self, digest: bytes) -> tuple[int, Transfer] | None:
+        """The transfer with this hash that was taken, and its index."""
+        ...
+
+    def at(self, index: int) -> Transfer | None:
+        """The transfer that was taken as the record at this index."""
+        ...
+
+    def add(self, index: int, digest: bytes, record: Transfer) -> None:
+        """Take a transfer."""
+        ...
+
+
+@dataclass(slots=True)
+class Remembered:
+    """A past that is kept whole in memory."""
+
+    transfers: dict[int, Transfer] = field(default_factory=dict)
+    indexes: dict[bytes, int] = field(default_factory=dict)  # by hash
+    ids: set[bytes] = field(default_factory=set)
+    evidence: set[bytes] = field(default_factory=set)
+
+    def has_id(self, id: bytes) -> bool:
+        """Whether a transfer that was taken has this id."""
+        return id in self.ids
+
+    def has_evidence(self, evidence: bytes) -> bool:
+        """Whether a transfer that was taken has this evidence."""
+        return evidence in self.evidence
+
+    def named(self, digest: bytes) -> tuple[int, Transfer] | None:
+        """The transfer with this hash that was taken, and its index."""
+        index = self.indexes.get(digest)
+        return None if index is None else (index, self.transfers[index])
+
+    def at(self, index: int) -> Transfer | None:
+        """The transfer that was taken as the record at this index."""
+        return self.transfers.get(index)
+
+    def add(self, index: int, digest: bytes, record: Transfer) -> None:
+        """Take a transfer."""
+        self.transfers[index] = record
+        self.indexes[digest] = index
+        self.ids.add(record.id)
+        self.evidence.add(record.evidence)
 
 
 @dataclass(slots=True)
@@ -419,17 +537,19 @@ class State:
     certificates: dict[bytes, Certificate] = field(default_factory=dict)
     orders: dict[bytes, Order] = field(default_factory=dict)
     paid_orders: set[bytes] = field(default_factory=set)
-    transfer_ids: set[bytes] = field(default_factory=set)
-    evidence: set[bytes] = field(default_factory=set)
+    # The transfers that were taken; and what else has ids (refunds, too) and evidence: exchanges, reversals.
+    past: Past = field(default_factory=Remembered)
+    other_ids: set[bytes] = field(default_factory=set)
+    other_evidence: set[bytes] = field(default_factory=set)
     invested_tiyn: int = 0
-    # Receipts by hash, and how much of each was refunded or matched; refunds that took effect.
-    receipts: dict[bytes, Transfer] = field(default_factory=dict)
+    # How much of a receipt, by its hash, was refunded or matched; refunds that took effect.
     claimed: dict[bytes, int] = field(default_factory=dict)
+    # Receipts that nobody could match and of which something is left.
+    unmatched: dict[bytes, Transfer] = field(default_factory=dict)
     refunds: dict[bytes, Refund] = field(default_factory=dict)
     booked_refunds: set[bytes] = field(default_factory=set)
     void_orders: set[bytes] = field(default_factory=set)
-    # What may be undone of the last 30 days, by index; what was, and the orders whose payment was.
-    reversible: dict[int, Transfer] = field(default_factory=dict)
+    # What was undone, by index, and the orders whose payment was.
     reversed: set[int] = field(default_factory=set)
     restored_orders: set[bytes] = field(default_factory=set)
     losses: dict[int, int] = field(default_factory=dict)  # tiyn that exchanges lost, by year
@@ -440,6 +560,30 @@ class State:
     acknowledged: dict[int, bytes] = field(default_factory=dict)
     closed: dict[int, bytes] = field(default_factory=dict)
     keys: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+
+    @property
+    def receipts(self) -> Mapping[bytes, Transfer]:
+        """Every receipt that stands, by its hash; gone through only where the past is in memory."""
+        assert isinstance(self.past, Remembered), "this past is looked up and not gone through"
+        found = {digest: receipt(self, digest) for digest in self.past.indexes}
+        return {digest: record for digest, record in found.items() if record is not None}
+
+
+def receipt(state: State, digest: bytes) -> Transfer | None:
+    """The receipt of money with this hash, unless it was undone."""
+    found = state.past.named(digest)
+    if found is None or found[0] in state.reversed:
+        return None
+    return found[1] if state.accounts[found[1].debit].record.kind in PAYING else None
+
+
+def reversible(state: State, index: int) -> Transfer | None:
+    """The transfer at an index if it is of a kind that a bank corrects; the rest is R1's to say."""
+    found = state.past.at(index)
+    if found is None:
+        return None
+    kinds = {state.accounts[name].record.kind for name in (found.debit, found.credit)}
+    return found if kinds & _CORRECTED else None
 
 
 _T = TypeVar("_T")
@@ -1099,10 +1243,14 @@ def _effect_order(state: State, record: Order, digest: bytes, now: int) -> None:
 
 
 def _check_new(state: State, id: bytes, evidence: bytes, at: str) -> None:
-    if id in state.transfer_ids or id == ZERO_HASH:
+    if _is_id_used(state, id) or id == ZERO_HASH:
         reject("M3", at, f"the id 0x{id.hex()} is used or zero")
-    if evidence in state.evidence or evidence == ZERO_HASH:
+    if evidence in state.other_evidence or state.past.has_evidence(evidence) or evidence == ZERO_HASH:
         reject("M3", at, f"the evidence 0x{evidence.hex()} is used or zero")
+
+
+def _is_id_used(state: State, id: bytes) -> bool:
+    return id in state.other_ids or state.past.has_id(id)
 
 
 def _check_room(account: AccountState, change: int, at: str) -> None:
@@ -1111,7 +1259,8 @@ def _check_room(account: AccountState, change: int, at: str) -> None:
         reject("M7", at, f"{account.record.account} has {account.balance} and would change by {change}")
 
 
-def _check_transfer(state: State, record: Transfer, now: int, at: str) -> None:
+def check_transfer(state: State, record: Transfer, now: int, at: str) -> None:
+    """Refuse a transfer that the rules do not allow at a second (M1 to M7, V1 to V5, F3, Q6)."""
     debit, credit = state.accounts.get(record.debit), state.accounts.get(record.credit)
     if debit is None or credit is None or debit is credit:
         reject("M1", at, f"{record.debit} and {record.credit} are not two registered accounts")
@@ -1148,10 +1297,10 @@ def _check_matched(
     rule = revenue_rule(state, record.purpose, now)
     _check_code(record, rule, payable, revenue, at)
     # Out of its own receipt and not of the pot: else one payer's money is matched and another's refunded.
-    receipt = state.receipts.get(record.authority)
-    if receipt is None or receipt.credit != record.debit:
+    came = receipt(state, record.authority)
+    if came is None or came.credit != record.debit:
         reject("V5", at, f"0x{record.authority.hex()} is no receipt in {record.debit}")
-    left = receipt.amount - state.claimed.get(record.authority, 0)
+    left = came.amount - state.claimed.get(record.authority, 0)
     if record.amount > left:
         reject("V5", at, f"left of the receipt is {left}, this is {record.amount}")
 
@@ -1160,10 +1309,11 @@ def _check_refund_booked(state: State, record: Transfer, now: int, at: str) -> N
     refund = state.refunds.get(record.authority)
     if refund is None or record.authority in state.booked_refunds:
         reject("F3", at, f"0x{record.authority.hex()} is no refund in effect that waits to be booked")
-    receipt = state.receipts[refund.receipt_hash]
-    wanted = (receipt.credit, receipt.debit, receipt.purpose, refund.amount)
+    came = receipt(state, refund.receipt_hash)
+    assert came is not None  # what was refunded is not undone (R1)
+    wanted = (came.credit, came.debit, came.purpose, refund.amount)
     if (record.debit, record.credit, record.purpose, record.amount) != wanted:
-        reject("F3", at, f"the refund is {refund.amount} from {receipt.debit}, this is {record.amount}")
+        reject("F3", at, f"the refund is {refund.amount} from {came.debit}, this is {record.amount}")
     _check_republic(state, refund.to, now, at)
 
 
@@ -1251,14 +1401,11 @@ def _post(account: AccountState, change: int, now: int) -> None:
     """Change a balance; what a statement will be compared with is kept until it comes."""
     account.balance += change
     if account.record.kind in MONEY:
-        if account.history and account.history[-1][0] == now:
-            account.history.pop()
-        account.history.append((now, account.balance))
+        account.history.note(now, account.balance)
 
 
 def _effect_transfer(state: State, record: Transfer, digest: bytes, now: int) -> None:
-    state.transfer_ids.add(record.id)
-    state.evidence.add(record.evidence)
+    state.past.add(state.size, digest, record)
     debit, credit = state.accounts[record.debit], state.accounts[record.credit]
     if debit.record.kind == PROVIDER and not debit.balance:
         debit.owes_since_s = now
@@ -1272,12 +1419,10 @@ def _effect_transfer(state: State, record: Transfer, digest: bytes, now: int) ->
         credit.reserved -= record.amount
         if debit.record.kind == REVENUE:
             debit.refunded += record.amount
-    elif debit.record.kind in PAYING:
-        state.receipts[digest] = record
+    elif credit.record.kind == PAYABLE:
+        state.unmatched[digest] = record
     elif debit.record.kind == PAYABLE:
         _claim(state, record.authority, record.amount)
-    if debit.record.kind in _CORRECTED or credit.record.kind in _CORRECTED:
-        _keep_reversible(state, record, now)
 
 
 # What a bank corrects: transfers of its accounts, and what was made of receipts that nobody could match.
@@ -1285,7 +1430,14 @@ _CORRECTED = frozenset({"bank", PAYABLE})
 
 
 def _claim(state: State, receipt_hash: bytes, amount: int) -> None:
-    state.claimed[receipt_hash] = state.claimed.get(receipt_hash, 0) + amount
+    claimed = state.claimed[receipt_hash] = state.claimed.get(receipt_hash, 0) + amount
+    came = receipt(state, receipt_hash)
+    assert came is not None
+    if state.accounts[came.credit].record.kind == PAYABLE:
+        if came.amount > claimed:
+            state.unmatched[receipt_hash] = came
+        else:
+            state.unmatched.pop(receipt_hash, None)
 
 
 def _mark_paid(state: State, record: Transfer, sign: int) -> None:
@@ -1304,39 +1456,29 @@ def _mark_paid(state: State, record: Transfer, sign: int) -> None:
         project.paid -= allocation.step(allocation.paid, record.amount)
 
 
-def _keep_reversible(state: State, record: Transfer, now: int) -> None:
-    # In order of index and so of time: the first that is young enough ends the search.
-    while state.reversible:
-        index = next(iter(state.reversible))
-        if now - state.reversible[index].time <= REVERSAL_S:
-            break
-        del state.reversible[index]
-    state.reversible[state.size] = record
-
-
-def _is_said(receipt: Transfer, refund: Refund) -> bool:
+def _is_said(came: Transfer, refund: Refund) -> bool:
     """Whether a refund goes where the payer said before paying that money may go back to (LEAKS 12)."""
-    return receipt.refund_to == refund.to != ZERO_HASH
+    return came.refund_to == refund.to != ZERO_HASH
 
 
 def _check_refund(state: State, record: Refund, now: int, at: str) -> None:
-    receipt = state.receipts.get(record.receipt_hash)
-    if receipt is None:
+    came = receipt(state, record.receipt_hash)
+    if came is None:
         reject("F1", at, f"no receipt has the hash 0x{record.receipt_hash.hex()}")
-    if record.id in state.transfer_ids or ZERO_HASH in {record.id, record.to}:
+    if _is_id_used(state, record.id) or ZERO_HASH in {record.id, record.to}:
         reject("M3", at, f"the id 0x{record.id.hex()} is used or zero, or it goes nowhere")
-    left = receipt.amount - state.claimed.get(record.receipt_hash, 0)
+    left = came.amount - state.claimed.get(record.receipt_hash, 0)
     if record.amount > left:
         reject("F1", at, f"left of the receipt is {left}, the refund is {record.amount}")
-    money = state.accounts[receipt.debit]
+    money = state.accounts[came.debit]
     free = money.balance - money.reserved
     if record.amount > free:
-        reject("F2", at, f"free in {receipt.debit} is {free}, the refund is {record.amount}")
+        reject("F2", at, f"free in {came.debit} is {free}, the refund is {record.amount}")
     _check_republic(state, record.to, now, at)
-    if state.accounts[receipt.credit].record.kind == PAYABLE and now - receipt.time > UNMATCHED_S:
-        reject("F5", at, f"the receipt is {now - receipt.time} s old, at most {UNMATCHED_S}")
-    if not _is_said(receipt, record):
-        _check_elsewhere(state, receipt.asset, record.amount, now, at)
+    if state.accounts[came.credit].record.kind == PAYABLE and now - came.time > UNMATCHED_S:
+        reject("F5", at, f"the receipt is {now - came.time} s old, at most {UNMATCHED_S}")
+    if not _is_said(came, record):
+        _check_elsewhere(state, came.asset, record.amount, now, at)
 
 
 def _check_elsewhere(state: State, asset: str, amount: int, now: int, at: str) -> None:
@@ -1365,13 +1507,14 @@ def _tiyn_now(state: State, asset: str, amount: int) -> int | None:
 
 
 def _effect_refund(state: State, record: Refund, digest: bytes, now: int) -> None:
-    receipt = state.receipts[record.receipt_hash]
-    state.transfer_ids.add(record.id)
+    came = receipt(state, record.receipt_hash)
+    assert came is not None
+    state.other_ids.add(record.id)
     state.refunds[digest] = record
     _claim(state, record.receipt_hash, record.amount)
-    state.accounts[receipt.debit].reserved += record.amount
-    if not _is_said(receipt, record):
-        _effect_elsewhere(state, receipt.asset, record.amount, now)
+    state.accounts[came.debit].reserved += record.amount
+    if not _is_said(came, record):
+        _effect_elsewhere(state, came.asset, record.amount, now)
 
 
 def _check_exchange(state: State, record: Exchange, now: int, at: str) -> None:
@@ -1402,8 +1545,8 @@ def _check_exchange(state: State, record: Exchange, now: int, at: str) -> None:
 
 
 def _effect_exchange(state: State, record: Exchange, digest: bytes, now: int) -> None:
-    state.transfer_ids.add(record.id)
-    state.evidence.add(record.evidence)
+    state.other_ids.add(record.id)
+    state.other_evidence.add(record.evidence)
     source, target = state.accounts[record.from_account], state.accounts[record.to_account]
     lost = max(0, _worth(state.rates[record.rate_hash], record.amount_from) - record.amount_to)
     year = almaty_year(now)
@@ -1415,7 +1558,7 @@ def _effect_exchange(state: State, record: Exchange, digest: bytes, now: int) ->
 
 
 def _check_reversal(state: State, record: Reversal, now: int, at: str) -> None:
-    undone = state.reversible.get(record.index)
+    undone = reversible(state, record.index)
     if undone is None or record.index in state.reversed:
         reject("R1", at, f"record {record.index} is no match or transfer of a bank account that stands")
     if now - undone.time > REVERSAL_S:
@@ -1439,15 +1582,16 @@ def _check_reversal(state: State, record: Reversal, now: int, at: str) -> None:
 
 
 def _effect_reversal(state: State, record: Reversal, digest: bytes, now: int) -> None:
-    undone = state.reversible[record.index]
-    state.transfer_ids.add(record.id)
-    state.evidence.add(record.evidence)
+    undone = reversible(state, record.index)
+    assert undone is not None
+    state.other_ids.add(record.id)
+    state.other_evidence.add(record.evidence)
     state.reversed.add(record.index)
     debit, credit = state.accounts[undone.debit], state.accounts[undone.credit]
     _post(debit, -undone.amount, now)
     _post(credit, undone.amount, now)
     if debit.record.kind == "bank":
-        del state.receipts[hash_struct(undone)]
+        state.unmatched.pop(hash_struct(undone), None)
         _effect_elsewhere(state, undone.asset, undone.amount, now)
     elif debit.record.kind == PAYABLE:
         _claim(state, undone.authority, -undone.amount)
@@ -1481,14 +1625,14 @@ def _check_statement(state: State, record: Statement, now: int, at: str) -> None
 
 def balance_at(account: AccountState, time_s: int) -> int:
     """The balance of an account of money at a second not before its last statement."""
-    found = [balance for at_s, balance in account.history if at_s <= time_s]
-    return found[-1] if found else account.stated
+    found = account.history.at(time_s)
+    return account.stated if found is None else found
 
 
 def _effect_statement(state: State, record: Statement, digest: bytes, now: int) -> None:
     account = state.accounts[record.account]
     account.stated_s, account.stated = record.as_of, record.closing
-    account.history = [entry for entry in account.history if entry[0] > record.as_of]
+    account.history.forget(record.as_of)
 
 
 # --- the books themselves -------------------------------------------------------
@@ -1539,7 +1683,7 @@ _KINDS: dict[type[Record], tuple[_Check, _Effect]] = {
     Milestone: (_check_milestone, _effect_milestone),
     Certificate: (_check_certificate, _effect_certificate),
     Order: (_check_order, _effect_order),
-    Transfer: (_check_transfer, _effect_transfer),
+    Transfer: (check_transfer, _effect_transfer),
     Investment: (_check_investment, _effect_investment),
     KeyChange: (_check_key_change, _effect_key_change),
     Release: (_check_release, _effect_release),
@@ -1599,12 +1743,12 @@ def authors(state: State, record: Record) -> tuple[str, ...]:
     elif isinstance(record, Refund | Reversal):
         # A receipt may have been undone, and a transfer be too old, since this was proposed.
         if isinstance(record, Refund):
-            moved = state.receipts.get(record.receipt_hash)
+            moved = receipt(state, record.receipt_hash)
             # Where the payer said beforehand, one signature is enough; anywhere else needs two (LEAKS 12).
             if moved is not None and _is_said(moved, record):
                 roles = (AUTHORITY,)
         else:
-            moved = state.reversible.get(record.index)
+            moved = reversible(state, record.index)
         fund = None if moved is None else state.accounts[moved.debit].record.fund
     return tuple(_LOCAL.get(role, role) for role in roles) if fund == MUNICIPAL else roles
 
@@ -1780,15 +1924,15 @@ def overdue(state: State, now: int) -> list[Invalid]:
                 f"{account.balance} is owed since {account.owes_since_s}, at most {PROVIDER_S} s before {now}"
             )
             found.append(Invalid("Q6", f"account {name}", why))
-        first = account.history[0][0] if account.history else now
+        first = account.history[0][0] if len(account.history) else now
         if kind == "bank" and now - first > STATEMENT_S:
             why = f"money moved at {first} and no statement tells of it, at most {STATEMENT_S} s before {now}"
             found.append(Invalid("L1", f"account {name}", why))
         if kind == PAYABLE and account.balance:
             left = sum(
-                receipt.amount - state.claimed.get(digest, 0)
-                for digest, receipt in state.receipts.items()
-                if receipt.credit == name and now - receipt.time > UNMATCHED_S
+                came.amount - state.claimed.get(digest, 0)
+                for digest, came in state.unmatched.items()
+                if came.credit == name and now - came.time > UNMATCHED_S
             )
             if left:
                 why = f"{left} is unmatched for more than {UNMATCHED_S} s and belongs to a code by now"
@@ -1816,9 +1960,11 @@ def _tagged(value: Any) -> Any:
         return {"d": [[_tagged(key), _tagged(value[key])] for key in sorted(value)]}
     if isinstance(value, set | frozenset):
         return {"s": [_tagged(item) for item in sorted(value)]}
+    if isinstance(value, History):
+        return {"h": [[str(time_s), str(balance)] for time_s, balance in value]}
     if isinstance(value, list | tuple):
         return {"l" if isinstance(value, list) else "t": [_tagged(item) for item in value]}
-    named = {field.name: _tagged(getattr(value, field.name)) for field in fields(value)}
+    named = {each.name: _tagged(getattr(value, each.name)) for each in fields(value) if each.name != "past"}
     return {"o": [type(value).__name__, named]}
 
 
@@ -1841,6 +1987,8 @@ def _untagged(value: Any) -> Any:
             return [_untagged(item) for item in held]
         case "t":
             return tuple(_untagged(item) for item in held)
+        case "h":
+            return History((int(time_s), int(balance)) for time_s, balance in held)
         case _:
             kind, named = held
             return _PARTS[kind](**{name: _untagged(item) for name, item in named.items()})
@@ -1862,21 +2010,37 @@ _PARTS = {
 
 
 def dump(state: State) -> bytes:
-    """The whole state, the same bytes for the same state; load() is its twin."""
+    """The state without its past, the same bytes for the same state; load() is its twin.
+
+    The past is what the records say themselves: recall() reads it from there.
+    """
     return json.dumps(_tagged(state), sort_keys=True, separators=(",", ":")).encode()
 
 
 def load(data: bytes) -> State:
-    """The state that dump() wrote, else Invalid (Y1); trust it only if a Close in effect has its hash."""
+    """The state that dump() wrote, else Invalid (Y1); trust it only if a Close in effect has its hash.
+
+    Before it goes on it needs its past: recall(), or a Past that looks it up.
+    """
     try:
         found = _untagged(json.loads(data))
         same = isinstance(found, State) and dump(found) == data
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, Invalid) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, Invalid) as error:
         reject("Y1", "state", f"these bytes are no state: {type(error).__name__}")
     if not same:
         reject("Y1", "state", "these bytes are not what dump() writes")
     assert isinstance(found, State)
     return found
+
+
+def recall(state: State, records: Iterable[bytes]) -> State:
+    """Give a loaded state its past, from the records before it, the first one first."""
+    for index, data in zip(range(state.size), records, strict=False):
+        if data[:WORD] == Transfer.type_hash and index not in state.breaches:
+            record = decode(data)
+            assert isinstance(record, Transfer)
+            state.past.add(index, keccak256(data), record)
+    return state
 
 
 def state_hash(state: State) -> bytes:

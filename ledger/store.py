@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import psycopg
-from sqlalchemy import Connection, Engine, delete, func, insert, null, select, update
+from sqlalchemy import Connection, Engine, Select, delete, func, insert, null, select, update
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert_or
@@ -63,12 +63,16 @@ class Anchored:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A signed head; edge is the tree's right edge at this size, None if it was not kept then."""
+    """A signed head; edge is the tree's right edge at this size, None if it was not kept then.
+
+    state: the SHA-256 of the rules' state at this size, None where no snapshot was kept.
+    """
 
     size: int
     root: bytes
     note: bytes
     edge: bytes | None
+    state: bytes | None = None
 
 
 @contextmanager
@@ -332,10 +336,20 @@ def anchors(connection: Connection) -> list[Anchored]:
 
 def last_head(connection: Connection) -> Head | None:
     """The last signed head."""
-    row = connection.execute(select(tables.head).order_by(tables.head.c.size.desc()).limit(1)).first()
+    return _head(connection, select(tables.head))
+
+
+def last_head_with_state(connection: Connection) -> Head | None:
+    """The last signed head with which the hash of the rules' state was kept."""
+    return _head(connection, select(tables.head).where(tables.head.c.state.is_not(None)))
+
+
+def _head(connection: Connection, chosen: Select[Any]) -> Head | None:
+    row = connection.execute(chosen.order_by(tables.head.c.size.desc()).limit(1)).first()
     if row is None:
         return None
-    return Head(row.size, bytes(row.root), bytes(row.note), None if row.edge is None else bytes(row.edge))
+    edge, state = (None if value is None else bytes(value) for value in (row.edge, row.state))
+    return Head(row.size, bytes(row.root), bytes(row.note), edge, state)
 
 
 def swap_head(connection: Connection, expected: int, head: Head) -> None:
@@ -349,8 +363,27 @@ def swap_head(connection: Connection, expected: int, head: Head) -> None:
     if found != expected:
         reject("L9", "signed head", f"the last signed size is {found}, this writer knows {expected}")
     connection.execute(
-        insert(tables.head).values(size=head.size, root=head.root, note=head.note, edge=head.edge)
+        insert(tables.head).values(
+            size=head.size, root=head.root, note=head.note, edge=head.edge, state=head.state
+        )
     )
+
+
+# --- the state of the rules ---------------------------------------------------------
+
+
+def keep_snapshot(connection: Connection, size: int, state: bytes, oldest: int) -> None:
+    """Keep the rules' state after so many records, and of earlier ones those from `oldest` on."""
+    snapshot = tables.snapshot
+    connection.execute(delete(snapshot).where((snapshot.c.size == size) | (snapshot.c.size < oldest)))
+    connection.execute(insert(snapshot).values(size=size, state=state))
+
+
+def snapshot(connection: Connection, size: int) -> bytes | None:
+    """The rules' state that was kept after so many records."""
+    kept = tables.snapshot
+    found = connection.execute(select(kept.c.state).where(kept.c.size == size)).scalar()
+    return None if found is None else bytes(found)
 
 
 __all__ = [
@@ -372,11 +405,14 @@ __all__ = [
     "document",
     "document_names",
     "documents",
+    "keep_snapshot",
     "last_head",
+    "last_head_with_state",
     "page",
     "position_of_transfer",
     "records",
     "size_and_edge",
+    "snapshot",
     "submit",
     "submit_all",
     "swap_head",

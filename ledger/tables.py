@@ -45,6 +45,24 @@ transfer = Table(
     ledger,
     Column("id", Hash32, primary_key=True),
     Column("position", Integer64, nullable=False),
+    # The last 8 bytes of its evidence: says where to look, and the record says whether it is the same (FF75).
+    Column("evidence", Integer64, nullable=False, index=True),
+)
+# Transfers by their hash, of which again 8 bytes: so that a refund finds its receipt. Behind the records,
+# and brought up to them when there is time, when something is signed, or when somebody asks.
+named = Table(
+    "ledger_named",
+    ledger,
+    Column("position", Integer64, primary_key=True, autoincrement=False),
+    Column("hash", Integer64, nullable=False, index=True),
+)
+# The state of the rules after so many records, as rules.dump() wrote it: a start needs not replay them all.
+# Believed only if a signed head of this size has its SHA-256; older ones may be deleted.
+snapshot = Table(
+    "ledger_snapshot",
+    ledger,
+    Column("size", Integer64, primary_key=True, autoincrement=False),
+    Column("state", LargeBinary, nullable=False),
 )
 balance = Table(
     "ledger_balance",
@@ -121,9 +139,11 @@ head = Table(
     Column("note", LargeBinary, nullable=False),
     # The tree's right edge at this size, from which the next head is computed; it adds up to the root.
     Column("edge", LargeBinary, nullable=True),
+    # The SHA-256 of the state of the rules at this size, where it was kept.
+    Column("state", Hash32, nullable=True),
 )
 
-INSERT_ONLY = (record, transfer, balance_then, answer, document, anchor, head)
+INSERT_ONLY = (record, transfer, named, balance_then, answer, document, anchor, head)
 
 
 def insert_only(name: str, dialect: str) -> Iterator[str]:

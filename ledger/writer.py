@@ -1,9 +1,12 @@
 """The one writer: decide, store, sign, publish, witness, anchor, in that order.
 
 Each step is idempotent, and a comment says what holds if the process dies there. The
-state of the rules is in memory and is rebuilt from the records at start; the database
-checks a second time. If the two disagree, that is our bug: the process stops. A database
-that does not answer is no verdict: nothing is refused, and the memory is built again.
+state of the rules is in memory; at start it is taken from a snapshot whose hash was kept
+with a signed head, or from nothing, and from the records since then. What must be known
+of all transfers for ever is looked up in the database (decision 0014), so that memory
+does not grow with them. The database checks a second time. If the two disagree, that is
+our bug: the process stops. A database that does not answer is no verdict: nothing is
+refused, and the memory is built again.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from typing import Final, Protocol
 
 from ledger import rules, store
 from ledger.database import Connection, Engine, reading
+from ledger.fast import EVIDENCE, ID, Runs, is_transfer
+from ledger.lookup import Stored, index_named, tail
 from ledger.proof import leaf_hash
 from ledger.publish import LogKeys, Publisher
 from ledger.records import (
@@ -41,6 +46,11 @@ from ledger.watcher import Clock, SignedHead
 BATCH_RECORDS: Final = 1_000
 IDLE_S: Final = 0.010
 STANDBY_POLL_S: Final = 0.2
+# How many records are replayed at most at a start, but for those since the last signed head.
+SNAPSHOT_RECORDS: Final = 50_000
+REBUILD_RECORDS: Final = 5_000
+# When nothing waits, the hashes of so many transfers are indexed before the inbox is looked at again.
+IDLE_RECORDS: Final = 500
 
 
 class Witness(Protocol):
@@ -134,27 +144,63 @@ def _postings(state: rules.State, record: Record) -> list[tuple[str, int, str, i
         proposal = state.proposals[record.approves]
         completed = proposal.effective_s is not None
         if completed and isinstance(proposal.record, Reversal):
-            undone = state.reversible[proposal.record.index]
+            undone = state.past.at(proposal.record.index)
+            assert undone is not None
             return [(undone.credit, undone.amount, undone.debit, undone.amount)]
     return []
+
+
+def _under_their_ids(
+    taken: Sequence[store.Waiting],
+) -> tuple[Sequence[store.Waiting], list[store.Answered]]:
+    """What can be decided, and refusals of transfers under another id than their own.
+
+    The row of a transfer is the answer to its submission, so that one of another id would have none.
+    """
+    strange = [one for one in taken if is_transfer(one.template) and one.template[ID] != one.id]
+    if not strange:
+        return taken, []
+    answers = []
+    for _, id, template in strange:
+        why = f"a transfer of id 0x{template[ID].hex()} was submitted under 0x{id.hex()}"
+        answers.append(store.Answered(id, None, Invalid("inbox", f"0x{id.hex()}", why), template))
+    return [one for one in taken if one not in strange], answers
+
+
+def _edge_of(size: int, edge: bytes) -> Tree:
+    return Tree.from_edge(size, [edge[at : at + WORD] for at in range(0, len(edge), WORD)])
+
+
+def _tree_of(head: store.Head) -> Tree | None:
+    """The tree at a signed head, from the edge that was kept with it; None if it does not make its root."""
+    if head.edge is None or len(head.edge) != WORD * head.size.bit_count():
+        return None
+    tree = _edge_of(head.size, head.edge)
+    return tree if tree.root() == head.root else None
 
 
 class Writer:
     """The sequencer. Create it only while holding only_writer()."""
 
-    def __init__(self, engine: Engine, heads: Engine, keys: LogKeys, clock: Clock) -> None:
-        """Rebuild the state from the records, and refuse to go on below what was signed (L9)."""
+    def __init__(
+        self, engine: Engine, heads: Engine, keys: LogKeys, clock: Clock, *, from_start: bool = False
+    ) -> None:
+        """Rebuild the state, and refuse to go on below what was signed (L9).
+
+        from_start: read and replay every record, whatever was kept.
+        """
         self.engine, self.heads, self.keys, self.clock = engine, heads, keys, clock
+        self._from_start = from_start
         store.create(engine, heads)
         with store.asking(), engine.begin() as connection:
             self._fence = store.take_fence(connection)
         self._rebuild()
 
     def _rebuild(self) -> None:
-        """Take state and tree from the records, one page at a time, and check what was signed on the way."""
+        """Take state and tree from a snapshot and the records since, and check what was signed on the way."""
         self._is_behind = True
         with store.asking("store of signed heads"), reading(self.heads) as connection:
-            head = store.last_head(connection)
+            head, kept = store.last_head(connection), store.last_head_with_state(connection)
         with store.asking(), reading(self.engine) as connection:
             size, edge = store.size_and_edge(connection)
             anchored = max((anchor.size for anchor in store.anchors(connection)), default=0)
@@ -162,20 +208,54 @@ class Writer:
         for what, least in (("signed", signed), ("anchored", anchored)):
             if least > size:
                 reject("L9", what, f"size {least} was {what}, the database has {size} records")
-        state, tree = rules.State(), Tree()
-        with store.asking():
-            for data in store.records(self.engine, 0, size):
-                rules.apply(state, data)
-                tree.append(leaf_hash(data))
-                if head is not None and tree.size == signed and tree.root() != head.root:
-                    found = tree.root().hex()
-                    reject(
-                        "L9", "signed", f"at size {signed} {head.root.hex()} was signed, stored is {found}"
-                    )
-        assert state.size == size, f"{state.size} records, the edge says {size}"
-        assert b"".join(tree.edge()) == edge, "records and edge disagree"
-        self.state, self.tree = state, tree
+        self._begin(None if self._from_start else kept)
+        while self.tree.size < size:
+            end = min(self.tree.size + REBUILD_RECORDS, size)
+            if self.tree.size < signed:
+                end = min(end, signed)
+            self._replay(end)
+            if head is not None and self.tree.size == signed and self.tree.root() != head.root:
+                found = self.tree.root().hex()
+                reject("L9", "signed", f"at size {signed} {head.root.hex()} was signed, stored is {found}")
+        assert self.state.size == size, f"{self.state.size} records, the edge says {size}"
+        assert b"".join(self.tree.edge()) == edge, "records and edge disagree"
         self._is_behind = False
+
+    def _begin(self, kept: store.Head | None) -> None:
+        """State and tree as they were kept with a signed head, or of an empty ledger.
+
+        A snapshot is no more than its hash: without the one that was kept with the head, or if it is
+        not what these rules write, everything is replayed.
+        """
+        self.state, self.tree, self.kept_size = rules.State(), Tree(), 0
+        if kept is not None:
+            with store.asking(), reading(self.engine) as connection:
+                data = store.snapshot(connection, kept.size)
+            tree = _tree_of(kept)
+            if data is not None and sha256(data).digest() == kept.state and tree is not None:
+                try:
+                    self.state, self.tree, self.kept_size = rules.load(data), tree, kept.size
+                except Invalid:
+                    self.state = rules.State()
+        self._past = Stored(self.engine, self.state)
+        self.state.past, self._runs = self._past, Runs(self.state)
+        self._unnamed = 0
+
+    def _replay(self, end: int) -> None:
+        """Take the stored records up to before end, all of which must be what the rules accept."""
+        with store.asking():
+            records = list(store.records(self.engine, self.tree.size, end))
+        taken: list[bytes] = []
+        suspects, at = self._past.prepare(records, taken), 0
+        while at < len(records):
+            count = self._runs.take(records[at:], suspects)
+            taken += records[at : at + count]
+            at += count
+            if at < len(records):
+                rules.apply(self.state, records[at])
+                taken.append(records[at])
+                at += 1
+        self.tree.extend([leaf_hash(data) for data in records])
 
     # --- deciding and storing -------------------------------------------------------
 
@@ -212,37 +292,51 @@ class Writer:
         """Ask the rules about each in order; returns what to write, and the balances that it must lead to."""
         now = max(self.clock(), self.state.time)
         word = now.to_bytes(WORD, "big")
-        state, apply, first = self.state, rules.apply, self.state.size
-        records: list[tuple[bytes, bytes]] = []
-        answers: list[store.Answered] = []
-        transfers: list[tuple[bytes, int]] = []
+        state, first = self.state, self.state.size
+        records: list[bytes] = []
+        sequences = [sequence for sequence, _, _ in taken if sequence is not None]
+        taken, answers = _under_their_ids(taken)
+        asked = [template[:WORD] + word + template[2 * WORD :] for _, _, template in taken]
         moved: dict[str, list[int]] = {}
-        for _, id, template in taken:
-            data = template[:WORD] + word + template[2 * WORD :]
+        suspects, at = self._past.prepare(asked, records), 0
+        self._runs.moved.clear()
+        while at < len(asked):
+            count = self._runs.take(asked[at:] if at else asked, suspects)
+            records += asked[at : at + count]
+            at += count
+            if at == len(asked):
+                break
+            _, id, template = taken[at]
             try:
-                record = apply(state, data)
+                record = rules.apply(state, asked[at])
             except Invalid as refused:
                 answers.append(store.Answered(id, None, refused, template))
-                continue
-            position = first + len(records)
-            records.append((data, leaf_hash(data)))
-            if isinstance(record, Transfer):
-                assert record.id == id, "a transfer is submitted under its own id"
-                transfers.append((id, position))
             else:
-                answers.append(store.Answered(id, position, None, None))
-            for debit, debits, credit, credits in _postings(state, record):
-                moved.setdefault(debit, [0, 0])[0] += debits
-                moved.setdefault(credit, [0, 0])[1] += credits
-        self.tree.extend([leaf for _, leaf in records])
+                if not isinstance(record, Transfer):
+                    answers.append(store.Answered(id, first + len(records), None, None))
+                for debit, debits, credit, credits in _postings(state, record):
+                    moved.setdefault(debit, [0, 0])[0] += debits
+                    moved.setdefault(credit, [0, 0])[1] += credits
+                records.append(asked[at])
+            at += 1
+        for (debit, credit), amount in self._runs.moved.items():
+            moved.setdefault(debit, [0, 0])[0] += amount
+            moved.setdefault(credit, [0, 0])[1] += amount
+        leaves = [leaf_hash(data) for data in records]
+        self.tree.extend(leaves)
+        transfers = [
+            (data[ID], position, tail(data[EVIDENCE]))
+            for position, data in enumerate(records, first)
+            if is_transfer(data)
+        ]
         accounts = {account: state.accounts[account] for account in moved}
         changes = {
             account: (accounts[account].record.kind in rules.MONEY, debits, credits)
             for account, (debits, credits) in moved.items()
         }
         edge = b"".join(self.tree.edge())
-        sequences = [sequence for sequence, _, _ in taken if sequence is not None]
-        batch = store.Batch(first, records, transfers, answers, changes, edge, now, sequences)
+        written = list(zip(records, leaves, strict=True))
+        batch = store.Batch(first, written, transfers, answers, changes, edge, now, sequences)
         return batch, {account: held.balance for account, held in accounts.items()}
 
     def run(self, stop: threading.Event) -> None:
@@ -253,7 +347,11 @@ class Writer:
         whoever runs this; it is safe to call again.
         """
         while not stop.is_set():
-            if not self.step():
+            if self.step():
+                self._unnamed = IDLE_RECORDS
+            elif self._unnamed:
+                self._unnamed = index_named(self.engine, IDLE_RECORDS)
+            else:
                 stop.wait(IDLE_S)
 
     # --- signing and making public --------------------------------------------------
@@ -279,9 +377,24 @@ class Writer:
             reject("L2", f"size {size}", f"the stored root is {stored.root().hex()}, decided was {decided}")
         note = self.keys.sign_checkpoint(size, stored.root(), self.clock())
         expected = 0 if head is None else head.size
+        kept = self._keep_snapshot(size)
         with store.asking("store of signed heads"), self.heads.begin() as connection:
-            store.swap_head(connection, expected, store.Head(size, stored.root(), note, edge))
+            store.swap_head(connection, expected, store.Head(size, stored.root(), note, edge, kept))
+        if kept is not None:
+            self.kept_size = size
         return note
+
+    def _keep_snapshot(self, size: int) -> bytes | None:
+        """Keep the state if there is much to replay since the last one; returns its hash for the head.
+
+        Dies after it: no head has its hash, so nobody starts from it, and the one before is still there.
+        """
+        if size - self.kept_size < SNAPSHOT_RECORDS:
+            return None
+        data = rules.dump(self.state)
+        with store.asking(), self.engine.begin() as connection:
+            store.keep_snapshot(connection, size, data, self.kept_size)
+        return sha256(data).digest()
 
     def _stored_tree(self, head: store.Head | None, size: int) -> Tree:
         """The tree of the stored bytes: what is signed is what is stored, not what memory believes (FF74).
@@ -292,8 +405,7 @@ class Writer:
         """
         tree = Tree()
         if head is not None and head.edge is not None:
-            hashes = [head.edge[at : at + WORD] for at in range(0, len(head.edge), WORD)]
-            tree = Tree.from_edge(head.size, hashes)
+            tree = _edge_of(head.size, head.edge)
             if tree.root() != head.root:
                 why = f"the edge kept with it makes {tree.root().hex()}, signed is {head.root.hex()}"
                 reject("L2", f"size {head.size}", why)

@@ -7,7 +7,7 @@ signed to what is stored to what it means, so that a finding is named where it a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ledger import rules
@@ -21,10 +21,13 @@ from ledger.audit.compare import (
     check_overdue,
     check_rule_files,
 )
-from ledger.audit.replay import Mark, Replayed, acknowledged, replay
+from ledger.audit.entries import Entries
+from ledger.audit.replay import Mark, Replayed, Take, acknowledged, replay, take_all, take_plainly
 from ledger.audit.rpc import Refused, Rpc
 from ledger.audit.sample import look_up, take_sample
+from ledger.audit.segments import SideBySide
 from ledger.audit.source import MOST_BYTES, open_source
+from ledger.audit.spread import Spread, processes
 from ledger.audit.start import check_start, read_state
 from ledger.audit.statement import check_statements
 from ledger.audit.summary import summarise
@@ -41,7 +44,8 @@ class Wanted:
     """What an auditor asks for besides the verdict.
 
     state: the file that a Close names, to start there. period: totals from this second to before
-    that one. sample: how many records, picked by seed. evidence: files that records may name.
+    that one. sample: how many records, picked by seed. evidence: files that records may name. plain:
+    replay by the rules alone. jobs: how many processes share the work, or `spread` says who does.
     """
 
     state: str | Path | None = None
@@ -49,6 +53,9 @@ class Wanted:
     sample: int = 0
     seed: str = ""
     evidence: Sequence[str | Path] = ()
+    plain: bool = False
+    jobs: int = 1
+    spread: Spread | None = None
 
 
 _NOTHING = Wanted()
@@ -104,6 +111,11 @@ def _audit(
     cosigned: bool,
 ) -> tuple[Verdict, Replayed]:
     own = trust if trust is None or isinstance(trust, Trust) else read_trust(trust)
+    if wanted.spread is None and wanted.jobs > 1:
+        with processes(wanted.jobs) as spread:
+            return _audit(
+                place, rpcs, trust, statements, progress, replace(wanted, spread=spread), cosigned=cosigned
+            )
     files = open_source(place)
     verdict, findings = Verdict(own_keys=own is not None, period=wanted.period), Findings()
     bundle = open_bundle(files, own, findings, cosigned=cosigned)
@@ -111,7 +123,7 @@ def _audit(
     verdict.checkpoint = bundle.checkpoint
     done = Replayed()
     if bundle.checkpoint is not None:
-        entries, tree = read_records(bundle, bundle.checkpoint.size, findings, progress)
+        entries, tree = read_records(bundle, bundle.checkpoint.size, findings, progress, wanted.spread)
         trusted = check_tiles(bundle, tree, findings, progress)
         verdict.records = len(entries)
         done = _replay(entries, trusted, bundle, wanted, findings, progress)
@@ -133,7 +145,7 @@ def _audit(
 
 
 def _replay(
-    entries: list[bytes],
+    entries: Entries,
     trusted: int,
     bundle: Bundle,
     wanted: Wanted,
@@ -147,7 +159,10 @@ def _replay(
         raise Unavailable("state", f"it is of {state.time}, the period begins at {first}, before that")
     start = 0 if state is None else state.size
     seconds = [second for second in (first, last) if second is not None]
-    done = replay(entries, trusted, bundle, findings, progress, start=state, seconds=seconds)
+    take: Take = take_plainly if wanted.plain else take_all
+    if wanted.spread is not None:
+        take = SideBySide(bundle, findings, wanted.spread)
+    done = replay(entries, trusted, bundle, findings, progress, start=state, seconds=seconds, take=take)
     if path is not None and start:
         check_start(path, start, done.state, done.entries, findings)
     return done

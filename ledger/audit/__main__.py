@@ -18,6 +18,7 @@ from ledger.records import Unavailable
 
 SLOW_S = 1.0
 _MOST_SAMPLES = 100_000
+_MOST_JOBS = 1_000
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -112,6 +113,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _jobs(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _MOST_JOBS):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not 1 to {_MOST_JOBS}")
+    return int(text)
+
+
 def _arguments() -> _Arguments:
     parser = _Arguments(prog="python -m ledger.audit", description="Audit a public bundle; trust nobody.")
     parser.add_argument("bundle", help="a folder or an http(s) address")
@@ -133,6 +140,10 @@ def _arguments() -> _Arguments:
     parser.add_argument(
         "--evidence", action="append", default=[], help="a file: which records name it? exit 1 if none"
     )
+    parser.add_argument(
+        "--plain", action="store_true", help="replay by the rules alone: slower, less to read"
+    )
+    parser.add_argument("--jobs", type=_jobs, default=1, help="so many processes, between Close records")
     parser.add_argument("--json", help="write the verdict here")
     parser.add_argument("--report", help="write a page to read here")
     return parser
@@ -146,7 +157,17 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--sample and --seed are given together")
     if asked.first is not None and asked.last is not None and asked.first >= asked.last:
         parser.error(f"the period from {asked.first} to {asked.last} is empty")
-    wanted = Wanted(asked.state, (asked.first, asked.last), asked.sample, asked.seed or "", asked.evidence)
+    if asked.plain and asked.jobs > 1:
+        parser.error("--plain is one process, without --jobs")
+    wanted = Wanted(
+        asked.state,
+        (asked.first, asked.last),
+        asked.sample,
+        asked.seed or "",
+        asked.evidence,
+        plain=asked.plain,
+        jobs=asked.jobs,
+    )
     bar = _Bar() if sys.stderr.isatty() else None
     try:
         verdict = audit(

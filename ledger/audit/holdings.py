@@ -224,7 +224,8 @@ def _unpaid(done: Replayed, holding: Holding) -> Iterable[tuple[bytes, int]]:
         if order.account in holding.accounts and not over:
             yield state.accounts[order.payee].record.owner[12:], order.amount
     for digest, refund in state.refunds.items():
-        account = state.receipts[refund.receipt_hash].debit
+        came = rules.receipt(state, refund.receipt_hash)
+        account = "" if came is None else came.debit
         if account in holding.accounts and digest not in state.booked_refunds:
             yield refund.to[12:], refund.amount
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
 from ledger import rules
+from ledger.audit import past
 from ledger.audit.bundle import Bundle, loose_documents
+from ledger.audit.entries import chunks
 from ledger.audit.trust import Anchor
 from ledger.audit.verdict import Findings, Progress, printable
-from ledger.records import BY_TYPE_HASH, WORD, ZERO_HASH, Invalid, decode
+from ledger.fast import Runs, is_transfer
+from ledger.records import BY_TYPE_HASH, WORD, ZERO_HASH, Invalid, Transfer, decode
 
 SKEW_S = 900
 # The members by which a record names a file that may be published.
@@ -21,6 +24,8 @@ PLACES = {
     for type_hash, kind in BY_TYPE_HASH.items()
 }
 _TIME = slice(WORD, 2 * WORD)
+((_EVIDENCE_AT, _),) = PLACES[Transfer.type_hash]
+_EVIDENCE = slice(_EVIDENCE_AT, _EVIDENCE_AT + WORD)
 _NEVER = b"\xff" * (WORD + 1)
 
 
@@ -88,26 +93,51 @@ def intervals(anchors: Sequence[Anchor], size: int) -> Iterator[Interval]:
 
 def survey(
     entries: Sequence[bytes], bundle: Bundle, findings: Findings, progress: Progress
-) -> tuple[set[bytes], list[First]]:
-    """The documents that records name and the first record of each stretch; times are checked (T3)."""
+) -> tuple[set[bytes], int, list[First]]:
+    """The bundle's documents that records name, how often any is named, and the first record of each stretch.
+
+    Times are checked on the way (T3).
+    """
+    there = bundle.documents()
     named: set[bytes] = set()
-    firsts, index = [], 0
+    times, firsts, place = 0, [], 0
     for stretch in intervals(bundle.anchors, len(entries)):
-        if index >= stretch.end:
+        if place >= stretch.end:
             continue
-        progress("times", index, len(entries))
-        firsts.append(First(index, int.from_bytes(entries[index][_TIME], "big"), stretch.latest))
-        # Words compare as the numbers they are.
-        low = max(0, stretch.earliest - SKEW_S).to_bytes(WORD, "big")
-        high = _NEVER if stretch.latest is None else (stretch.latest + SKEW_S).to_bytes(WORD, "big")
-        for index in range(index, stretch.end):  # noqa: B020 - goes on where the stretch before ended
-            data = entries[index]
-            if not low <= data[_TIME] <= high:
-                _name_time(index, int.from_bytes(data[_TIME], "big"), stretch, findings)
-            for place, _ in PLACES.get(data[:WORD], ()):
-                named.add(data[place : place + WORD])
-        index = stretch.end
-    return named, firsts
+        firsts.append(First(place, int.from_bytes(entries[place][_TIME], "big"), stretch.latest))
+        for first, records in chunks(entries, place, stretch.end):
+            progress("times", first, len(entries))
+            _check_times(first, records, stretch, findings)
+            words = _words_named(records)
+            times += len(words)
+            named |= there.intersection(words)
+        place = stretch.end
+    return named, times, firsts
+
+
+def _words_named(records: list[bytes]) -> list[bytes]:
+    """By which hashes these records name files."""
+    words = [data[_EVIDENCE] for data in records if is_transfer(data)]
+    if len(words) < len(records):
+        words += [
+            data[place : place + WORD]
+            for data in records
+            if not is_transfer(data)
+            for place, _ in PLACES.get(data[:WORD], ())
+        ]
+    return [word for word in words if word != ZERO_HASH]
+
+
+def _check_times(first: int, records: list[bytes], stretch: Interval, findings: Findings) -> None:
+    # Words compare as the numbers they are.
+    low = max(0, stretch.earliest - SKEW_S).to_bytes(WORD, "big")
+    high = _NEVER if stretch.latest is None else (stretch.latest + SKEW_S).to_bytes(WORD, "big")
+    times = [data[_TIME] for data in records]
+    if low <= min(times) and max(times) <= high:
+        return
+    for place, time in enumerate(times, first):
+        if not low <= time <= high:
+            _name_time(place, int.from_bytes(time, "big"), stretch, findings)
 
 
 def _name_time(index: int, time: int, stretch: Interval, findings: Findings) -> None:
@@ -127,15 +157,17 @@ def replay(
     *,
     start: rules.State | None = None,
     seconds: Sequence[int] = (),
+    take: Take | None = None,
 ) -> Replayed:
     """Apply the records in order; those from `trusted` on are not what the checkpoint covers.
 
-    start: the state to go on from. seconds: when to note what the books said, in order.
+    start: the state to go on from, without its past. seconds: when to note what the books said, in
+    order. take: how to go through them; without it one after another, in runs (take_all).
     """
     covered = entries[:trusted]
     done = Replayed(covered, rules.State() if start is None else start)
-    named, done.firsts = survey(covered, bundle, findings, progress)
-    _apply(done, seconds, progress)
+    named, times, done.firsts = survey(covered, bundle, findings, progress)
+    (take or take_all)(done, seconds, progress)
     _tell(done, findings)
     if trusted < len(entries):
         findings.say(
@@ -143,45 +175,116 @@ def replay(
         )
     for digest in sorted(loose_documents(bundle) - named):
         findings.add("D2", f"documents/{digest.hex()}", "neither the manifest nor a record names it")
-    named.discard(ZERO_HASH)
-    there = len(named & bundle.documents())
-    findings.say(f"{there} of {len(named)} documents that records name are published and match")
-    if bundle.source.paths is None and there < len(named):
+    findings.say(f"records name documents {times} times; {len(named)} of these are published and match")
+    if bundle.source.paths is None and len(named) < times:
         findings.say("behind an address only documents that the manifest names were looked for")
     return done
 
 
-def _apply(done: Replayed, seconds: Sequence[int], progress: Progress) -> None:
-    state, entries, apply = done.state, done.entries, rules.apply
-    bounds = [second.to_bytes(WORD, "big") for second in seconds]
-    bound = bounds[0] if bounds else _NEVER
-    mark: Mark | None = None
-    for index in range(state.size, len(entries)):
-        data = entries[index]
-        if index % 1_000 == 0:
-            progress("rules", index, len(entries))
-        if data[_TIME] >= bound and mark is None:
-            # It may be invalid, and its time anything: then this mark is kept until one is valid.
-            mark = mark_of(state)
-        try:
-            apply(state, data)
-        except Invalid as broken:
-            # rules.take, with the record at hand: what is invalid has no effect, and its place is taken.
-            state.breaches[index] = broken.rule
-            state.size = index + 1
-            done.broken[index] = _broken(broken, data)
-            continue
-        except Exception as error:
-            # A hostile record must not stop the audit: what the rules cannot read has no effect.
-            why = f"the rules stopped with {type(error).__name__}: {error}"
-            state.size = index + 1
-            done.broken[index] = Broken("D12", f"record {index}", why)
-            continue
-        while mark is not None and len(done.marks) < len(seconds) and state.time >= seconds[len(done.marks)]:
-            done.marks.append(mark)
-            bound = bounds[len(done.marks)] if len(done.marks) < len(bounds) else _NEVER
-        mark = None
-    done.marks += [mark_of(state)] * (len(seconds) - len(done.marks))
+class _Marks:
+    """Notes what the books said before the first valid record of each second that was asked for, or later."""
+
+    def __init__(self, done: Replayed, seconds: Sequence[int]) -> None:
+        self._done, self._seconds = done, seconds
+        self._mark: Mark | None = None
+
+    @property
+    def next_s(self) -> int:
+        """Before which second no mark is due; 0 while one waits for a valid record."""
+        if self._mark is not None:
+            return 0
+        noted = len(self._done.marks)
+        return self._seconds[noted] if noted < len(self._seconds) else _NO_SECOND
+
+    def before(self, data: bytes) -> None:
+        """A record comes. It may be invalid, and its time anything: the mark is kept until one is valid."""
+        if self._mark is None and data[_TIME] >= min(self.next_s, _NO_SECOND).to_bytes(WORD, "big"):
+            self._mark = mark_of(self._done.state)
+
+    def after(self) -> None:
+        """It was valid."""
+        marks, seconds = self._done.marks, self._seconds
+        while (
+            self._mark is not None
+            and len(marks) < len(seconds)
+            and self._done.state.time >= seconds[len(marks)]
+        ):
+            marks.append(self._mark)
+        self._mark = None
+
+    def close(self) -> None:
+        """The log is over: of later seconds the books say what they say now."""
+        missing = len(self._seconds) - len(self._done.marks)
+        self._done.marks += [mark_of(self._done.state)] * missing
+
+
+_NO_SECOND = rules.TIME_LIMIT_S
+
+
+# A way to take all records into a state, and the marks of these seconds.
+Take = Callable[[Replayed, Sequence[int], Progress], None]
+
+
+def take_plainly(done: Replayed, seconds: Sequence[int], progress: Progress) -> None:
+    """Each record through rules.apply, the whole past in memory: slow, and nothing but the rules to read."""
+    rules.recall(done.state, done.entries)
+    marks = _Marks(done, seconds)
+    for first, records in chunks(done.entries, done.state.size):
+        progress("rules", first, len(done.entries))
+        for data in records:
+            _apply_one(done, data, marks)
+    marks.close()
+
+
+def take_all(done: Replayed, seconds: Sequence[int], progress: Progress) -> None:
+    """In runs, the past looked up in the records."""
+    total = len(done.entries)
+    apply_all(
+        done, past.index(done.entries, lambda place: progress("index", place, total)), seconds, progress
+    )
+
+
+def apply_all(
+    done: Replayed,
+    known: past.Index,
+    seconds: Sequence[int],
+    progress: Progress,
+    *,
+    close_marks: bool = True,
+) -> None:
+    """Runs of plain revenue by their fast twin, the rest by rules.apply; known: the index of this log."""
+    state, marks, suspects = done.state, _Marks(done, seconds), known.suspects()
+    state.past = past.Listed(done.entries, known, state)
+    runs = Runs(state)
+    for first, records in chunks(done.entries, state.size):
+        progress("rules", first, len(done.entries))
+        at = 0
+        while at < len(records):
+            at += runs.take(records[at:] if at else records, suspects, marks.next_s)
+            if at < len(records):
+                _apply_one(done, records[at], marks)
+                at += 1
+    if close_marks:
+        marks.close()
+
+
+def _apply_one(done: Replayed, data: bytes, marks: _Marks) -> None:
+    state, place = done.state, done.state.size
+    marks.before(data)
+    try:
+        rules.apply(state, data)
+    except Invalid as broken:
+        # rules.take, with the record at hand: what is invalid has no effect, and its place is taken.
+        state.breaches[place] = broken.rule
+        state.size = place + 1
+        done.broken[place] = _broken(broken, data)
+    except Exception as error:
+        # A hostile record must not stop the audit: what the rules cannot read has no effect.
+        why = f"the rules stopped with {type(error).__name__}: {error}"
+        state.size = place + 1
+        done.broken[place] = Broken("D12", f"record {place}", why)
+    else:
+        marks.after()
 
 
 def mark_of(state: rules.State) -> Mark:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import NamedTuple
 
 from ledger.audit.bundle import Bundle
+from ledger.audit.entries import Entries
+from ledger.audit.source import Source
+from ledger.audit.spread import Spread, stretches
 from ledger.audit.verdict import Findings, Progress
 from ledger.proof import (
     EMPTY_ROOT,
@@ -21,6 +25,9 @@ from ledger.proof import (
     tiles_for_size,
 )
 from ledger.records import Invalid
+
+# How many bundles one job hashes.
+_EACH = 1_024
 
 
 @dataclass
@@ -79,11 +86,14 @@ class Tree:
             for leaf in leaves:
                 self.append(leaf)
             return
-        self.levels[0] += b"".join(leaves)
-        while len(leaves) > 1:
-            pairs = zip(leaves[::2], leaves[1::2], strict=True)
-            leaves = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
-        self._climb(self.range.push(leaves[0], 8))
+        self.extend_whole(b"".join(leaves), [_top(leaves)])
+
+    def extend_whole(self, leaves: bytes, tops: list[bytes]) -> None:
+        """Add whole bundles: the leaf hashes of all, and the root over each."""
+        assert self.size % TILE_WIDTH == 0
+        self.levels[0] += leaves
+        for top in tops:
+            self._climb(self.range.push(top, 8))
 
     def tile(self, level: int, index: int, width: int) -> bytes | None:
         """The bytes of a tile; None where the tree has not so many hashes."""
@@ -143,18 +153,69 @@ def _lenient(content: bytes) -> list[bytes]:
     return entries
 
 
+class _Hashed(NamedTuple):
+    """Whole bundles, one after another: the SHA-256 of each, the hashes of all records, and of each tile."""
+
+    digests: bytes
+    leaves: bytes
+    tops: list[bytes]
+
+
+def hash_bundles(job: tuple[Source, int, int]) -> _Hashed:
+    """Hash whole bundles from first to before last; stops before one that is missing or broken."""
+    source, first, last = job
+    digests, leaves, tops = bytearray(), bytearray(), []
+    for index in range(first, last):
+        try:
+            content = source.read(tile_path(ENTRIES, index, TILE_WIDTH))
+            if content is None:
+                break
+            entries = decode_bundle(content, TILE_WIDTH)
+        except Invalid:
+            break
+        hashes = [sha256(b"\x00" + entry).digest() for entry in entries]
+        digests += sha256(content).digest()
+        leaves += b"".join(hashes)
+        tops.append(_top(hashes))
+    return _Hashed(bytes(digests), bytes(leaves), tops)
+
+
+def _top(hashes: list[bytes]) -> bytes:
+    while len(hashes) > 1:
+        pairs = zip(hashes[::2], hashes[1::2], strict=True)
+        hashes = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+    return hashes[0]
+
+
+def _read_whole(
+    bundle: Bundle, size: int, records: Entries, tree: Tree, progress: Progress, spread: Spread
+) -> None:
+    """Take whole bundles that other processes hash, up to the first that one of them did not like."""
+    jobs = [(bundle.source, *stretch) for stretch in stretches(0, size // TILE_WIDTH, _EACH)]
+    for hashed, (_, first, last) in zip(spread(hash_bundles, jobs), jobs, strict=True):
+        progress("records", first * TILE_WIDTH, size)
+        records.take(hashed.digests, len(hashed.tops) * TILE_WIDTH)
+        tree.extend_whole(hashed.leaves, hashed.tops)
+        if len(hashed.tops) < last - first:
+            break
+
+
 def read_records(
-    bundle: Bundle, size: int, findings: Findings, progress: Progress
-) -> tuple[list[bytes], Tree]:
+    bundle: Bundle, size: int, findings: Findings, progress: Progress, spread: Spread | None = None
+) -> tuple[Entries, Tree]:
     """The records up to the checkpoint's size, and their tree; stops where entries are missing or broken."""
-    records: list[bytes] = []
+    records = Entries(bundle.source, size)
     tree = Tree()
-    for index in range(-(-size // TILE_WIDTH)):
+    # What a network serves is asked for once, by one.
+    if spread is not None and bundle.source.paths is not None:
+        _read_whole(bundle, size, records, tree, progress, spread)
+    for index in range(len(records) // TILE_WIDTH, -(-size // TILE_WIDTH)):
         progress("records", index * TILE_WIDTH, size)
         width = min(TILE_WIDTH, size - index * TILE_WIDTH)
         path = tile_path(ENTRIES, index, width)
         entries: list[bytes] = []
         whole = False
+        content: bytes | None = None
         try:
             content = bundle.source.read(path)
             if content is None:
@@ -165,10 +226,10 @@ def read_records(
             whole = True
         except Invalid as broken:
             findings.take(broken, path)
-        if not whole:
+        if not whole or content is None:
             _name_first(bundle, index, width, entries, findings)
             break
-        records += entries
+        records.add(content, width)
         tree.extend([sha256(b"\x00" + entry).digest() for entry in entries])
     return records, tree
 

@@ -19,7 +19,7 @@ from ledger.audit import RULES, audit, replay_bundle
 from ledger.audit.__main__ import main
 from ledger.audit.bundle import Bundle
 from ledger.audit.compare import own_rules_hash
-from ledger.audit.replay import replay
+from ledger.audit.replay import replay, take_plainly
 from ledger.audit.source import open_source
 from ledger.audit.summary import summarise
 from ledger.audit.verdict import Findings, Verdict
@@ -424,7 +424,12 @@ def test_a_record_that_stops_the_rules_is_a_finding_and_the_next_is_read(bundle:
     records, findings = bundles.busy(90).records, Findings()
     opened = Bundle(open_source(str(bundle.folder)))
     done = replay(
-        [*records[:50], Exhausting(records[50]), *records[50:]], 91, opened, findings, lambda *_: None
+        [*records[:50], Exhausting(records[50]), *records[50:]],
+        91,
+        opened,
+        findings,
+        lambda *_: None,
+        take=take_plainly,
     )
     assert [(f.rule, f.where) for f in findings.listed()] == [("D12", "record 50")]
     assert done.state.size == 91

@@ -132,11 +132,11 @@ def test_an_id_or_a_position_is_unique_in_the_database_and_a_batch_is_all_or_not
     record = (template(other), city.digest("leaf"))
     again = {
         "record": store.Batch(size - 1, [record], [], [], {}, edge),
-        "transfer": store.Batch(size, [record], [(id, size)], [], {"treasury-usdt": (True, 9, 0)}, edge),
+        "transfer": store.Batch(size, [record], [(id, size, 0)], [], {"treasury-usdt": (True, 9, 0)}, edge),
         "answer": store.Batch(
             size,
             [record],
-            [(other.id, size)],
+            [(other.id, size, 0)],
             [store.Answered(city.digest("refused"), 0, None, None)],
             {},
             edge,
