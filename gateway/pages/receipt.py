@@ -18,12 +18,11 @@ from gateway.rails.tenge.reference import find_reference
 from ledger.proof import leaf_hash
 from ledger.records import Transfer, as_json, decode
 from ledger.rules import TENGE
+from ledger.standing import STATES, Reach
 from ledger.store import Anchored, records
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
-
-STEPS = ("recorded", "witnessed", "anchored", "final")
 
 
 @dataclass(frozen=True)
@@ -91,22 +90,17 @@ def receipt(gateway: Gateway, head: Head | None, id: str) -> Receipt:
         found = decode(data)
         assert isinstance(found, Transfer)
         record = found
-    reached = _reached(position, head)
-    steps = tuple((step, reached >= at) for at, step in enumerate(STEPS, 1))
+    steps = steps_of(position, head)
     return Receipt(invoice, derived, fee_of(invoice), position, record, data, head, steps)
 
 
-def _reached(position: int | None, head: Head | None) -> int:
-    """How many of the steps are done: each stands on the one before."""
+def steps_of(position: int | None, head: Head | None) -> Sequence[tuple[str, bool]]:
+    """The four states, and which of them the record has come to."""
     if position is None:
-        return 0
-    sizes = (0, 0, 0) if head is None else (head.witnessed, head.anchored, head.final)
-    done = 1
-    for size in sizes:
-        if size <= position:
-            break
-        done += 1
-    return done
+        return tuple((state, False) for state in STATES)
+    recorded = position + 1
+    reached = Reach(recorded) if head is None else Reach(recorded, head.witnessed, head.anchored, head.final)
+    return tuple(reached.states(position))
 
 
 def find(gateway: Gateway, text: str) -> str | None:
