@@ -90,14 +90,7 @@ class Node:
 
     def heads_between(self, first_block: int, last_block: int) -> list[Anchored]:
         self._ask("asked for events")
-        found = []
-        for number in range(first_block, min(last_block + 1, len(self.blocks))):
-            block = self.blocks[number]
-            if block.transaction is not None and not block.reverted:
-                one = block.transaction
-                place = (self.contract, number, block.hash, one.hash, 0)
-                found.append(Anchored(*place, size=one.size, root=one.root, time=block.time_s))
-        return found
+        return self.heads_in(first_block, last_block)
 
     def signed_append(
         self,
@@ -165,7 +158,18 @@ class Node:
 
     def sizes(self) -> list[int]:
         """The sizes that this chain holds now, in order."""
-        return [event.size for event in self.heads_between(0, len(self.blocks))]
+        return [event.size for event in self.heads_in(0, len(self.blocks))]
+
+    def heads_in(self, first_block: int, last_block: int) -> list[Anchored]:
+        """The heads in these blocks, as whoever stands on the chain sees them."""
+        found = []
+        for number in range(first_block, min(last_block + 1, len(self.blocks))):
+            block = self.blocks[number]
+            if block.transaction is not None and not block.reverted:
+                one = block.transaction
+                place = (self.contract, number, block.hash, one.hash, 0)
+                found.append(Anchored(*place, size=one.size, root=one.root, time=block.time_s))
+        return found
 
     # --- inside ---
 
