@@ -13,6 +13,7 @@ from gateway.pages.city import Head
 from gateway.payments import store
 from gateway.payments.model import Derived
 from gateway.payments.store import Invoice
+from gateway.promises import promises_of
 from gateway.rails import Evidence, Kind, Stage
 from gateway.rails.tenge.reference import find_reference
 from ledger.proof import leaf_hash
@@ -37,6 +38,8 @@ class Receipt:
     data: bytes
     head: Head | None
     steps: Sequence[tuple[str, bool]]
+    # How many of its payments the log has promised to record.
+    promises: int = 0
 
     @property
     def is_published(self) -> bool:
@@ -77,12 +80,16 @@ class Receipt:
         if head is not None and self.is_published:
             told["checkpoint"] = {"origin": head.origin, "size": head.size, "root": "0x" + head.root.hex()}
             told["proof"] = f"/v1/receipts/{self.invoice.id}"
+        if self.promises:
+            told["promises"] = [
+                f"/receipt/{self.invoice.id}/promise-{number}.txt" for number in range(1, self.promises + 1)
+            ]
         return told | {"states": dict(self.steps)}
 
 
 def receipt(gateway: Gateway, head: Head | None, id: str) -> Receipt:
     """The receipt of an invoice, as far as it has come."""
-    invoice, derived, _ = gateway.payments.look(id)
+    invoice, derived, seen = gateway.payments.look(id)
     position = gateway.payments.position(id)
     data, record = b"", None
     if position is not None:
@@ -91,7 +98,8 @@ def receipt(gateway: Gateway, head: Head | None, id: str) -> Receipt:
         assert isinstance(found, Transfer)
         record = found
     steps = steps_of(position, head)
-    return Receipt(invoice, derived, fee_of(invoice), position, record, data, head, steps)
+    promised = len(promises_of(invoice, seen))
+    return Receipt(invoice, derived, fee_of(invoice), position, record, data, head, steps, promised)
 
 
 def steps_of(position: int | None, head: Head | None) -> Sequence[tuple[str, bool]]:

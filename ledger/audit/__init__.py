@@ -21,6 +21,8 @@ from ledger.audit.compare import (
     check_overdue,
     check_rule_files,
 )
+from ledger.audit.promises import check_promises
+from ledger.audit.rates import check_rates
 from ledger.audit.replay import Mark, Replayed, acknowledged, replay
 from ledger.audit.rpc import Refused, Rpc
 from ledger.audit.sample import look_up, take_sample
@@ -42,6 +44,7 @@ class Wanted:
 
     state: the file that a Close names, to start there. period: totals from this second to before
     that one. sample: how many records, picked by seed. evidence: files that records may name.
+    promises: what the log signed for payers.
     """
 
     state: str | Path | None = None
@@ -49,6 +52,7 @@ class Wanted:
     sample: int = 0
     seed: str = ""
     evidence: Sequence[str | Path] = ()
+    promises: Sequence[str | Path] = ()
 
 
 _NOTHING = Wanted()
@@ -122,6 +126,9 @@ def _audit(
         now = max(_check_chains(rpcs, bundle, tree, done, verdict, findings, progress), done.state.time)
         check_gaps(done, now, findings)
         check_overdue(done, now, findings)
+        check_rates(bundle, done, findings)
+        known = max([now, *(anchor.time for anchor in bundle.anchors)])
+        check_promises([str(path) for path in wanted.promises], bundle.trust, done, known, findings)
         check_statements([str(path) for path in statements], done, findings)
         _sum_up(verdict, done, wanted, findings)
         if wanted.sample:

@@ -133,6 +133,9 @@ def _arguments() -> _Arguments:
     parser.add_argument(
         "--evidence", action="append", default=[], help="a file: which records name it? exit 1 if none"
     )
+    parser.add_argument(
+        "--promise", action="append", default=[], help="what the log promised a payer: was it kept?"
+    )
     parser.add_argument("--json", help="write the verdict here")
     parser.add_argument("--report", help="write a page to read here")
     return parser
@@ -146,7 +149,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--sample and --seed are given together")
     if asked.first is not None and asked.last is not None and asked.first >= asked.last:
         parser.error(f"the period from {asked.first} to {asked.last} is empty")
-    wanted = Wanted(asked.state, (asked.first, asked.last), asked.sample, asked.seed or "", asked.evidence)
+    wanted = Wanted(
+        asked.state, (asked.first, asked.last), asked.sample, asked.seed or "", asked.evidence, asked.promise
+    )
     bar = _Bar() if sys.stderr.isatty() else None
     try:
         verdict = audit(

@@ -14,6 +14,9 @@ from ledger.audit.verdict import Findings, Progress, printable
 from ledger.records import BY_TYPE_HASH, WORD, ZERO_HASH, Invalid, decode
 
 SKEW_S = 900
+# So long after it was signed a head may still come into a block, for so long does a watcher's signature
+# last; records that were written meanwhile are older than that anchor, and honest.
+LATE_S = 3_600
 # The members by which a record names a file that may be published.
 FILES = frozenset({"act", "document", "legal_ref", "evidence", "source1", "source2"})
 PLACES = {
@@ -98,7 +101,7 @@ def survey(
         progress("times", index, len(entries))
         firsts.append(First(index, int.from_bytes(entries[index][_TIME], "big"), stretch.latest))
         # Words compare as the numbers they are.
-        low = max(0, stretch.earliest - SKEW_S).to_bytes(WORD, "big")
+        low = max(0, stretch.earliest - LATE_S - SKEW_S).to_bytes(WORD, "big")
         high = _NEVER if stretch.latest is None else (stretch.latest + SKEW_S).to_bytes(WORD, "big")
         for index in range(index, stretch.end):  # noqa: B020 - goes on where the stretch before ended
             data = entries[index]
@@ -111,8 +114,8 @@ def survey(
 
 
 def _name_time(index: int, time: int, stretch: Interval, findings: Findings) -> None:
-    if time < stretch.earliest - SKEW_S:
-        why = f"time {time} is more than {SKEW_S} s before the anchor before it, {stretch.earliest}"
+    if time < stretch.earliest - LATE_S - SKEW_S:
+        why = f"time {time} is more than {LATE_S + SKEW_S} s before the anchor before it, {stretch.earliest}"
     else:
         why = f"time {time} is more than {SKEW_S} s after the anchor that covers it, {stretch.latest}"
     findings.add("T3", f"record {index}", why)

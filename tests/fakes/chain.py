@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from contracts.bindings import Anchored, Head
+from contracts.bindings import Anchored, Head, Signature
 from ledger.proof import check_consistency
 from ledger.records import Unavailable, keccak256, reject
 
@@ -27,6 +27,7 @@ class Transaction:
     path: tuple[bytes, ...]
     fee_wei: int
     tip_wei: int
+    valid_until: int
 
 
 @dataclass
@@ -98,16 +99,18 @@ class Node:
         size: int,
         root: bytes,
         path: Sequence[bytes],
-        _watcher: object,
+        watcher: Signature,
         nonce: int,
         fee_wei: int,
         tip_wei: int,
     ) -> tuple[bytes, bytes]:
         self._ask("asked to try a transaction")
-        if why := self._refusal(size, root, path):
+        if why := self._refusal(size, root, path, watcher.valid_until):
             reject("C:NotConsistent", "LedgerAnchor.append", why)
         words = f"{self.chain_id} {size} {root.hex()} {nonce} {fee_wei} {tip_wei}".encode()
-        made = Transaction(keccak256(words), nonce, size, root, tuple(path), fee_wei, tip_wei)
+        made = Transaction(
+            keccak256(words), nonce, size, root, tuple(path), fee_wei, tip_wei, watcher.valid_until
+        )
         self.seen[made.hash] = made
         return made.hash, made.hash
 
@@ -139,7 +142,9 @@ class Node:
                 waits = None
             if waits is not None:
                 del self.pool[waits.nonce]
-            reverts = waits is not None and bool(self._refusal(waits.size, waits.root, waits.path))
+            reverts = waits is not None and bool(
+                self._refusal(waits.size, waits.root, waits.path, waits.valid_until)
+            )
             block = self._block(waits)
             block.reverted = reverts
             self.blocks.append(block)
@@ -187,8 +192,10 @@ class Node:
                 return Head(block.transaction.size, block.time_s, block.transaction.root)
         return Head(0, 0, bytes(32))
 
-    def _refusal(self, size: int, root: bytes, path: Sequence[bytes]) -> str:
+    def _refusal(self, size: int, root: bytes, path: Sequence[bytes], valid_until: int) -> str:
         newest = self._head()
+        if self.clock() > valid_until:
+            return f"the watcher's signature was valid until {valid_until}, it is {self.clock()}"
         if size <= newest.size:
             return f"size {size} does not grow from {newest.size}"
         if newest.size:

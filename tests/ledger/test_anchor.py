@@ -11,7 +11,7 @@ import pytest
 from eth_account import Account as Wallet
 from web3 import HTTPProvider, Web3
 
-from contracts.bindings import City, deploy
+from contracts.bindings import City, Signature, deploy
 from contracts.devchain import DevChain
 from ledger import anchor_store, store
 from ledger.anchor import EvmAnchor
@@ -25,6 +25,7 @@ from tests.fakes.chain import TIP_WEI, Node
 from tests.ledger.running import Clock, Ledger, fees
 
 ETHER = 10**18
+FOR_EVER = Signature(bytes(20), 1 << 40, 27, bytes(32), bytes(32))
 
 
 def node(ledger: Ledger, chain_id: int = city.CHAIN_ID, **how: object) -> Node:
@@ -209,7 +210,9 @@ def test_a_chain_that_holds_more_or_another_ledger_is_named_and_the_other_goes_o
 ):
     writer, _ = ledger.opened()
     wrong, other = node(ledger, 1), node(ledger, 2, lag=0)
-    _, raw = wrong.signed_append(None, writer.tree.size + change, b"\x01" * 32, [], None, 0, 10**10, 10**9)
+    _, raw = wrong.signed_append(
+        None, writer.tree.size + change, b"\x01" * 32, [], FOR_EVER, 0, 10**10, 10**9
+    )
     wrong.send_signed(raw, "a thief")
     publisher = ledger.publisher()
     with pytest.raises(Invalid, match="L9 at chain 1"):

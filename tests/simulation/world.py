@@ -15,6 +15,7 @@ import logging
 import random
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -338,7 +339,7 @@ def simulate(seed: int, folder: Path) -> Fate:
         log.act(Contract(0, "anchor-2", SECOND_CHAIN, city.ANCHOR, city.digest("code"), city.ACT))
         world.record(log.records)
         world.settle()
-        world.clock.now = log.now
+        world.clock.now = max(world.clock.now, log.now)
         for burst in range(4):
             world.pay(fees(log, 10 * burst, world.fate.chance.randrange(1, 9)))
             world.clock.now += world.fate.chance.randrange(1, 3_600)
@@ -352,7 +353,7 @@ def main() -> None:
     """Run seeds given as numbers, or so many from 0 on with --count N."""
     words = sys.argv[1:]
     seeds = range(int(words[1])) if words[:1] == ["--count"] else [int(word) for word in words]
-    deaths = 0
+    deaths, failed = 0, list[int]()
     # Witnesses that do not answer are told to an operator, and here are what was asked for.
     logging.disable(logging.WARNING)
     for done, seed in enumerate(seeds, 1):
@@ -360,11 +361,16 @@ def main() -> None:
             try:
                 deaths += simulate(seed, Path(folder)).deaths
             except Exception:
+                failed.append(seed)
+                traceback.print_exc()
                 print(f"seed {seed} failed; again: python -m tests.simulation.world {seed}", file=sys.stderr)
-                raise
         if sys.stderr.isatty() or done % 100 == 0:
             print(f"\r{done} of {len(seeds)} seeds, {deaths} deaths", end="", file=sys.stderr, flush=True)
-    print(f"\n{len(seeds)} seeds lived through, {deaths} deaths", file=sys.stderr)
+    print(
+        f"\n{len(seeds) - len(failed)} of {len(seeds)} seeds lived through, {deaths} deaths", file=sys.stderr
+    )
+    if failed:
+        sys.exit(f"failed: {' '.join(map(str, failed))}")
 
 
 if __name__ == "__main__":
