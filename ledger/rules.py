@@ -109,6 +109,7 @@ RULES = {
     "N7": "A payee is no office holder, contract, account of the city or the republic, and names its party.",
     "N8": "A minimum share is at most 10,000 of 10,000.",
     "N9": "Tenge has no chain and no token; any other asset has both.",
+    "N10": "An anchor that goes on from an earlier head names a size that the ledger has.",
     # Rates.
     "Q1": "A rate is of a registered asset and has two different sources.",
     "Q2": "A rate steps no further than the band from the last and from the first of the same day.",
@@ -531,6 +532,14 @@ def _check_contract(state: State, record: Contract, now: int, at: str) -> None:
     _check_named(state, "contract", record.name, at)
     if record.at == ZERO_ADDRESS or record.code_hash == ZERO_HASH or not record.chain_id:
         reject("N1", at, f"the contract {record.name} has no address, no code or no chain")
+    if record.name.startswith("anchor@"):
+        size = record.name.removeprefix("anchor@")
+        if not (size.isdecimal() and str(int(size)) == size and 0 < int(size) <= state.size):
+            reject(
+                "N10",
+                at,
+                f"{record.name} goes on from no size of this ledger, which has {state.size} records",
+            )
     owned = state.owners.get(address_word(record.at), state.roles.get(record.at, "contract"))
     if not owned.startswith("contract"):
         reject("N7", at, f"0x{record.at.hex()} is {owned} and would be the contract {record.name}")

@@ -24,6 +24,7 @@ from ledger.audit.compare import (
 from ledger.audit.promises import check_promises
 from ledger.audit.rates import check_rates
 from ledger.audit.replay import Mark, Replayed, acknowledged, replay
+from ledger.audit.resume import Resumed, read_resumptions
 from ledger.audit.rpc import Refused, Rpc
 from ledger.audit.sample import look_up, take_sample
 from ledger.audit.source import MOST_BYTES, open_source
@@ -122,8 +123,10 @@ def _audit(
         check_genesis(bundle, done.state, findings)
         check_rule_files(done.state, findings)
         check_keys(bundle, done.state, findings, cosigned=cosigned)
-        check_anchors(bundle, tree, done, findings)
-        now = max(_check_chains(rpcs, bundle, tree, done, verdict, findings, progress), done.state.time)
+        resumed = read_resumptions(done.state)
+        check_anchors(bundle, tree, done, resumed, findings)
+        chains = _check_chains(rpcs, bundle, tree, done, resumed, verdict, findings, progress)
+        now = max(chains, done.state.time)
         check_gaps(done, now, findings)
         check_overdue(done, now, findings)
         check_rates(bundle, done, findings)
@@ -131,6 +134,7 @@ def _audit(
         check_promises([str(path) for path in wanted.promises], bundle.trust, done, known, findings)
         check_statements([str(path) for path in statements], done, findings)
         _sum_up(verdict, done, wanted, findings)
+        verdict.exceptions += resumed.exceptions
         if wanted.sample:
             root = bundle.checkpoint.root
             verdict.samples = take_sample(wanted.seed, wanted.sample, root, tree, done, findings)
@@ -173,6 +177,7 @@ def _check_chains(
     bundle: Bundle,
     tree: Tree,
     done: Replayed,
+    resumed: Resumed,
     verdict: Verdict,
     findings: Findings,
     progress: Progress,
@@ -183,4 +188,4 @@ def _check_chains(
             nodes.append(Rpc(address))
         except Refused as refused:
             raise Unavailable("rpc", str(refused)) from None
-    return check_chains(nodes, bundle, tree, done, verdict, findings, progress) if nodes else 0
+    return check_chains(nodes, bundle, tree, done, resumed, verdict, findings, progress) if nodes else 0

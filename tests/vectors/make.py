@@ -641,6 +641,10 @@ def registers() -> Iterator[Vector]:
     bare = at("opened")
     tenge = Asset(0, "KZT", 2, 0, ZERO_ADDRESS, START_S, FOREVER_S, ACT)
     coin = Asset(0, "USDT", 6, CHAIN_ID, city.TOKEN, START_S, FOREVER_S, ACT)
+    resumed = Contract(0, "anchor@2", CHAIN_ID, Key("next anchor").address, digest("code"), ACT)
+    yield broken("N10", "beyond", "An anchor that goes on from records that do not exist (LEAKS 02).", bare,
+                 replace(resumed, name=f"anchor@{bare.state.size + 1}"), replace(resumed, name=f"anchor@{bare.state.size}"))
+    yield broken("N10", "no-number", "An anchor that goes on from a size that can be read in two ways.", bare, replace(resumed, name="anchor@02"), resumed)
     yield broken("N9", "tenge-on-a-chain", "Tenge on a chain.", bare, replace(tenge, chain_id=CHAIN_ID), tenge, why=(CHAIN_ID,))
     yield broken("N9", "tenge-in-thousandths", "Tenge with three decimals.", bare, replace(tenge, decimals=3), tenge, why=(2, 3))
     yield broken("N9", "coin-without-token", "A coin without its contract.", bare, replace(coin, token=ZERO_ADDRESS), coin)
