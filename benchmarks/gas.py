@@ -32,7 +32,6 @@ from contracts.bindings import (
     city_part,
     deploy,
     deploy_token,
-    head_digest,
     permit2_digest,
     quote_digest,
     sign_digest,
@@ -57,6 +56,7 @@ from ledger.records import (
     approve_digest,
     encode,
     hash_struct,
+    head_digest,
 )
 
 DAY = 86_400

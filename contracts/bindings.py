@@ -124,7 +124,6 @@ CONTRACTS = {
 }
 
 _CHAIN_KINDS = frozenset({"chain", "payee", "republic"})
-_HEAD_TYPE_HASH = keccak256(b"Head(uint64 size,bytes32 root,uint64 validUntil)")
 _QUOTE_TYPE = (
     b"Quote(bytes32 invoice,bytes32 purpose,address merchant,address token,"
     b"uint256 amount,uint256 shareBps,uint256 validUntil,uint256 nonce)"
@@ -251,11 +250,6 @@ class Signature(NamedTuple):
     def vs(self) -> bytes:
         """The second word of a compact signature (EIP-2098): s, with v in its highest bit."""
         return ((self.v - 27) << 255 | int.from_bytes(self.s, "big")).to_bytes(WORD, "big")
-
-
-def head_digest(domain: bytes, size: int, root: bytes, valid_until: int) -> bytes:
-    """The 32 bytes that a watcher signs so that a head may be anchored until a second."""
-    return _digest(domain, keccak256(_HEAD_TYPE_HASH + _uint(size) + root + _uint(valid_until)))
 
 
 def quote_digest(domain: bytes, quote: Quote) -> bytes:
@@ -967,6 +961,66 @@ class City:
         """Bring an act of the Council into force."""
         place = (index, head_size, self.head_at(head_size).time, list(path))
         return self._send(account, "council", "enact", encode(record), *place, _signatures(approvals))
+
+    def signed_append(
+        self,
+        account: LocalAccount,
+        size: int,
+        root: bytes,
+        path: Sequence[bytes],
+        watcher: Signature,
+        nonce: int,
+        fee_wei: int,
+        tip_wei: int,
+    ) -> tuple[bytes, bytes]:
+        """An append that the contract would take now, signed and not sent: its hash and its bytes.
+
+        fee_wei and tip_wei are for one unit of gas (EIP-1559).
+        """
+        with _answering("LedgerAnchor.append"):
+            words = (size, root, list(path), watcher.valid_until, watcher.r, watcher.vs)
+            anchor = self._contracts["anchor"]
+            asked: TxParams = {
+                "from": account.address,
+                "to": anchor.address,
+                "data": anchor.encode_abi("append", args=words),
+                "value": Wei(0),
+                "gas": GAS["append"],
+                "chainId": self.deployment.chain_id,
+            }
+            self.w3.eth.call(asked)
+            fees: TxParams = {"maxFeePerGas": Wei(fee_wei), "maxPriorityFeePerGas": Wei(tip_wei)}
+            filled: TxParams = {**asked, **fees, "nonce": Nonce(nonce), "type": 2}
+            signed = account.sign_transaction(cast("dict[str, Any]", filled))
+        return bytes(signed.hash), bytes(signed.raw_transaction)
+
+    def send_signed(self, raw: bytes, where: str) -> None:
+        """Hand a signed transaction to the node and do not wait; one that it has already is no error."""
+        with _answering(where):
+            try:
+                self.w3.eth.send_raw_transaction(HexBytes(raw))
+            except Web3Exception as error:
+                if "already known" not in str(error) and "already imported" not in str(error):
+                    raise
+
+    def heads_between(self, first_block: int, last_block: int) -> list[Anchored]:
+        """The heads that were anchored in these blocks, both included."""
+        return read_events(self.w3, Anchored, [self.deployment.anchor], first_block, last_block)
+
+    def nonce(self, account: LocalAccount) -> int:
+        """How many transactions of an account are in blocks: what waits has this number or a later one."""
+        with _answering("nonce"):
+            return self.w3.eth.get_transaction_count(account.address, "latest")
+
+    def fees(self) -> tuple[int, int]:
+        """The base fee of the newest block and the tip that the node suggests, wei for one unit of gas."""
+        with _answering("fees"):
+            return self.w3.eth.get_block("latest").get("baseFeePerGas", 0), self.w3.eth.max_priority_fee
+
+    def final_block(self) -> int:
+        """The newest block that the chain will not take back."""
+        with _answering("finalized"):
+            return self.w3.eth.get_block("finalized")["number"]
 
     def append(
         self, account: LocalAccount, size: int, root: bytes, path: Sequence[bytes], watcher: Signature

@@ -660,6 +660,9 @@ def _execute(day: Day, work: Work) -> None:
     city.outside.finalise()
     book_payment(city.writer, day.desk, receipt, asked.order, builder, "spent-water-main-usdt")
     must_refuse("the same order again", "C:AlreadyPaid", lambda: treasury.execute(relayer, asked))
+    day.publish()
+    # Only what a chain will not take back counts as anchored.
+    city.outside.finalise()
     size = day.publish()
     day.say(f"  paid {ORDER_UNITS} to the builder, once; {size} records anchored")
 

@@ -314,7 +314,7 @@ class EmbeddedCity:
             public_url,
             plan.bank_iban,
         )
-        anchor = EvmAnchor(self.city, self.keys.account("operator"))
+        anchor = EvmAnchor(self.city, self.keys.account("operator"), self.clock)
         self.worker = Worker(
             self.gateway,
             Publication(self.writer, self.watcher, (anchor,)),

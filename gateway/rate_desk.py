@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gateway.db import Connection
 from gateway.payments.service import Clock
-from gateway.rates import CombinedRate, Policy, RateSource, ask_all, combine
+from gateway.rates import CombinedRate, Policy, RateSource, SourcedRate, ask_all, combine
 from ledger import store
 from ledger.records import Invalid, Rate, Unavailable, reject
 
@@ -56,5 +56,22 @@ def rate_record(connection: Connection, rate: CombinedRate) -> Rate:
     """The Rate record of a believed rate; what its sources said is published with the ledger (LEAKS 05)."""
     if len(rate.sources) < 2:
         reject("Q1", rate.asset, f"a recorded rate has 2 sources, this has {len(rate.sources)}")
-    names = [store.add_document(connection, source.body) for source in rate.sources]
-    return Rate(0, rate.asset, rate.numerator, rate.denominator, names[0], names[-1])
+    first, second = _named(rate.sources)
+    names = [store.add_document(connection, source.body) for source in (first, second)]
+    return Rate(0, rate.asset, rate.numerator, rate.denominator, *names)
+
+
+def _named(sources: Sequence[SourcedRate]) -> tuple[SourcedRate, SourcedRate]:
+    """The two sources of which anybody makes the same rate again.
+
+    Of an even number the two in the middle, whose mean it is; of an odd number the one in the
+    middle, whose rate it is, and the nearest that said it in other bytes.
+    """
+    low, high = (len(sources) - 1) // 2, len(sources) // 2
+    if low != high and sources[low].body != sources[high].body:
+        return sources[low], sources[high]
+    others = sorted(range(len(sources)), key=lambda place: abs(place - low))
+    for place in others:
+        if sources[place].body != sources[low].body:
+            return sources[low], sources[place]
+    return reject("Q1", sources[low].asset, f"{len(sources)} sources are 1 document")

@@ -23,8 +23,10 @@ from gateway.rails import Evidence, Kind, Stage
 from gateway.rails.evm import EvmRail, gone
 from gateway.rails.tenge.rail import read_file
 from gateway.webhooks.deliver import deliver_due
+from ledger.anchoring import Anchor, is_settled
+from ledger.cosigning import Policy
 from ledger.records import Invalid, Unavailable
-from ledger.writer import Anchor, Witness, Writer
+from ledger.writer import Witness, Writer
 
 LOGGER = logging.getLogger(__name__)
 BANK_RAIL = "bank"
@@ -41,6 +43,8 @@ class Publication:
     writer: Writer
     witness: Witness | None
     anchors: tuple[Anchor, ...]
+    # How many witnesses must have cosigned a head before a chain gets it.
+    policy: Policy | None = None
 
 
 class Worker:
@@ -143,8 +147,8 @@ class Worker:
         """Make what was recorded public: sign, publish, witness, anchor."""
         if self.publication is None:
             return None
-        writer = self.publication.writer
-        return writer.publish(self.gateway.publisher, self.publication.witness, self.publication.anchors)
+        asked = self.publication
+        return asked.writer.publish(self.gateway.publisher, asked.witness, asked.anchors, asked.policy)
 
     def deliver(self) -> int:
         """Send the webhooks that are due."""
@@ -176,9 +180,12 @@ class Worker:
                 LOGGER.exception("%s", getattr(step, "__name__", "step"))
 
     def _publish_if_new(self) -> None:
-        if (
-            self.publication is not None
-            and self.publication.writer.tree.size > self.gateway.publisher.published()
+        if self.publication is None:
+            return
+        writer, anchors = self.publication.writer, self.publication.anchors
+        # Until each chain holds the newest head for good, it may have to be sent again.
+        if writer.tree.size > self.gateway.publisher.published() or not is_settled(
+            writer.engine, anchors, writer.tree.size
         ):
             self.publish()
 

@@ -38,7 +38,7 @@ from ledger.proof import (
 )
 from ledger.records import WORD, reject
 from ledger.target import Folder, Target, open_target, read
-from ledger.tree import consistency_proof, inclusion_proof, tiles_to_write
+from ledger.tree import consistency_proof, inclusion_proof, root_from_tiles, tiles_to_write
 
 MANIFEST_TITLE = "qazyna manifest v1"
 # A multiple of the tile width: a page ends with a whole tile.
@@ -205,6 +205,10 @@ class Publisher:
             "chainId": str(self.trust.chain_id),
             "contracts": {name: "0x" + address.hex() for name, address in self.trust.contracts.items()},
         }
+
+    def root(self, size: int) -> bytes:
+        """The root of the published tree at a size that it has or had."""
+        return root_from_tiles(size, self.read_tile, self.published())
 
     def consistency(self, old: int, size: int) -> list[bytes]:
         """The consistency path between two published sizes."""

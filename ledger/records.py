@@ -673,6 +673,15 @@ def withdraw_digest(domain: bytes, approves: bytes) -> bytes:
     return keccak256(b"\x19\x01" + domain + keccak256(_WITHDRAW_TYPE_HASH + approves))
 
 
+_HEAD_TYPE_HASH = keccak256(b"Head(uint64 size,bytes32 root,uint64 validUntil)")
+
+
+def head_digest(domain: bytes, size: int, root: bytes, valid_until: int) -> bytes:
+    """The 32 bytes that a watcher signs so that a head may be anchored until a second."""
+    words = [_HEAD_TYPE_HASH, size.to_bytes(WORD, "big"), root, valid_until.to_bytes(WORD, "big")]
+    return keccak256(b"\x19\x01" + domain + keccak256(b"".join(words)))
+
+
 def rules_hash(files: list[bytes]) -> bytes:
     """The hash that a Rules record names: SHA-256 of the SHA-256 of each file, in this order.
 

@@ -112,6 +112,7 @@ RULES = {
     "N7": "A payee is no office holder, contract, account of the city or the republic, and names its party.",
     "N8": "A minimum share is at most 10,000 of 10,000.",
     "N9": "Tenge has no chain and no token; any other asset has both.",
+    "N10": "An anchor that goes on from an earlier head names a size that the ledger has.",
     # Rates.
     "Q1": "A rate is of a registered asset and has two different sources.",
     "Q2": "A rate steps no further than the band from the last and from the first of the same day.",
@@ -148,6 +149,7 @@ RULES = {
     "O8": "The milestones of a commitment that is paid add up to it.",
     "O9": "A payee waits after it is registered before it is paid.",
     "O10": "An order is covered by money that no other order has.",
+    "O11": "Of a commitment one order goes in a day, and more only inside the day's part of it.",
     "G7": "Nothing goes to the republican budget before the end of retention.",
     # Money.
     "M1": "A transfer is between two different registered accounts.",
@@ -238,6 +240,7 @@ PARAMETERS = {
     "self_sufficient": (0, 1, 0),
     "anchor_gap": (3_600, 7 * DAY, 2 * DAY),
     "order_delay": (DAY, 30 * DAY, DAY),
+    "commitment_day_cap": (100, 10_000, 5_000),  # of 10,000
     "payee_wait": (14 * DAY, 365 * DAY, 14 * DAY),
     "rate_band": (1, 2_000, 1_000),
     "rate_age": (60, 7 * DAY, DAY),
@@ -355,6 +358,9 @@ class CommitmentState:
     milestones: int = 0
     certified: int = 0
     ordered: int = 0
+    # What was ordered on the last day, of UTC, on which anything was.
+    ordered_day: int = 0
+    ordered_then: int = 0
     paid: int = 0
     disputed: bool = False
     ended: bool = False
@@ -670,6 +676,14 @@ def _check_contract(state: State, record: Contract, now: int, at: str) -> None:
     _check_named(state, "contract", record.name, at)
     if record.at == ZERO_ADDRESS or record.code_hash == ZERO_HASH or not record.chain_id:
         reject("N1", at, f"the contract {record.name} has no address, no code or no chain")
+    if record.name.startswith("anchor@"):
+        size = record.name.removeprefix("anchor@")
+        if not (size.isdecimal() and str(int(size)) == size and 0 < int(size) <= state.size):
+            reject(
+                "N10",
+                at,
+                f"{record.name} goes on from no size of this ledger, which has {state.size} records",
+            )
     owned = state.owners.get(address_word(record.at), state.roles.get(record.at, "contract"))
     if not owned.startswith("contract"):
         reject("N7", at, f"0x{record.at.hex()} is {owned} and would be the contract {record.name}")
@@ -1225,13 +1239,24 @@ def _check_order(state: State, record: Order, now: int, at: str) -> None:
     if record.amount > account.balance - account.reserved:
         free = account.balance - account.reserved
         reject("O10", at, f"the order is {record.amount}, free in {record.account} is {free}")
+    if commitment.ordered_day == now // DAY:
+        today = commitment.ordered_then + record.amount
+        # Of the contract as it was signed, as the Treasury contract counts it.
+        whole, part = commitment.record.amount, parameter(state, "commitment_day_cap", now)
+        if today > whole * part // SHARE_WHOLE:
+            most = whole * part // SHARE_WHOLE
+            reject("O11", at, f"ordered of the commitment would be {today} today, at most {most} is in a day")
     _check_republic(state, payee.record.owner, now, at)
 
 
 def _effect_order(state: State, record: Order, digest: bytes, now: int) -> None:
     state.names.add(("order", record.order))
     state.orders[digest] = record
-    state.commitments[record.commitment_hash].ordered += record.amount
+    commitment = state.commitments[record.commitment_hash]
+    commitment.ordered += record.amount
+    if commitment.ordered_day != now // DAY:
+        commitment.ordered_day, commitment.ordered_then = now // DAY, 0
+    commitment.ordered_then += record.amount
     allocation = state.allocations[record.allocation_hash]
     allocation.ordered += record.amount
     assert allocation.ordered <= allocation.amount

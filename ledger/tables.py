@@ -131,6 +131,23 @@ anchor = Table(
     Column("block_hash", Hash32, nullable=False),
     Column("time_s", Integer64, nullable=False),
 )
+# Where each chain stands on its way to the newest head: derived, for the chain itself can be asked again.
+anchor_progress = Table(
+    "ledger_anchor_progress",
+    ledger,
+    Column("chain_id", Text, primary_key=True),
+    Column("contract", LargeBinary, primary_key=True),
+    # What the newest block held when it was looked at last; a reorganisation can still take it back.
+    Column("held_size", Integer64, nullable=False),
+    # The transaction that was signed last, null before the first. Fees are wei for one unit of gas.
+    Column("sent_size", Integer64, nullable=True),
+    Column("sent_root", Hash32, nullable=True),
+    Column("sent_transaction", Hash32, nullable=True),
+    Column("sent_nonce", Integer64, nullable=True),
+    Column("sent_fee_wei", Integer64, nullable=True),
+    Column("sent_tip_wei", Integer64, nullable=True),
+    Column("sent_s", Integer64, nullable=True),
+)
 head = Table(
     "signed_head",
     heads,

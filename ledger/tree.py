@@ -143,9 +143,9 @@ class _Hashes:
         return nodes(tile)[rest][at : at + 32]
 
 
-def root_from_tiles(size: int, read_tile: ReadTile) -> bytes:
-    """The root of a published tree, from its right edge of tiles."""
-    return _Hashes(size, read_tile).root(0, size) if size else EMPTY_ROOT
+def root_from_tiles(size: int, read_tile: ReadTile, grown: int = 0) -> bytes:
+    """The root of a published tree, from its right edge of tiles; grown: the size it has now, if larger."""
+    return _Hashes(max(size, grown), read_tile).root(0, size) if size else EMPTY_ROOT
 
 
 def inclusion_proof(index: int, size: int, read_tile: ReadTile) -> list[bytes]:

@@ -8,8 +8,8 @@ Without that signature no chain takes the head (LEAKS 02).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import coincurve
@@ -30,11 +30,10 @@ from ledger.proof import (
     sign,
     tile_path,
 )
-from ledger.records import WORD, Unavailable, domain_separator, keccak256, reject
+from ledger.records import WORD, Unavailable, domain_separator, head_digest, keccak256, reject
 from ledger.target import Folder, Target, read
 from ledger.tree import Tree
 
-_HEAD_TYPE_HASH = keccak256(b"Head(uint64 size,bytes32 root,uint64 validUntil)")
 VALID_S = 3_600
 SEEN = "seen"
 
@@ -43,7 +42,10 @@ Clock = Callable[[], int]
 
 @dataclass(frozen=True)
 class SignedHead:
-    """A watcher's word on a head: a note signature line, and a signature for LedgerAnchor."""
+    """A watcher's word on a head: a note signature line, and a signature for LedgerAnchor.
+
+    elsewhere: v, r and s for each further chain, since a signature for one chain is none for another.
+    """
 
     size: int
     root: bytes
@@ -53,12 +55,11 @@ class SignedHead:
     v: int
     r: bytes
     s: bytes
+    elsewhere: Mapping[int, tuple[int, bytes, bytes]] = field(default_factory=dict)
 
-
-def head_digest(domain: bytes, size: int, root: bytes, valid_until: int) -> bytes:
-    """The 32 bytes that a watcher signs for LedgerAnchor."""
-    words = [_HEAD_TYPE_HASH, size.to_bytes(WORD, "big"), root, valid_until.to_bytes(WORD, "big")]
-    return keccak256(b"\x19\x01" + domain + keccak256(b"".join(words)))
+    def on(self, chain_id: int) -> tuple[int, bytes, bytes]:
+        """The signature for a chain; else the home chain's, which fails there."""
+        return self.elsewhere.get(chain_id, (self.v, self.r, self.s))
 
 
 class Watcher:
@@ -113,9 +114,17 @@ class Watcher:
         if self._memory is not None:
             self._memory.write(SEEN, f"{checkpoint.size} {checkpoint.root.hex()}\n".encode())
         genesis, until = self.state.genesis, self.clock() + VALID_S
-        domain = domain_separator(genesis.chain_id, genesis.council, genesis.ledger)
-        digest = head_digest(domain, checkpoint.size, checkpoint.root, until)
-        signature = self._seat.sign_recoverable(digest, hasher=None)
+        v, r, s = self._seal(
+            checkpoint, domain_separator(genesis.chain_id, genesis.council, genesis.ledger), until
+        )
+        elsewhere = {
+            contract.chain_id: self._seal(
+                checkpoint, domain_separator(contract.chain_id, contract.at, genesis.ledger), until
+            )
+            for name, contract in self.state.contracts.items()
+            # A further chain has a Council contract of its own, which the ledger names `council-...`.
+            if name.startswith("council-") and contract.chain_id != genesis.chain_id
+        }
         text = format_checkpoint(checkpoint)
         line = format_note((text, (sign(text, self.name, COSIGNATURE, self._cosigner, self.clock()),)))
         return SignedHead(
@@ -124,10 +133,16 @@ class Watcher:
             line[len(text.encode()) + 1 :],
             self.address,
             until,
-            27 + signature[64],
-            signature[:32],
-            signature[32:64],
+            v,
+            r,
+            s,
+            elsewhere,
         )
+
+    def _seal(self, checkpoint: Checkpoint, domain: bytes, until: int) -> tuple[int, bytes, bytes]:
+        digest = head_digest(domain, checkpoint.size, checkpoint.root, until)
+        signature = self._seat.sign_recoverable(digest, hasher=None)
+        return 27 + signature[64], signature[:32], signature[32:64]
 
     def _check_tree(self, target: Target, checkpoint: Checkpoint) -> bytes:
         """The new leaf hashes, once they lead from what was seen to the head; else nothing was taken in.

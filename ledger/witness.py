@@ -178,27 +178,8 @@ def _save(place: Path, checkpoint: Checkpoint) -> None:
 # --- asking one -------------------------------------------------------------------------
 
 
-def ask(url: str, note: bytes, old_size: int, consistency: Callable[[int], Sequence[bytes]]) -> bytes:
-    """Ask the witness at a URL to cosign a note; returns its signature lines, checked by nobody yet.
-
-    consistency: the path from an old size to the note's. A witness that knows another size says
-    so once, and is asked again from there. Invalid where it refuses, Unavailable where it is away.
-    """
-    for _ in range(2):
-        path = consistency(old_size) if old_size else []
-        answer = _post(url, format_add_checkpoint((old_size, path, note)))
-        if answer.status == 200:
-            return answer.body
-        size = parse_checkpoint(parse_note(note)[0]).size
-        text = answer.body[:32].decode("ascii", "replace").strip()
-        if answer.status != 409 or not text.isdigit() or int(text) > size:
-            why = answer.body[:200].decode("utf-8", "replace").strip()
-            raise Invalid("witness", url, f"answered {answer.status}: {why}")
-        old_size = int(text)
-    raise Invalid("witness", url, f"named the size {old_size} and refused it when asked from there")
-
-
-def _post(url: str, body: bytes) -> Answer:
+def post(url: str, body: bytes) -> Answer:
+    """Bring a request to the witness at a URL; Unavailable where it does not answer."""
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
@@ -210,3 +191,30 @@ def _post(url: str, body: bytes) -> Answer:
         raise Unavailable("witness", f"{url}: {type(error).__name__}: {error}") from error
     finally:
         connection.close()
+
+
+def ask(
+    url: str,
+    note: bytes,
+    old_size: int,
+    consistency: Callable[[int], Sequence[bytes]],
+    post: Callable[[str, bytes], Answer] = post,
+) -> bytes:
+    """Ask the witness at a URL to cosign a note; returns its signature lines, checked by nobody yet.
+
+    consistency: the path from an old size to the note's; post: what brings a request there. A
+    witness that knows another size says so once, and is asked again from there. Invalid where it
+    refuses, Unavailable where it is away.
+    """
+    for _ in range(2):
+        path = consistency(old_size) if old_size else []
+        answer = post(url, format_add_checkpoint((old_size, path, note)))
+        if answer.status == 200:
+            return answer.body
+        size = parse_checkpoint(parse_note(note)[0]).size
+        text = answer.body[:32].decode("ascii", "replace").strip()
+        if answer.status != 409 or not text.isdigit() or int(text) > size:
+            why = answer.body[:200].decode("utf-8", "replace").strip()
+            raise Invalid("witness", url, f"answered {answer.status}: {why}")
+        old_size = int(text)
+    raise Invalid("witness", url, f"named the size {old_size} and refused it when asked from there")

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ledger import rules, store
+from ledger.anchoring import Anchor, anchor_all, check_not_behind
+from ledger.cosigning import Policy
 from ledger.database import Connection, Engine, reading
 from ledger.fast import EVIDENCE, ID, Runs, is_transfer
 from ledger.lookup import Stored, index_named, tail
@@ -58,23 +60,6 @@ class Witness(Protocol):
 
     def sign(self, bundle: Target) -> SignedHead:
         """Sign the head of a bundle, or raise Invalid."""
-        ...
-
-
-class Anchor(Protocol):
-    """A chain that takes heads."""
-
-    @property
-    def name(self) -> str:
-        """Which chain this is, for people."""
-        ...
-
-    def held(self) -> store.Anchored | None:
-        """The newest head that the chain holds, whoever brought it; None before the first."""
-        ...
-
-    def append(self, size: int, root: bytes, path: list[bytes], head: SignedHead) -> None:
-        """Have the chain take a head that extends what it holds."""
         ...
 
 
@@ -191,6 +176,8 @@ class Writer:
         """
         self.engine, self.heads, self.keys, self.clock = engine, heads, keys, clock
         self._from_start = from_start
+        # The chains that were asked whether they hold more than this ledger has.
+        self._agreed: set[str] = set()
         store.create(engine, heads)
         with store.asking(), engine.begin() as connection:
             self._fence = store.take_fence(connection)
@@ -416,45 +403,37 @@ class Writer:
         return tree
 
     def publish(
-        self, publisher: Publisher, witness: Witness | None = None, anchors: tuple[Anchor, ...] = ()
+        self,
+        publisher: Publisher,
+        witness: Witness | None = None,
+        anchors: tuple[Anchor, ...] = (),
+        policy: Policy | None = None,
     ) -> int:
         """Seal, publish, have it witnessed, anchor; returns the size that is now public.
 
         Each step reads what the one before left in a store, so after a crash it is enough to
         call this again: tiles are written again with the same bytes, a witness signs the same
-        head again, and a chain that has the head is only noted.
+        head again, and a chain that has the head is only asked how firmly it holds it. Without
+        the cosignatures that the policy asks for the head is public, and no chain gets it.
         """
+        # Before anything is signed (L9); a chain that is silent now is asked again the next time.
+        unchecked = [anchor for anchor in anchors if anchor.name not in self._agreed]
+        late = check_not_behind(self.tree.size, publisher, unchecked)
+        self._agreed.update(anchor.name for anchor in unchecked if anchor not in late)
         note = self.seal()
         publisher.publish(self.engine, note)
-        silent = []
+        broken: list[Invalid] = []
+        silent: list[Unavailable] = []
         if witness is not None:
             head = witness.sign(publisher.target)
             publisher.add_cosignature(head.cosignature)
-            for anchor in anchors:
-                try:
-                    self._anchor(publisher, anchor, head)
-                except Unavailable as error:
-                    # One chain that is gone does not keep the others, or the bundle, from going on.
-                    silent.append(f"{anchor.name}: {error.why}")
+            short = None if policy is None else policy.collect(publisher)
+            silent += [] if short is None else [short]
+            broken, unanswered = anchor_all(self.engine, publisher, anchors, head if short is None else None)
+            silent += unanswered
         publisher.finish(self.engine)
+        if broken:
+            raise broken[0]
         if silent:
-            raise Unavailable("anchor", "; ".join(silent))
+            raise Unavailable(silent[0].service, "; ".join(error.why for error in silent))
         return self.tree.size
-
-    def _anchor(self, publisher: Publisher, anchor: Anchor, head: SignedHead) -> None:
-        """Bring a chain up to a head and note what it holds.
-
-        Dies after the chain took it and before it is noted: the next round finds it there.
-        """
-        held = anchor.held()
-        old = 0 if held is None else held.size
-        if held is not None and (old > head.size or (old == head.size and held.root != head.root)):
-            why = f"the chain holds size {old} root {held.root.hex()}, this is {head.size} {head.root.hex()}"
-            reject("L9", anchor.name, why)
-        if old < head.size:
-            path = publisher.consistency(old, head.size) if old else []
-            anchor.append(head.size, head.root, path, head)
-            held = anchor.held()
-        if held is not None:
-            with store.asking(), self.engine.begin() as connection:
-                store.add_anchor(connection, held)

@@ -46,7 +46,7 @@ COSIGNER = Ed25519PrivateKey.from_private_bytes(city.digest("watcher ed25519"))
 CONTRACTS = {"council": city.COUNCIL_CONTRACT, "anchor": city.ANCHOR, "treasury": city.TREASURY}
 CONTRACTS_JSON = {name: "0x" + address.hex() for name, address in CONTRACTS.items()}
 # The texts whose SHA-256 the city's records name, as far as they are public.
-PUBLIC = ("act", "project", "contract", "milestone", "survey", "source 1", "source 2", "evidence usdt 1")
+PUBLIC = ("act", "project", "contract", "milestone", "survey", "evidence usdt 1")
 
 
 def vkeys() -> list[str]:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.db import reading
-from gateway.payments import store as payments
 from ledger import rules, store
 from ledger.audit.summary import summarise
 from ledger.audit.verdict import Findings, Flow, Line, ProjectLine, Verdict
 from ledger.proof import ED25519, ML_DSA_44, open_note, parse_checkpoint
 from ledger.records import Invalid, Parameter
+from ledger.standing import reach
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
@@ -41,6 +41,7 @@ class Head:
     """The checkpoint that stands in the public bundle, and how far chains hold it.
 
     anchored and final are sizes: the largest that a chain holds, and that it holds for good.
+    anchors are the final ones.
     """
 
     origin: str
@@ -168,7 +169,8 @@ class CityView:
         place = gateway.publisher.folder / "checkpoint"
         if not place.exists():
             return None
-        text, times = open_note(place.read_bytes(), gateway.publisher.trust.verifiers)
+        note = place.read_bytes()
+        text, times = open_note(note, gateway.publisher.trust.verifiers)
         checkpoint = parse_checkpoint(text)
         kinds = {verifier.key: verifier.key_type for verifier in gateway.publisher.trust.verifiers}
         signers = []
@@ -178,9 +180,7 @@ class CityView:
             signers.append(Signer(key[0], kind, time_s))
         with reading(gateway.engine) as connection:
             anchors = store.anchors(connection)
-            chains = {anchored.chain_id for anchored in anchors}
-            # The rail's cursor stands at the last block that is final.
-            final = {chain: payments.cursor(connection, f"evm-{chain}") or 0 for chain in chains}
+            reached = reach(connection, note, gateway.publisher.trust.verifiers)
         held = [anchored for anchored in anchors if anchored.size <= checkpoint.size]
         return Head(
             checkpoint.origin,
@@ -188,8 +188,9 @@ class CityView:
             checkpoint.root,
             signers,
             held,
-            anchored=max((anchored.size for anchored in held), default=0),
-            final=max((a.size for a in held if a.block <= final[a.chain_id]), default=0),
+            # What is not in the checkpoint yet is not public, whatever a chain holds.
+            anchored=min(reached.anchored, checkpoint.size),
+            final=min(reached.final, checkpoint.size),
         )
 
 

@@ -13,17 +13,17 @@ from gateway.pages.city import Head
 from gateway.payments import store
 from gateway.payments.model import Derived
 from gateway.payments.store import Invoice
+from gateway.promises import promises_of
 from gateway.rails import Evidence, Kind, Stage
 from gateway.rails.tenge.reference import find_reference
 from ledger.proof import leaf_hash
 from ledger.records import Transfer, as_json, decode
 from ledger.rules import TENGE
+from ledger.standing import STATES, Reach
 from ledger.store import Anchored, records
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
-
-STEPS = ("recorded", "witnessed", "anchored", "final")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Receipt:
     data: bytes
     head: Head | None
     steps: Sequence[tuple[str, bool]]
+    # How many of its payments the log has promised to record.
+    promises: int = 0
 
     @property
     def is_published(self) -> bool:
@@ -78,12 +80,16 @@ class Receipt:
         if head is not None and self.is_published:
             told["checkpoint"] = {"origin": head.origin, "size": head.size, "root": "0x" + head.root.hex()}
             told["proof"] = f"/v1/receipts/{self.invoice.id}"
+        if self.promises:
+            told["promises"] = [
+                f"/receipt/{self.invoice.id}/promise-{number}.txt" for number in range(1, self.promises + 1)
+            ]
         return told | {"states": dict(self.steps)}
 
 
 def receipt(gateway: Gateway, head: Head | None, id: str) -> Receipt:
     """The receipt of an invoice, as far as it has come."""
-    invoice, derived, _ = gateway.payments.look(id)
+    invoice, derived, seen = gateway.payments.look(id)
     position = gateway.payments.position(id)
     data, record = b"", None
     if position is not None:
@@ -91,22 +97,18 @@ def receipt(gateway: Gateway, head: Head | None, id: str) -> Receipt:
         found = decode(data)
         assert isinstance(found, Transfer)
         record = found
-    reached = _reached(position, head)
-    steps = tuple((step, reached >= at) for at, step in enumerate(STEPS, 1))
-    return Receipt(invoice, derived, fee_of(invoice), position, record, data, head, steps)
+    steps = steps_of(position, head)
+    promised = len(promises_of(invoice, seen))
+    return Receipt(invoice, derived, fee_of(invoice), position, record, data, head, steps, promised)
 
 
-def _reached(position: int | None, head: Head | None) -> int:
-    """How many of the steps are done: each stands on the one before."""
+def steps_of(position: int | None, head: Head | None) -> Sequence[tuple[str, bool]]:
+    """The four states, and which of them the record has come to."""
     if position is None:
-        return 0
-    sizes = (0, 0, 0) if head is None else (head.witnessed, head.anchored, head.final)
-    done = 1
-    for size in sizes:
-        if size <= position:
-            break
-        done += 1
-    return done
+        return tuple((state, False) for state in STATES)
+    recorded = position + 1
+    reached = Reach(recorded) if head is None else Reach(recorded, head.witnessed, head.anchored, head.final)
+    return tuple(reached.states(position))
 
 
 def find(gateway: Gateway, text: str) -> str | None:

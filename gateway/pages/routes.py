@@ -6,7 +6,7 @@ import threading
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from gateway.city_fees.catalogue import CATALOGUE, Fee, fee
 from gateway.city_fees.service import bill
@@ -24,6 +24,7 @@ from gateway.pages.render import gateway_of, page
 from gateway.pages.words import Tongue, tongue_of
 from gateway.payments.model import Status
 from gateway.payments.store import Invoice
+from gateway.promises import promise_note
 from ledger.audit.verdict import Flow, Line
 from ledger.records import Invalid, Transfer
 from ledger.rules import TENGE
@@ -211,6 +212,15 @@ def receipt_json(id: str, request: Request) -> JSONResponse:
     """The receipt for programs."""
     found = receipt_of(gateway_of(request), _view(request).head(), id)
     return JSONResponse(found.as_json(), headers=NO_STORE)
+
+
+@router.get("/receipt/{id}/promise-{number}.txt")
+def receipt_promise(id: str, number: int, request: Request) -> PlainTextResponse:
+    """What the log promised for a payment of this invoice; with it an omission can be proved."""
+    gateway = gateway_of(request)
+    invoice, _, seen = gateway.payments.look(id)
+    note = promise_note(gateway.publisher.keys, invoice, seen, number)
+    return PlainTextResponse(note.decode())
 
 
 @router.get("/receipt/{id}")

@@ -22,7 +22,10 @@ from ledger.audit.compare import (
     check_rule_files,
 )
 from ledger.audit.entries import Entries
+from ledger.audit.promises import check_promises
+from ledger.audit.rates import check_rates
 from ledger.audit.replay import Mark, Replayed, Take, acknowledged, replay, take_all, take_plainly
+from ledger.audit.resume import Resumed, read_resumptions
 from ledger.audit.rpc import Refused, Rpc
 from ledger.audit.sample import look_up, take_sample
 from ledger.audit.segments import SideBySide
@@ -44,8 +47,9 @@ class Wanted:
     """What an auditor asks for besides the verdict.
 
     state: the file that a Close names, to start there. period: totals from this second to before
-    that one. sample: how many records, picked by seed. evidence: files that records may name. plain:
-    replay by the rules alone. jobs: how many processes share the work, or `spread` says who does.
+    that one. sample: how many records, picked by seed. evidence: files that records may name.
+    promises: what the log signed for payers. plain: replay by the rules alone. jobs: how many processes
+    share the work, or `spread` says who does.
     """
 
     state: str | Path | None = None
@@ -53,6 +57,7 @@ class Wanted:
     sample: int = 0
     seed: str = ""
     evidence: Sequence[str | Path] = ()
+    promises: Sequence[str | Path] = ()
     plain: bool = False
     jobs: int = 1
     spread: Spread | None = None
@@ -130,12 +135,18 @@ def _audit(
         check_genesis(bundle, done.state, findings)
         check_rule_files(done.state, findings)
         check_keys(bundle, done.state, findings, cosigned=cosigned)
-        check_anchors(bundle, tree, done, findings)
-        now = max(_check_chains(rpcs, bundle, tree, done, verdict, findings, progress), done.state.time)
+        resumed = read_resumptions(done.state)
+        check_anchors(bundle, tree, done, resumed, findings)
+        chains = _check_chains(rpcs, bundle, tree, done, resumed, verdict, findings, progress)
+        now = max(chains, done.state.time)
         check_gaps(done, now, findings)
         check_overdue(done, now, findings)
+        check_rates(bundle, done, findings)
+        known = max([now, *(anchor.time for anchor in bundle.anchors)])
+        check_promises([str(path) for path in wanted.promises], bundle.trust, done, known, findings)
         check_statements([str(path) for path in statements], done, findings)
         _sum_up(verdict, done, wanted, findings)
+        verdict.exceptions += resumed.exceptions
         if wanted.sample:
             root = bundle.checkpoint.root
             verdict.samples = take_sample(wanted.seed, wanted.sample, root, tree, done, findings)
@@ -181,6 +192,7 @@ def _check_chains(
     bundle: Bundle,
     tree: Tree,
     done: Replayed,
+    resumed: Resumed,
     verdict: Verdict,
     findings: Findings,
     progress: Progress,
@@ -191,4 +203,4 @@ def _check_chains(
             nodes.append(Rpc(address))
         except Refused as refused:
             raise Unavailable("rpc", str(refused)) from None
-    return check_chains(nodes, bundle, tree, done, verdict, findings, progress) if nodes else 0
+    return check_chains(nodes, bundle, tree, done, resumed, verdict, findings, progress) if nodes else 0

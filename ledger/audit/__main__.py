@@ -144,6 +144,8 @@ def _arguments() -> _Arguments:
         "--plain", action="store_true", help="replay by the rules alone: slower, less to read"
     )
     parser.add_argument("--jobs", type=_jobs, default=1, help="so many processes, between Close records")
+        "--promise", action="append", default=[], help="what the log promised a payer: was it kept?"
+    )
     parser.add_argument("--json", help="write the verdict here")
     parser.add_argument("--report", help="write a page to read here")
     return parser
@@ -165,6 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
         asked.sample,
         asked.seed or "",
         asked.evidence,
+        asked.promise,
         plain=asked.plain,
         jobs=asked.jobs,
     )

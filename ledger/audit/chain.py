@@ -8,6 +8,7 @@ from ledger import rules
 from ledger.audit.bundle import Bundle
 from ledger.audit.holdings import check_holdings
 from ledger.audit.replay import Replayed
+from ledger.audit.resume import Home, Resumed
 from ledger.audit.rpc import Log, Refused, Rpc
 from ledger.audit.tree import Tree
 from ledger.audit.trust import Anchor
@@ -23,6 +24,7 @@ def check_chains(
     bundle: Bundle,
     tree: Tree,
     done: Replayed,
+    resumed: Resumed,
     verdict: Verdict,
     findings: Findings,
     progress: Progress,
@@ -50,7 +52,7 @@ def check_chains(
         if node.chain_id not in homes:
             continue
         try:
-            newest = max(newest, _check_chain(node, bundle, tree, done, verdict, findings))
+            newest = max(newest, _check_chain(node, bundle, tree, done, resumed, verdict, findings))
         except Refused as refused:
             raise node.wrong(str(refused)) from None
     verdict.chain_checked = not missing
@@ -58,7 +60,13 @@ def check_chains(
 
 
 def _check_chain(
-    node: Rpc, bundle: Bundle, tree: Tree, done: Replayed, verdict: Verdict, findings: Findings
+    node: Rpc,
+    bundle: Bundle,
+    tree: Tree,
+    done: Replayed,
+    resumed: Resumed,
+    verdict: Verdict,
+    findings: Findings,
 ) -> int:
     latest = node.block("latest")
     if latest is None:
@@ -71,7 +79,7 @@ def _check_chain(
         findings.say(f"{node.name} knows no finalized block: its latest was taken")
         final = latest
     _check_code(node, done.state, final[0], findings)
-    _check_heads(node, bundle, tree, latest[0], findings)
+    _check_heads(node, bundle, tree, resumed, latest[0], findings)
     genesis = done.state.genesis
     if genesis is not None and genesis.chain_id == node.chain_id:
         _check_council(node, done.state, latest, findings)
@@ -94,7 +102,9 @@ def _check_code(node: Rpc, state: rules.State, block: int, findings: Findings) -
 # --- heads ---------------------------------------------------------------------
 
 
-def _check_heads(node: Rpc, bundle: Bundle, tree: Tree, latest: int, findings: Findings) -> None:
+def _check_heads(
+    node: Rpc, bundle: Bundle, tree: Tree, resumed: Resumed, latest: int, findings: Findings
+) -> None:
     """Every head on this chain is in anchors.json and is this log's (T7, LEAKS 22)."""
     contracts = {anchor.contract for anchor in bundle.anchors if anchor.chain_id == node.chain_id}
     trust = bundle.trust
@@ -105,13 +115,24 @@ def _check_heads(node: Rpc, bundle: Bundle, tree: Tree, latest: int, findings: F
         logs = [log for log in node.logs(contract, [ANCHORED], 0, latest) if len(log.topics) == 2]
         heads = {int.from_bytes(log.topics[1], "big"): log for log in logs if len(log.data) == 2 * WORD}
         _check_stated(stated, heads, findings)
+        _check_view(node, contract, latest, heads.get(max(heads, default=0)), findings)
+        heads = _counted((node.chain_id, contract), heads, tree, resumed)
         forked = _check_log(contract, stated, heads, tree, findings)
         largest = max(heads, default=0)
-        _check_view(node, contract, latest, heads.get(largest), findings)
         if largest > tree.size:
             which = "forked: heads above differ" if forked else "older than the chain"
             why = f"the chain has size {largest}, this bundle {tree.size}: it is {which}"
             findings.add("T7", f"anchor 0x{contract.hex()}", why, severity="critical")
+
+
+def _counted(home: Home, heads: dict[int, Log], tree: Tree, resumed: Resumed) -> dict[int, Log]:
+    """The heads that count: without those that are not this log's and that an act made void (LEAKS 02)."""
+    roots = tree.roots(heads)
+    return {
+        size: log
+        for size, log in heads.items()
+        if roots.get(size) == log.data[:WORD] or not resumed.excuse(home, size, log.data[:WORD])
+    }
 
 
 def _check_stated(stated: Sequence[Anchor], heads: dict[int, Log], findings: Findings) -> None:

@@ -17,6 +17,9 @@ from ledger.fast import Runs, is_transfer
 from ledger.records import BY_TYPE_HASH, WORD, ZERO_HASH, Invalid, Transfer, decode
 
 SKEW_S = 900
+# So long after it was signed a head may still come into a block, for so long does a watcher's signature
+# last; records that were written meanwhile are older than that anchor, and honest.
+LATE_S = 3_600
 # The members by which a record names a file that may be published.
 FILES = frozenset({"act", "document", "legal_ref", "evidence", "source1", "source2"})
 PLACES = {
@@ -130,7 +133,7 @@ def _words_named(records: list[bytes]) -> list[bytes]:
 
 def _check_times(first: int, records: list[bytes], stretch: Interval, findings: Findings) -> None:
     # Words compare as the numbers they are.
-    low = max(0, stretch.earliest - SKEW_S).to_bytes(WORD, "big")
+    low = max(0, stretch.earliest - LATE_S - SKEW_S).to_bytes(WORD, "big")
     high = _NEVER if stretch.latest is None else (stretch.latest + SKEW_S).to_bytes(WORD, "big")
     times = [data[_TIME] for data in records]
     if low <= min(times) and max(times) <= high:
@@ -141,8 +144,8 @@ def _check_times(first: int, records: list[bytes], stretch: Interval, findings: 
 
 
 def _name_time(index: int, time: int, stretch: Interval, findings: Findings) -> None:
-    if time < stretch.earliest - SKEW_S:
-        why = f"time {time} is more than {SKEW_S} s before the anchor before it, {stretch.earliest}"
+    if time < stretch.earliest - LATE_S - SKEW_S:
+        why = f"time {time} is more than {LATE_S + SKEW_S} s before the anchor before it, {stretch.earliest}"
     else:
         why = f"time {time} is more than {SKEW_S} s after the anchor that covers it, {stretch.latest}"
     findings.add("T3", f"record {index}", why)

@@ -34,6 +34,8 @@ RULES = {
     "D15": "What came in, less what went out, is there; no total of a project tops the one before it.",
     "D16": "Checkpoint and manifest are signed with the keys that the ledger's key changes put in force.",
     "D17": "A state that an audit starts from is the one that a Close in effect names.",
+    "D18": "A rate is what its two published sources make of it.",
+    "D19": "What the log promised a payer is recorded by its deadline.",
     # Anchors, as the bundle states them.
     "T1": "Anchors stand in the order of size, block and time, each of its form.",
     "T2": "An anchor has the root that the log has at its size, and no size has two roots.",

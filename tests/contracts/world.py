@@ -21,7 +21,6 @@ from contracts.bindings import (
     Signature,
     deploy,
     deploy_token,
-    head_digest,
     quote_digest,
     sign_digest,
 )
@@ -46,6 +45,7 @@ from ledger.records import (
     decode,
     encode,
     hash_struct,
+    head_digest,
 )
 from tests.city import ACT, Key, digest
 

@@ -324,9 +324,9 @@ def test_a_record_dated_before_the_anchor_before_it_is_named(bundle: Written) ->
     entries = bundles.anchors(bundle.records)
     size = int(entries[0]["size"])
     first_after = int.from_bytes(bundle.records[size][32:64], "big")
-    _anchors(lambda old: _set(old, 0, time=str(first_after + 901)))(bundle)
+    _anchors(lambda old: _set(old, 0, time=str(first_after + 4_501)))(bundle)
     assert ("T3", f"record {size}") in found(bundle.folder)
-    _anchors(lambda old: _set(old, 0, time=str(first_after + 900)))(bundle)
+    _anchors(lambda old: _set(old, 0, time=str(first_after + 4_500)))(bundle)
     assert ("T3", f"record {size}") not in found(bundle.folder)
 
 

@@ -530,3 +530,87 @@ def test_a_node_that_answers_nonsense_is_no_verdict(
 def test_a_node_that_is_not_there_is_exit_2(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(town.folder), "--rpc", "http://127.0.0.1:1"]) == 2
     assert capsys.readouterr().err.startswith("could not check: rpc 127.0.0.1: did not answer")
+
+
+# --- an anchor that goes on from an earlier head (LEAKS 02) ---------------------------------
+
+
+NEXT = city.Key("next anchor").address
+
+
+def _poison(town: Town) -> None:
+    """With the stolen keys of an operator and a watcher: a head that is no head of this ledger."""
+    topics = [_topic("Anchored(uint64,bytes32,uint64)"), _word(9_999)]
+    town.node.log(
+        city.ANCHOR, topics, city.digest("forged") + _word(town.log.now), 800, city.digest("poison")
+    )
+    town.node.view(city.ANCHOR, "head()", _word(9_999) + _word(town.log.now) + city.digest("forged"))
+
+
+def _go_on(town: Town, wait: int, size: int | None = None) -> int:
+    """Register the next anchor by act, wait, and anchor there what the ledger has by then."""
+    size = int(town.anchors[-1]["size"]) if size is None else size
+    town.log.act(Contract(0, f"anchor@{size}", city.CHAIN_ID, NEXT, keccak256(b"next"), city.ACT))
+    town.node.code[NEXT] = b"next"
+    town.log.wait(wait)
+    town.log.add(city.revenue(town.log, 1, "kzt", "afterwards"))
+    entry = bundles.anchor(town.log.records, len(town.log.records), contract=_hex(NEXT), block="900")
+    entry["blockHash"] = _hex(city.digest("block 900"))
+    town.anchors.append(entry)
+    data = bytes.fromhex(entry["root"][2:]) + _word(int(entry["time"]))
+    topics = [_topic("Anchored(uint64,bytes32,uint64)"), _word(int(entry["size"]))]
+    town.node.log(NEXT, topics, data, 900, bytes.fromhex(entry["transaction"][2:]))
+    town.node.view(NEXT, "head()", topics[1] + data[32:] + data[:32])
+    town.node.now = town.log.now + 120
+    town.write()
+    return size
+
+
+def _named(town: Town, serve: Callable[[Node], str]) -> list[str]:
+    """What is found, but for the waiting that a notice of 14 days without an anchor brings."""
+    verdict = audit(town.folder, rpcs=[serve(town.node)])
+    return [str(one) for one in verdict.findings if one.rule != "T4"]
+
+
+def test_leak_02_a_poisoned_anchor_is_a_finding_until_another_goes_on_by_act_and_notice(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
+    _poison(town)
+    (named,) = _named(town, serve)
+    assert "T7" in named
+    assert "the chain has size 9999" in named
+    size = _go_on(town, rules.NOTICE_S + 60)
+    assert _named(town, serve) == []
+    # It is excused, and stays in sight for ever.
+    verdict = audit(town.folder, rpcs=[serve(town.node)])
+    (told,) = [one for one in verdict.exceptions if "is void by act" in one]
+    assert f"0x{city.ANCHOR.hex()} on chain 31337 holds size 9999" in told
+    assert size < 9_999
+
+
+def test_leak_02_an_anchor_does_not_count_before_its_notice_has_passed(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
+    _poison(town)
+    _go_on(town, rules.NOTICE_S - 3_600)
+    named = _named(town, serve)
+    assert [one for one in named if one.startswith("T5 ") and "this anchor counts from" in one]
+    assert [one for one in named if one.startswith("T7 ") and "9999" in one]
+
+
+def test_leak_02_an_anchor_goes_on_only_from_a_head_that_was_anchored(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
+    held = {int(entry["size"]) for entry in town.anchors}
+    other = next(size for size in range(1, len(town.log.records)) if size not in held)
+    _go_on(town, rules.NOTICE_S + 60, other)
+    assert [one for one in _named(town, serve) if f"size {other}, which no other anchor holds" in one]
+
+
+def test_leak_02_what_stood_below_the_named_head_is_never_excused(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
+    # A head below the one that is named differs: no act makes that void.
+    town.anchors[0]["root"] = _hex(city.digest("forged"))
+    _go_on(town, rules.NOTICE_S + 60)
+    assert [one for one in _named(town, serve) if one.startswith("T2 at anchors.json entry 0")]

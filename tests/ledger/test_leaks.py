@@ -305,6 +305,26 @@ def test_leak_17_an_order_cannot_be_split_or_given_twice() -> None:
     assert refusal(log, replace(order, order="again")) == "O7"
 
 
+def test_leak_17_of_a_commitment_a_day_takes_one_order_and_then_only_its_part() -> None:
+    """Authority, certifier and log's key together: everything that is certified is ordered, again and again."""
+    log = make.at("works")
+    split = make.contracted(log, "flood", 1_000, 600, *[50] * 8)
+    certified = [log.act(make.certificate(split[2], 600))]
+    certified += [log.act(make.certificate(milestone, 50)) for milestone in split[3:]]
+    ordered: dict[int, int] = {}
+    for _ in range(4):
+        log.wait(DAY)
+        for number, certificate in enumerate(certified):
+            amount = 600 if number == 0 else 50
+            with contextlib.suppress(Invalid):
+                log.act(make.order(split, certificate, amount, f"order-{number}"))
+                ordered[log.now // DAY] = ordered.get(log.now // DAY, 0) + amount
+    # The largest went alone on its day; what was left went in parts of at most half of the contract a day.
+    assert list(ordered.values()) == [600, 400]
+    # Less in a day is an act of the Council, with its notice and inside its bounds.
+    assert refusal(log, Parameter(0, "commitment_day_cap", 99, START_S, ACT)) == "S5"
+
+
 def test_leak_18_the_treasury_is_the_registered_contract_and_stays_it() -> None:
     log = city.registered()
     fake = Contract(0, "treasury", city.CHAIN_ID, THIEF.address, digest("code"), ACT)

@@ -7,9 +7,9 @@ import coincurve
 import pytest
 
 from ledger.proof import leaf_hash, open_note, tile_path
-from ledger.records import Invalid, Unavailable, decode, domain_separator, encode, keccak256
+from ledger.records import Invalid, Unavailable, decode, domain_separator, encode, head_digest, keccak256
 from ledger.tree import Tree
-from ledger.watcher import VALID_S, head_digest
+from ledger.watcher import VALID_S
 from tests import bundles, city
 from tests.ledger.running import COSIGNER, KEYS, Clock, Watcher
 

@@ -1,8 +1,9 @@
 """A ledger in a world that goes wrong, the same way each time for the same seed.
 
-Everything of ours is real: writer, store, publisher, watcher, auditor. What is around them
-misbehaves: the process dies before or after any commit and any file that it writes, the
-chain does not answer, or takes a head and loses the reply. After each death a new process
+Everything of ours is real: writer, store, publisher, watcher, witnesses, anchors, auditor. What
+is around them misbehaves: the process dies before or after any commit and any file that it
+writes, witnesses get or answer nothing and one may have been shown a fork, two chains do not
+answer, lose replies, let transactions wait, and take heads back. After each death a new process
 starts from what is stored. At the end the real auditor reads the bundle.
 
 Run one seed: `python -m tests.simulation.world SEED`; many: `make simulate N=1000`.
@@ -10,30 +11,40 @@ Run one seed: `python -m tests.simulation.world SEED`; many: `make simulate N=10
 
 from __future__ import annotations
 
+import logging
 import random
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import store
+from ledger.anchor import PATIENCE_S, EvmAnchor
+from ledger.anchoring import is_settled
 from ledger.audit import audit
+from ledger.cosigning import Cosigner, Policy
 from ledger.database import Engine, engine, reading
-from ledger.proof import check_consistency
-from ledger.records import Invalid, Record, Transfer, Unavailable, decode
+from ledger.proof import format_add_checkpoint, parse_checkpoint, parse_note
+from ledger.records import Contract, Invalid, Record, Transfer, Unavailable, decode
 from ledger.rules import DAY
-from ledger.store import Anchored
 from ledger.target import Folder
-from ledger.watcher import SignedHead
+from ledger.witness import Answer, Witness, ask
 from ledger.writer import Writer, only_writer, submit
 from tests import city
-from tests.ledger.running import Clock, Ledger, fees
+from tests.fakes.chain import BASE_FEE_WEI, Node
+from tests.ledger.running import KEYS, Clock, Ledger, fees
 
-DEATHS_AT_MOST = 12
+DEATHS_AT_MOST = 16
+ROUNDS_AT_MOST = 300
+TRIES_AT_MOST = 300
+SECOND_CHAIN = 31_338
 
 
 class Died(BaseException):
@@ -55,9 +66,9 @@ class Fate:
             self.told.append(f"died {where}")
             raise Died(where)
 
-    def may_be_away(self, where: str) -> None:
+    def may_be_away(self, where: str, how_often: float) -> None:
         """Not answer, sometimes."""
-        if self.chance.random() < 0.15:
+        if self.chance.random() < how_often:
             self.told.append(f"no answer {where}")
             raise Unavailable("simulated", where)
 
@@ -75,32 +86,51 @@ class MortalFolder(Folder):
         self._fate.may_die(f"after {path}")
 
 
-class Chain:
-    """A chain that takes extensions only, as LedgerAnchor does, and may be away or lose its answer."""
+class Strangers:
+    """Three witnesses of which two must sign; requests and replies get lost, and one may have seen a fork.
 
-    name = "simulated chain"
+    They are asked at the same time, so each has a fate of its own, drawn from the seed.
+    """
 
-    def __init__(self, fate: Fate, clock: Clock) -> None:
-        self._fate, self._clock = fate, clock
-        self.heads: list[Anchored] = []
+    NEEDED = 2
 
-    def held(self) -> Anchored | None:
-        self._fate.may_be_away("when the chain is asked")
-        return self.heads[-1] if self.heads else None
+    def __init__(self, seed: int, folder: Path, clock: Clock) -> None:
+        self._chances = [random.Random(f"{seed} witness {n}") for n in range(3)]
+        self.witnesses = [
+            Witness(
+                f"witness-{n}",
+                [Ed25519PrivateKey.from_private_bytes(city.digest(f"witness {n}"))],
+                [KEYS.verifiers()],
+                folder / f"witness-{n}",
+                clock,
+            )
+            for n in range(3)
+        ]
+        # The sizes that each has cosigned.
+        self.signed: list[set[int]] = [set(), set(), set()]
+        self.is_one_forked = seed % 5 == 0
+        if self.is_one_forked:
+            shown = KEYS.sign_checkpoint(3, city.digest("another history"), clock())
+            assert self.witnesses[2].add_checkpoint(format_add_checkpoint((0, [], shown))).status == 200
 
-    def append(self, size: int, root: bytes, path: Sequence[bytes], head: SignedHead) -> None:
-        self._fate.may_be_away("before the chain takes a head")
-        assert (head.size, head.root) == (size, root)
-        if self.heads:
-            check_consistency(self.heads[-1].size, self.heads[-1].root, size, root, path)
-        number = len(self.heads) + 1
-        transaction = city.digest(f"transaction {number}")
-        block_hash = city.digest(f"block {number}")
-        self.heads.append(
-            Anchored(city.CHAIN_ID, city.ANCHOR, size, root, transaction, number, block_hash, self._clock())
-        )
-        self._fate.may_die("after the chain took a head")
-        self._fate.may_be_away("after the chain took a head")
+    def cosigners(self) -> list[Cosigner]:
+        """What the operator's policy names."""
+        return [
+            Cosigner(f"http://{n}", tuple(witness.verifiers())) for n, witness in enumerate(self.witnesses)
+        ]
+
+    def post(self, url: str, body: bytes) -> Answer:
+        """Bring a request to a witness; it, or the answer, may be lost."""
+        number = int(url[-1])
+        chance = self._chances[number]
+        if chance.random() < 0.1:
+            raise Unavailable("simulated", f"{url} does not answer")
+        answer = self.witnesses[number].add_checkpoint(body)
+        if answer.status == 200:
+            self.signed[number].add(parse_checkpoint(parse_note(body.partition(b"\n\n")[2])[0]).size)
+        if chance.random() < 0.1:
+            raise Unavailable("simulated", f"the answer of {url} was lost")
+        return answer
 
 
 class World:
@@ -109,7 +139,11 @@ class World:
     def __init__(self, seed: int, folder: Path) -> None:
         self.fate = Fate(random.Random(seed))
         self.folder, self.clock = folder, Clock()
-        self.chain = Chain(self.fate, self.clock)
+        self.strangers = Strangers(seed, folder, self.clock)
+        self.chains = [
+            Node(chain_id, self.clock, city.ANCHOR, lag=3, mines_at_once=False, may_be_away=self._chain_fate)
+            for chain_id in (city.CHAIN_ID, SECOND_CHAIN)
+        ]
         self.engines: list[Engine] = []
         self.expected: list[bytes] = []
         self.refused: dict[bytes, str] = {}
@@ -141,6 +175,14 @@ class World:
                 with only_writer(self.ledger.engine, self.folder / "lock"):
                     self.writer: Writer = self.ledger.writer()
                 self.publisher = self.ledger.publisher(MortalFolder(self.folder / "bundle", self.fate))
+                cosigners = self.strangers.cosigners()
+                known = [verifier for one in cosigners for verifier in one.verifiers]
+                trust = self.publisher.trust
+                self.publisher.trust = replace(trust, verifiers=[*trust.verifiers, *known])
+                self.anchors = tuple(EvmAnchor(chain, object(), self.clock) for chain in self.chains)
+                self.policy = Policy(
+                    cosigners, Strangers.NEEDED, patience_s=600, ask=partial(ask, post=self.strangers.post)
+                )
                 self.watcher = self.ledger.watcher(self.folder / "watcher")
             except Died:
                 continue
@@ -148,15 +190,17 @@ class World:
 
     def until_done(self, work: Callable[[], None]) -> None:
         """Try again, as supervisors and callers do, until it goes through once."""
-        while True:
+        why = ""
+        for _ in range(TRIES_AT_MOST):
             try:
                 work()
             except Died:
                 self._start()
-            except Unavailable:
-                continue
+            except Unavailable as error:
+                why = str(error)
             else:
                 return
+        raise AssertionError(f"{TRIES_AT_MOST} tries did not do it; the last: {why}")
 
     # --- what happens -------------------------------------------------------------------
 
@@ -176,7 +220,7 @@ class World:
         for data in records:
             record = decode(data)
             if record.time - self.clock.now > DAY:
-                self.publish()  # before the notice: nothing may wait that long for its anchor
+                self.settle()  # before the notice: nothing may wait that long for its anchor
             self.clock.now = max(self.clock.now, record.time)
             self.ask(record, self.clock.now)
             self.until_done(self._drain)
@@ -208,21 +252,49 @@ class World:
         self.publish()
 
     def publish(self) -> None:
-        """Sign, publish, have it witnessed, anchor."""
+        """Sign, publish, have it witnessed, sent to the chains; then these go on."""
         self.until_done(self._publish_once)
+        for chain in self.chains:
+            self._go_on(chain)
+
+    def settle(self) -> None:
+        """Publish until both chains hold the newest head for good."""
+        for _ in range(ROUNDS_AT_MOST):
+            self.publish()
+            if is_settled(self.ledger.engine, self.anchors, self.writer.tree.size):
+                return
+            self.clock.now += self.fate.chance.randrange(PATIENCE_S)
+        raise AssertionError(f"{ROUNDS_AT_MOST} rounds brought no final head: {self.fate.told[-20:]}")
+
+    def _go_on(self, chain: Node) -> None:
+        """What a chain does between two rounds: blocks, fees that rise and fall, branches that lose."""
+        chance = self.fate.chance
+        chain.base_fee_wei = BASE_FEE_WEI * (4 if chance.random() < 0.2 else 1)
+        chain.mine(chance.randrange(4))
+        if chance.random() < 0.2:
+            loses = chance.random() < 0.5
+            before = chain.sizes()
+            chain.reorganise(chance.randrange(1, 4), loses=loses)
+            gone = len(before) - len(chain.sizes())
+            self.fate.told.append(f"chain {chain.chain_id} took back {gone} heads, lost: {loses}")
+
+    def _chain_fate(self, where: str) -> None:
+        if where.startswith("after"):
+            self.fate.may_die(f"after a chain {where}")
+        self.fate.may_be_away(f"chain {where}", 0.03)
 
     def _drain(self) -> None:
         # Not the writer's own method: after a death it is another writer's.
         self.writer.drain()
 
     def _publish_once(self) -> None:
-        self.writer.publish(self.publisher, self.watcher, (self.chain,))
+        self.writer.publish(self.publisher, self.watcher, self.anchors, self.policy)
 
     # --- the end ------------------------------------------------------------------------
 
     def check(self) -> None:
         """Everything that was asked for is there once, in order, and the real auditor finds it valid."""
-        self.publish()
+        self.settle()
         stored = self.ledger.records()
         assert stored[: len(self.expected)] == self.expected
         fee_ids = [record.id for data in stored if isinstance(record := decode(data), Transfer)]
@@ -232,11 +304,25 @@ class World:
                 with pytest.raises(Invalid) as refused:
                     store.answer(connection, id)
                 assert refused.value.rule == rule
-        sizes = [head.size for head in self.chain.heads]
-        assert sizes == sorted(set(sizes)), "the chain was asked to take a head twice"
-        assert self.chain.heads[-1].size == len(stored)
+        with reading(self.ledger.engine) as connection:
+            noted = store.anchors(connection)
+        for chain in self.chains:
+            self._check_chain(chain, [one for one in noted if one.chain_id == chain.chain_id], len(stored))
         verdict = audit(str(self.folder / "bundle"))
         assert verdict.is_valid, verdict.findings
+
+    def _check_chain(self, chain: Node, noted: Sequence[store.Anchored], size: int) -> None:
+        """What is noted is what the chain holds for good, and strangers had signed each of it before."""
+        final = chain.heads_in(0, len(chain.blocks) - 1 - chain.lag)
+        assert [(one.size, one.root, one.block_hash) for one in noted] == [
+            (event.size, event.root, event.block_hash) for event in final
+        ]
+        sizes = [event.size for event in final]
+        assert sizes == sorted(set(sizes))
+        assert sizes[-1] == size
+        for one in chain.seen.values():
+            seen_by = sum(one.size in signed for signed in self.strangers.signed)
+            assert seen_by >= Strangers.NEEDED, f"size {one.size} was sent when {seen_by} had signed it"
 
     def close(self) -> None:
         """Let go of the databases."""
@@ -249,9 +335,11 @@ def simulate(seed: int, folder: Path) -> Fate:
     world = World(seed, folder)
     try:
         log = city.registered()
+        # The second chain's anchor is one that the ledger names.
+        log.act(Contract(0, "anchor-2", SECOND_CHAIN, city.ANCHOR, city.digest("code"), city.ACT))
         world.record(log.records)
-        world.publish()
-        world.clock.now = log.now
+        world.settle()
+        world.clock.now = max(world.clock.now, log.now)
         for burst in range(4):
             world.pay(fees(log, 10 * burst, world.fate.chance.randrange(1, 9)))
             world.clock.now += world.fate.chance.randrange(1, 3_600)
@@ -265,17 +353,24 @@ def main() -> None:
     """Run seeds given as numbers, or so many from 0 on with --count N."""
     words = sys.argv[1:]
     seeds = range(int(words[1])) if words[:1] == ["--count"] else [int(word) for word in words]
-    deaths = 0
+    deaths, failed = 0, list[int]()
+    # Witnesses that do not answer are told to an operator, and here are what was asked for.
+    logging.disable(logging.WARNING)
     for done, seed in enumerate(seeds, 1):
         with tempfile.TemporaryDirectory() as folder:
             try:
                 deaths += simulate(seed, Path(folder)).deaths
             except Exception:
+                failed.append(seed)
+                traceback.print_exc()
                 print(f"seed {seed} failed; again: python -m tests.simulation.world {seed}", file=sys.stderr)
-                raise
         if sys.stderr.isatty() or done % 100 == 0:
             print(f"\r{done} of {len(seeds)} seeds, {deaths} deaths", end="", file=sys.stderr, flush=True)
-    print(f"\n{len(seeds)} seeds lived through, {deaths} deaths", file=sys.stderr)
+    print(
+        f"\n{len(seeds) - len(failed)} of {len(seeds)} seeds lived through, {deaths} deaths", file=sys.stderr
+    )
+    if failed:
+        sys.exit(f"failed: {' '.join(map(str, failed))}")
 
 
 if __name__ == "__main__":

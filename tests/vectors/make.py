@@ -641,6 +641,10 @@ def registers() -> Iterator[Vector]:
     bare = at("opened")
     tenge = Asset(0, "KZT", 2, 0, ZERO_ADDRESS, START_S, FOREVER_S, ACT)
     coin = Asset(0, "USDT", 6, CHAIN_ID, city.TOKEN, START_S, FOREVER_S, ACT)
+    resumed = Contract(0, "anchor@2", CHAIN_ID, Key("next anchor").address, digest("code"), ACT)
+    yield broken("N10", "beyond", "An anchor that goes on from records that do not exist (LEAKS 02).", bare,
+                 replace(resumed, name=f"anchor@{bare.state.size + 1}"), replace(resumed, name=f"anchor@{bare.state.size}"))
+    yield broken("N10", "no-number", "An anchor that goes on from a size that can be read in two ways.", bare, replace(resumed, name="anchor@02"), resumed)
     yield broken("N9", "tenge-on-a-chain", "Tenge on a chain.", bare, replace(tenge, chain_id=CHAIN_ID), tenge, why=(CHAIN_ID,))
     yield broken("N9", "tenge-in-thousandths", "Tenge with three decimals.", bare, replace(tenge, decimals=3), tenge, why=(2, 3))
     yield broken("N9", "coin-without-token", "A coin without its contract.", bare, replace(coin, token=ZERO_ADDRESS), coin)
@@ -774,7 +778,7 @@ def work() -> Iterator[Vector]:
 
 
 def orders() -> Iterator[Vector]:
-    """O1 to O10 and G7."""
+    """O1 to O11 and G7."""
     log = at("works")
     two, certified = named_work(log)
     good = order(two, certified, 600)
@@ -805,6 +809,7 @@ def orders() -> Iterator[Vector]:
     again = copy.deepcopy(log)
     again.act(good)
     rest = order(two, again.act(certificate(two[3], 400)), 400, "order-rest")
+    again.wait(rules.DAY)  # of a commitment the rest is another day's (O11)
     yield broken("O7", "above-whole-allocation", "A milestone ordered twice, out of an allocation that has no more (LEAKS 17).",
                  again, replace(good, order="again"), rest, why=(1_200, 1_000))
 
@@ -813,11 +818,21 @@ def orders() -> Iterator[Vector]:
     first = order(wide, roomy.act(certificate(wide[2], 300)), 300)
     last = order(wide, roomy.act(certificate(wide[3], 700)), 700, "order-last")
     roomy.act(first)
+    roomy.wait(rules.DAY)
     yield broken("O6", "ordered-twice", "A milestone ordered twice, while the contract has room (G11).", roomy, replace(first, order="again"), last)
     full = copy.deepcopy(roomy)
     full.act(last)
     yield broken("O7", "above-commitment", "A milestone ordered twice, out of a contract that has no more.",
                  full, replace(first, order="again"), last, why=(1_300, 1_000), twin_after=roomy)
+
+    flood = at("works")
+    split = contracted(flood, "flood", 1_000, 300, 200, 1, 499)
+    for place, amount in ((2, 300), (3, 200)):
+        flood.act(order(split, flood.act(certificate(split[place], amount)), amount, f"order-{place}"))
+    third = order(split, flood.act(certificate(split[4], 1)), 1, "order-4")
+    tomorrow = (flood.now // rules.DAY + 1) * rules.DAY
+    yield broken("O11", "flood", "A third order of one day, by one tiyn more than the day's part (LEAKS 17).",
+                 flood, replace(third, time=tomorrow - 1), replace(third, time=tomorrow), why=(501, 500))
 
     short = at("works")
     hashes = contracted(short, "s", 1_000, 600, 399)
@@ -1162,6 +1177,7 @@ def quarrels() -> Iterator[Vector]:
     ):
         yield broken("C9", f"{name}-in-dispute", says, frozen, bad, bad, twin_after=settled)
     done = copy.deepcopy(log)
+    done.wait(rules.DAY)  # the first order of a day goes (O11)
     late = done.act(rest)
     going = copy.deepcopy(done)
     done.act(stop)

@@ -1,0 +1,165 @@
+"""Bringing heads to chains: the newest size supersedes, and only what is final counts as anchored.
+
+A head is sent, then in a block, then final. Until it is final it may be lost: a transaction can
+wait for ever, be replaced, or be taken back with its block. So nothing here waits. Each round
+asks the chain what it holds and does what is missing, and any round may be the first after a
+crash. Only final heads go into `ledger_anchor`, and from there into anchors.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from ledger import anchor_store, store
+from ledger.anchor_store import Progress, Sent
+from ledger.database import Connection, Engine, reading
+from ledger.publish import Publisher
+from ledger.records import Invalid, Unavailable, reject
+from ledger.watcher import SignedHead
+
+
+class Held(NamedTuple):
+    """The head in a chain's newest block; size 0 where there is none."""
+
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A transaction and its bytes, which are only handed over once it is noted."""
+
+    sent: Sent
+    raw: bytes
+
+
+class Anchor(Protocol):
+    """A chain that takes heads."""
+
+    @property
+    def name(self) -> str:
+        """Which chain this is, for people."""
+        ...
+
+    @property
+    def chain_id(self) -> int:
+        """Which chain this is, for programs."""
+        ...
+
+    @property
+    def contract(self) -> bytes:
+        """The address that takes heads there."""
+        ...
+
+    def held(self) -> Held:
+        """The head in the newest block, whoever brought it."""
+        ...
+
+    def finals(self, after: store.Anchored | None) -> list[store.Anchored]:
+        """The final heads above the last one that was noted, in order of size."""
+        ...
+
+    def prepare(
+        self, size: int, root: bytes, path: list[bytes], head: SignedHead, before: Sent | None
+    ) -> Signed | None:
+        """Sign what brings a head, or replaces what waits; None where what waits is still good."""
+        ...
+
+    def send(self, signed: Signed) -> None:
+        """Hand a signed transaction over; it may be lost on the way, and the reply too."""
+        ...
+
+
+def anchor_all(
+    engine: Engine, publisher: Publisher, anchors: Sequence[Anchor], head: SignedHead | None
+) -> tuple[list[Invalid], list[Unavailable]]:
+    """Bring each chain up to a head, or only follow it where head is None; returns what went wrong, named.
+
+    One chain that is gone, or that holds another ledger, does not keep the others from going on.
+    """
+    broken, silent = [], []
+    for anchor in anchors:
+        try:
+            _anchor(engine, publisher, anchor, head)
+        except Unavailable as error:
+            silent.append(Unavailable("anchor", f"{anchor.name}: {error.why}"))
+        except Invalid as error:
+            broken.append(Invalid(error.rule, f"{anchor.name}: {error.where}", error.why))
+    return broken, silent
+
+
+def check_not_behind(size: int, publisher: Publisher, anchors: Sequence[Anchor]) -> list[Anchor]:
+    """Refuse to sign below what a chain holds (L9); returns the chains that did not answer.
+
+    The store of signed heads says the same, unless it was lost together with the ledger.
+    """
+    silent = []
+    for anchor in anchors:
+        try:
+            held = anchor.held()
+        except Unavailable:
+            silent.append(anchor)
+            continue
+        if held.size > size:
+            reject("L9", anchor.name, f"the chain holds size {held.size}, this ledger has {size} records")
+        if held.size <= publisher.published():
+            _check_root(publisher, held.size, held.root, anchor.name)
+    return silent
+
+
+def is_settled(engine: Engine, anchors: Sequence[Anchor], size: int) -> bool:
+    """Whether each of these chains holds the head of this size for good."""
+    with store.asking(), reading(engine) as connection:
+        final = {(one.chain_id, one.contract) for one in store.anchors(connection) if one.size >= size}
+    return all((anchor.chain_id, anchor.contract) in final for anchor in anchors)
+
+
+def _anchor(engine: Engine, publisher: Publisher, anchor: Anchor, head: SignedHead | None) -> None:
+    with store.asking(), reading(engine) as connection:
+        before = anchor_store.progress(connection, anchor.chain_id, anchor.contract)
+    held = anchor.held()
+    published = publisher.published()
+    if held.size > published:
+        reject("L9", anchor.name, f"the chain holds size {held.size}, published is {published}")
+    _check_root(publisher, held.size, held.root, anchor.name)
+    now = Progress(held.size, before.sent)
+    if head is not None and held.size < head.size:
+        path = publisher.consistency(held.size, head.size) if held.size else []
+        signed = anchor.prepare(head.size, head.root, path, head, before.sent)
+        if signed is not None:
+            now = Progress(held.size, signed.sent)
+            with store.asking(), engine.begin() as connection:
+                _save(connection, anchor, now)
+            # Dies here, or before the reply: what was noted is taken to wait, and is replaced in time.
+            anchor.send(signed)
+            now = Progress(anchor.held().size, signed.sent)
+    if now != before:
+        with store.asking(), engine.begin() as connection:
+            _save(connection, anchor, now)
+    _note_finals(engine, publisher, anchor)
+
+
+def _note_finals(engine: Engine, publisher: Publisher, anchor: Anchor) -> None:
+    """Note each final head, also those that somebody else brought or an earlier process of ours."""
+    with store.asking(), reading(engine) as connection:
+        home = (anchor.chain_id, anchor.contract)
+        known = [one for one in store.anchors(connection) if (one.chain_id, one.contract) == home]
+    found = anchor.finals(known[-1] if known else None)
+    for final in found:
+        _check_root(publisher, final.size, final.root, anchor.name)
+    if found:
+        with store.asking(), engine.begin() as connection:
+            for final in found:
+                store.add_anchor(connection, final)
+
+
+def _check_root(publisher: Publisher, size: int, root: bytes, where: str) -> None:
+    ours = publisher.root(size) if size else root
+    if root != ours:
+        reject("L9", where, f"at size {size} the chain holds {root.hex()}, this ledger has {ours.hex()}")
+
+
+def _save(connection: Connection, anchor: Anchor, now: Progress) -> None:
+    anchor_store.save_progress(connection, anchor.chain_id, anchor.contract, now)

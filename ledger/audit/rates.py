@@ -1,0 +1,188 @@
+"""Rates computed again from the documents that they name (LEAKS 05; docs/bundle.md says how they are read).
+
+The reading is written here once more and not taken from the city's software: who made the rate
+does not also check it. That both read the same is a test.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from fractions import Fraction
+from functools import lru_cache
+from typing import Final, NamedTuple
+from xml.etree import ElementTree as ET
+from xml.parsers import expat
+
+from ledger import rules
+from ledger.audit.bundle import Bundle
+from ledger.audit.replay import Replayed
+from ledger.audit.trust import check_depth
+from ledger.audit.verdict import Findings
+from ledger.records import WORD, Invalid, Rate, decode, reject
+
+# An official rate holds over the longest holidays; a market's may be as old as rate_age allows.
+OFFICIAL_DAYS: Final = 10
+FUTURE_S: Final = 60
+_DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
+_DAY = re.compile(r"\s*([0-9]{2})\.([0-9]{2})\.([0-9]{4}|[0-9]{2})\s*")
+_QUANT = re.compile(r"[0-9]{1,6}")
+
+
+class Told(NamedTuple):
+    """What one source said: tiyn for one base unit, when, and whether it is a day's official rate."""
+
+    rate: Fraction
+    time_s: int
+    is_official: bool
+
+
+def check_rates(bundle: Bundle, done: Replayed, findings: Findings) -> None:
+    """Every rate in effect is what its two published sources make of it (D18)."""
+
+    @lru_cache(maxsize=1_024)
+    def document(digest: bytes) -> bytes | None:
+        return bundle.document(digest)
+
+    missing: list[str] = []
+    count = computed = 0
+    for index, rate in _rates(done):
+        count += 1
+        where = f"record {index}"
+        bodies = [document(rate.source1), document(rate.source2)]
+        if None in bodies:
+            absent = (rate.source1, rate.source2)[bodies.index(None)]
+            missing.append(f"{where}: source 0x{absent.hex()} is not published")
+            continue
+        try:
+            _check_rate(rate, where, bodies, done.state)
+            computed += 1
+        except Invalid as broken:
+            findings.take(broken)
+    if count:
+        findings.say(f"{computed} of {count} rates were computed again from their published sources")
+    # Of a ledger that publishes no source at all nothing can be said but that; hiding some is another thing.
+    if len(missing) < count:
+        for told in missing:
+            where, _, why = told.partition(": ")
+            findings.add("D18", where, why)
+
+
+def _rates(done: Replayed) -> Iterator[tuple[int, Rate]]:
+    for index, data in enumerate(done.entries):
+        if data[:WORD] == Rate.type_hash and done.in_effect(index):
+            record = decode(data)
+            assert isinstance(record, Rate)
+            yield index, record
+
+
+def _check_rate(rate: Rate, where: str, bodies: list[bytes | None], state: rules.State) -> None:
+    asset = state.assets[rate.asset]
+    told = [
+        read_rate(body, f"{where}: source{number}", rate.asset, asset.decimals)
+        for number, body in enumerate(bodies, 1)
+        if body is not None
+    ]
+    for number, one in enumerate(told, 1):
+        _check_age(one, rate, f"{where}: source{number}", state)
+    # Of an even number of sources the two in the middle are named, of an odd one the middle one first.
+    stated = Fraction(rate.numerator, rate.denominator)
+    allowed = [told[0].rate, (told[0].rate + told[1].rate) / 2]
+    if stated not in allowed:
+        first, mean = allowed
+        why = f"the rate is {stated}, its sources say {first} and {told[1].rate}, the mean is {mean}"
+        reject("D18", where, why)
+
+
+def _check_age(one: Told, rate: Rate, where: str, state: rules.State) -> None:
+    age = rate.time - one.time_s
+    most = OFFICIAL_DAYS * rules.DAY if one.is_official else rules.parameter(state, "rate_age", rate.time)
+    if not -FUTURE_S <= age <= most:
+        reject(
+            "D18", where, f"is {age} s old when the rate is recorded, from -{FUTURE_S} to {most} is allowed"
+        )
+
+
+def read_rate(body: bytes, where: str, asset: str, decimals: int) -> Told:
+    """Read one source's answer: XML of the National Bank, or JSON of an exchange (D18)."""
+    if body.lstrip()[:1] == b"<":
+        return _read_official(body, where, asset, decimals)
+    return _read_exchange(body, where, asset, decimals)
+
+
+# --- the National Bank: get_rates.cfm and rates_all.xml --------------------------------
+
+
+def _read_official(body: bytes, where: str, asset: str, decimals: int) -> Told:
+    root = _parse(body, where)
+    if root.tag not in {"rates", "rss"}:
+        reject("D18", where, f"is XML of {root.tag[:40]!r}, not of rates")
+    # A token is worth what it is pegged to: USDT is read as USD, unless the bank prices USDT itself.
+    by_title: dict[str, list[ET.Element]] = {}
+    for item in root.iter("item"):
+        by_title.setdefault(item.findtext("title", "").strip(), []).append(item)
+    items = by_title.get(asset) or by_title.get(asset[:3], [])
+    if len(items) != 1:
+        reject("D18", where, f"holds {len(items)} rates of {asset} or {asset[:3]}, 1 is needed")
+    stated = root.findtext("date") if root.tag == "rates" else items[0].findtext("pubDate")
+    price = _decimal(items[0].findtext("description", "").strip(), where)
+    quant = items[0].findtext("quant", "").strip()
+    if not _QUANT.fullmatch(quant) or int(quant) == 0:
+        reject("D18", where, f"quant is {quant[:20]!r}")
+    midnight = datetime.combine(_day(stated or "", where), datetime.min.time(), tzinfo=UTC)
+    start = int(midnight.timestamp()) - rules.ALMATY_OFFSET_S
+    return Told(price / int(quant) * 100 / 10**decimals, start, is_official=True)
+
+
+def _parse(body: bytes, where: str) -> ET.Element:
+    def declared(name: str, *_: object) -> None:
+        reject("D18", where, f"declares a document type, {name[:40]!r}")
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = declared
+    try:
+        parser.Parse(body, True)  # noqa: FBT003 - whether it is the last part
+        return ET.fromstring(body)  # noqa: S314 - no entity is declared, since there is no document type
+    except (expat.ExpatError, ET.ParseError, ValueError, LookupError) as error:
+        reject("D18", where, f"is not XML: {error}")
+
+
+def _day(text: str, where: str) -> date:
+    match = _DAY.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError("not dd.mm.yyyy")
+        return date(int(match[3]) + (2000 if len(match[3]) == 2 else 0), int(match[2]), int(match[1]))
+    except ValueError as error:
+        reject("D18", where, f"the date is {text[:20]!r}: {error}")
+
+
+# --- an exchange: {"symbol": "USDT/KZT", "price": "474.10", "time": 1780000000} -------------
+
+
+def _read_exchange(body: bytes, where: str, asset: str, decimals: int) -> Told:
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not a number")
+
+    check_depth("D18", where, body)
+    try:
+        told = json.loads(body, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        reject("D18", where, f"is neither XML nor JSON: {error}")
+    symbol = f"{asset}/{rules.TENGE}"
+    if not isinstance(told, dict) or told.get("symbol") != symbol:
+        reject("D18", where, f"is not about {symbol}")
+    price, time_s = told.get("price"), told.get("time")
+    if not isinstance(price, str):
+        reject("D18", where, f"the price is {type(price).__name__}, a decimal string is needed")
+    if type(time_s) is not int or not 0 <= time_s < rules.TIME_LIMIT_S:
+        reject("D18", where, "the time is not Unix seconds")
+    return Told(_decimal(price, where) * 100 / 10**decimals, time_s, is_official=False)
+
+
+def _decimal(text: str, where: str) -> Fraction:
+    if not _DECIMAL.fullmatch(text) or Fraction(text) == 0:
+        reject("D18", where, f"the price is {text[:40]!r}")
+    return Fraction(text)
