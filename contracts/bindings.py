@@ -977,7 +977,7 @@ class City:
 
         fee_wei and tip_wei are for one unit of gas (EIP-1559).
         """
-        with _answering("LedgerAnchor.append"):
+        with answering("LedgerAnchor.append"):
             words = (size, root, list(path), watcher.valid_until, watcher.r, watcher.vs)
             anchor = self._contracts["anchor"]
             asked: TxParams = {
@@ -996,7 +996,7 @@ class City:
 
     def send_signed(self, raw: bytes, where: str) -> None:
         """Hand a signed transaction to the node and do not wait; one that it has already is no error."""
-        with _answering(where):
+        with answering(where):
             try:
                 self.w3.eth.send_raw_transaction(HexBytes(raw))
             except Web3Exception as error:
@@ -1009,17 +1009,17 @@ class City:
 
     def nonce(self, account: LocalAccount) -> int:
         """How many transactions of an account are in blocks: what waits has this number or a later one."""
-        with _answering("nonce"):
+        with answering("nonce"):
             return self.w3.eth.get_transaction_count(account.address, "latest")
 
     def fees(self) -> tuple[int, int]:
         """The base fee of the newest block and the tip that the node suggests, wei for one unit of gas."""
-        with _answering("fees"):
+        with answering("fees"):
             return self.w3.eth.get_block("latest").get("baseFeePerGas", 0), self.w3.eth.max_priority_fee
 
     def final_block(self) -> int:
         """The newest block that the chain will not take back."""
-        with _answering("finalized"):
+        with answering("finalized"):
             return self.w3.eth.get_block("finalized")["number"]
 
     def append(

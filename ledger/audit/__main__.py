@@ -144,6 +144,7 @@ def _arguments() -> _Arguments:
         "--plain", action="store_true", help="replay by the rules alone: slower, less to read"
     )
     parser.add_argument("--jobs", type=_jobs, default=1, help="so many processes, between Close records")
+    parser.add_argument(
         "--promise", action="append", default=[], help="what the log promised a payer: was it kept?"
     )
     parser.add_argument("--json", help="write the verdict here")
