@@ -6,6 +6,7 @@ import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {Council} from "../src/Council.sol";
 import {ICouncil} from "../src/interfaces/ICouncil.sol";
 import {ILedgerAnchor} from "../src/interfaces/ILedgerAnchor.sol";
+import {LedgerAnchor} from "../src/LedgerAnchor.sol";
 import {Names} from "../src/Names.sol";
 import {Records, Signature} from "../src/Records.sol";
 import {City} from "./City.sol";
@@ -697,6 +698,62 @@ contract CouncilTest is City {
         same(council.codeOf(keccak256(record)), 0);
         bring(record, index);
         same(council.codeOf(keccak256(record)), "code");
+    }
+
+    function test_what_is_enacted_and_taken_back_is_told() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        bytes32 hash = keccak256(record);
+        Signature[] memory approvals = councillors(record);
+        ILedgerAnchor.Head memory head = anchor.head();
+        bytes32[] memory proof = path(index);
+        vm.expectEmit(address(council));
+        emit ICouncil.Withdrawn(hash, vm.addr(5));
+        vm.prank(vm.addr(5));
+        council.withdraw(hash);
+        vm.expectEmit(address(council));
+        emit ICouncil.Enacted(Records.REVENUE_RULE, hash, "code", index);
+        council.enact(record, index, head.size, head.time, proof, approvals);
+    }
+
+    function test_the_founding_quorums_are_in_force_from_the_founding_on() external {
+        Records.Quorum[] memory quorums = new Records.Quorum[](2);
+        quorums[0] = Records.Quorum(START, Names.COUNCIL, 4, ACT);
+        quorums[1] = Records.Quorum(START, Names.AUTHORITY, 2, ACT);
+        Council other = new Council(LEDGER, RETENTION_END, foundingSeats(), quorums);
+        same(other.required(Names.COUNCIL), 4);
+        same(other.required(Names.AUTHORITY), 2);
+        same(other.required(Names.AUDITOR), 1);
+        isTrue(other.isContract(address(other.anchor())) && other.isContract(address(other)));
+        same(address(LedgerAnchor(address(other.anchor())).council()), address(other));
+    }
+
+    function test_leak_14_a_recovery_changes_no_quorum() external {
+        _endTerms(START + 100 days);
+        bytes memory record = abi.encode(Records.QUORUM, Records.Quorum(START, Names.COUNCIL, 3, ACT));
+        enactRefused(
+            record,
+            abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, councillors(record)[0].signer)
+        );
+    }
+
+    function test_what_is_known_to_come_soonest_counts_in_whatever_order_it_was_enacted() external {
+        uint64 now_ = uint64(block.timestamp);
+        Records.Parameter memory parameter =
+            Records.Parameter(START, Names.ORDER_DELAY, 3 days, now_ + 20 days, ACT);
+        enact(abi.encode(Records.PARAMETER, parameter));
+        (parameter.value, parameter.validFrom) = (2 days, now_);
+        enact(abi.encode(Records.PARAMETER, parameter));
+        enactShare("code", 100);
+        Records.RevenueRule memory rule =
+            Records.RevenueRule(START, "code", Names.RETAINED, 300, now_ + 20 days, ACT);
+        enact(abi.encode(Records.REVENUE_RULE, rule));
+        (rule.minShare, rule.validFrom) = (200, now_);
+        enact(abi.encode(Records.REVENUE_RULE, rule));
+        vm.warp(now_ + 10 days);
+        (, uint64 until) = council.parameterUntil(Names.ORDER_DELAY);
+        same(until, now_ + 14 days);
+        (, until) = council.minShareUntil("code");
+        same(until, now_ + 14 days);
     }
 
     // --- in short ---

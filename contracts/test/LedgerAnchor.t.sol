@@ -54,6 +54,19 @@ contract LedgerAnchorTest is City {
         anchor.rootAt(4, spilt);
     }
 
+    function test_each_head_is_told() external {
+        uint64 old = anchor.head().size;
+        add("one more");
+        uint64 size = uint64(leaves.length);
+        bytes32 root = Reference.root(leaves, 0, size);
+        bytes32[] memory proof = Reference.consistency(old, leaves, 0, size, true);
+        Signature memory signature = witness(WATCHER, size, root, FOREVER);
+        vm.expectEmit(address(anchor));
+        emit ILedgerAnchor.Anchored(size, root, uint64(block.timestamp));
+        vm.prank(vm.addr(OPERATOR));
+        anchor.append(size, root, proof, FOREVER, signature.r, compact(signature.v, signature.s));
+    }
+
     function test_old_heads_are_kept_whoever_anchors_often() external {
         for (uint256 i = 0; i < 70; ++i) {
             add(abi.encode(i));

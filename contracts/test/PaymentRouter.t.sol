@@ -11,7 +11,7 @@ import {IPaymentRouter} from "../src/interfaces/IPaymentRouter.sol";
 import {Money} from "../src/Money.sol";
 import {Names} from "../src/Names.sol";
 import {City} from "./City.sol";
-import {Closed, HostileToken} from "./HostileTokens.sol";
+import {Closed, Forwarding, HostileToken} from "./HostileTokens.sol";
 import {TestToken} from "./TestToken.sol";
 import {vm} from "./Vm.sol";
 
@@ -348,6 +348,64 @@ contract PaymentRouterTest is City {
             invoice != terms.invoice || purpose != terms.purpose || other != terms.merchant || share != terms.shareBps
         );
         isTrue(router.depositAddress(IPaymentRouter.Terms(invoice, purpose, other, share)) != deposit);
+    }
+
+    function test_who_gets_nothing_of_a_payment_is_not_called() external {
+        Forwarding forwarding = new Forwarding(payable(builder));
+        IPaymentRouter.Quote memory quote = _quote(Money.COIN, 1_000, 10_000);
+        quote.merchant = address(forwarding);
+        _payNative(quote, 1_000);
+        same(forwarding.calls(), 0);
+        (quote.shareBps, quote.nonce) = (9_999, 8);
+        quote.amount = 10_000;
+        _payNative(quote, 10_000);
+        same(forwarding.calls(), 1);
+        same(builder.balance, 1);
+    }
+
+    // --- what is told ---
+
+    function test_each_payment_is_told_with_the_citys_part() external {
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_001, 300);
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
+        vm.expectEmit(address(router));
+        emit IPaymentRouter.Paid(quote.invoice, address(token), 1_001, 31);
+        router.pay(quote, r, vs);
+    }
+
+    function test_what_is_credited_and_pulled_is_told() external {
+        hostile.deny(merchant);
+        IPaymentRouter.Quote memory quote = _quote(address(hostile), 1_000, 300);
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
+        vm.expectEmit(address(router));
+        emit IPaymentRouter.Paid(quote.invoice, address(hostile), 1_000, 30);
+        vm.expectEmit(address(router));
+        emit IPaymentRouter.Credited(merchant, address(hostile), 970);
+        router.pay(quote, r, vs);
+        vm.expectRevert(
+            abi.encodeWithSelector(IPaymentRouter.NotReceived.selector, merchant, address(hostile))
+        );
+        router.pull(merchant, address(hostile));
+        hostile.deny(address(0));
+        vm.expectEmit(address(router));
+        emit IPaymentRouter.Pulled(merchant, address(hostile), 970);
+        router.pull(merchant, address(hostile));
+        same(router.credit(merchant, address(hostile)), 0);
+        vm.expectRevert(
+            abi.encodeWithSelector(IPaymentRouter.NothingCredited.selector, merchant, address(hostile))
+        );
+        router.pull(merchant, address(hostile));
+    }
+
+    function test_a_flush_is_told_with_what_the_city_received() external {
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        address deposit = router.depositAddress(terms[0]);
+        token.mint(deposit, 1_001);
+        vm.expectEmit(address(router));
+        emit IPaymentRouter.Flushed(terms[0].invoice, deposit, address(token), 1_001, 11);
+        router.flush(terms, address(token));
+        same(token.balanceOf(address(treasury)), 11);
+        same(token.balanceOf(merchant), 990);
     }
 
     // --- in short ---

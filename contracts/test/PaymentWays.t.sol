@@ -119,6 +119,33 @@ contract PaymentWaysTest is City {
         same(trusting.balanceOf(address(router)), 970);
     }
 
+    function test_by_authorization_the_merchants_part_is_measured_and_nothing_is_moved_for_nobody() external {
+        Trusting trusting = new Trusting();
+        trusting.mint(payer, 10_000);
+        enactAsset("TRST", address(trusting));
+        enactShare("free", 0);
+        IPaymentRouter.Quote memory quote = _quote(1_001, 1);
+        quote.token = address(trusting);
+        (bytes32 r, bytes32 vs) = _signed(quote);
+        IPaymentRouter.Authorization memory authorization = IPaymentRouter.Authorization(payer, 27, 0, 0);
+        trusting.tax(merchant);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, merchant, 970, 969));
+        router.payWithAuthorization(quote, r, vs, authorization);
+        trusting.tax(address(treasury));
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(treasury), 31, 30));
+        router.payWithAuthorization(quote, r, vs, authorization);
+        trusting.tax(address(0));
+        quote.shareBps = 10_000;
+        (r, vs) = _signed(quote);
+        router.payWithAuthorization(quote, r, vs, authorization);
+        same(trusting.moves(), 1);
+        (quote.purpose, quote.shareBps) = ("free", 0);
+        (r, vs) = _signed(quote);
+        router.payWithAuthorization(quote, r, vs, authorization);
+        same(trusting.moves(), 2);
+        same(trusting.balanceOf(merchant), 1_001);
+    }
+
     function test_where_the_city_takes_nothing_the_merchants_part_is_measured() external {
         enactShare("free", 0);
         vm.prank(payer);

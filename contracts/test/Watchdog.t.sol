@@ -372,6 +372,57 @@ contract WatchdogTest is Spending {
         treasury.execute(sound);
     }
 
+    function test_a_breach_of_the_log_holds_refunds_as_well_and_of_a_commitment_does_not() external {
+        IWatchdog.SignedOrder memory order = _proved(_order(400, "thief"));
+        watchdog.reportPayee(_head(), order, sound.commitment);
+        ITreasury.Refunding memory asked = _refund();
+        treasury.refund(asked);
+        same(token.balanceOf(merchant), 100);
+        IWatchdog.Proved memory strange =
+            IWatchdog.Proved(abi.encode(bytes32("no kind")), add(abi.encode(bytes32("no kind"))), new bytes32[](0));
+        publish();
+        strange.proof = path(strange.index);
+        watchdog.reportKind(_head(), strange);
+        asked = _refund();
+        vm.expectRevert(abi.encodeWithSelector(IWatchdog.Frozen.selector, 0, 1, 1));
+        treasury.refund(asked);
+    }
+
+    function test_a_breach_and_its_end_are_told() external {
+        IWatchdog.SignedOrder memory order = _proved(_order(400, "thief"));
+        IWatchdog.Head memory head = _head();
+        vm.expectEmit(address(watchdog));
+        emit IWatchdog.Breached("O3", order.index, _hash(sound.commitment));
+        watchdog.reportPayee(head, order, sound.commitment);
+        (IWatchdog.Proved memory shown, Signature[] memory council_, Signature[] memory auditors) =
+            _acknowledged(Records.Acknowledgement(START, order.index, "O3", ACT));
+        head = _head();
+        vm.expectEmit(address(watchdog));
+        emit IWatchdog.Lifted("O3", order.index, _hash(sound.commitment));
+        watchdog.lift(head, shown, council_, auditors);
+    }
+
+    function test_orders_that_nobody_signed_or_the_ledger_does_not_have_overspend_nothing() external {
+        IWatchdog.SignedOrder[] memory orders = new IWatchdog.SignedOrder[](4);
+        for (uint256 i = 0; i < 4; ++i) {
+            orders[i] = _order(400, "builder");
+        }
+        publish();
+        for (uint256 i = 0; i < 4; ++i) {
+            orders[i] = _at(orders[i]);
+            if (i != 1) orders[i] = _signed(orders[i]);
+        }
+        IWatchdog.Head memory head = _head();
+        vm.expectRevert(abi.encodeWithSelector(IWatchdog.NoQuorum.selector, Names.AUTHORITY, 1, 0));
+        watchdog.reportOverspent(head, orders);
+        orders[1] = _signed(orders[1]);
+        orders[2].proof = new bytes32[](0);
+        vm.expectRevert(
+            abi.encodeWithSelector(ILedgerAnchor.NotIncluded.selector, orders[2].index, head.size)
+        );
+        watchdog.reportOverspent(head, orders);
+    }
+
     function test_an_acknowledgement_of_another_breach_or_without_an_act_lifts_nothing() external {
         IWatchdog.SignedOrder memory order = _proved(_order(400, "thief"));
         watchdog.reportPayee(_head(), order, sound.commitment);
@@ -401,6 +452,23 @@ contract WatchdogTest is Spending {
         vm.expectRevert(abi.encodeWithSelector(IWatchdog.WrongLength.selector, 160, 192));
         watchdog.lift(head, shown, none, none);
         same(watchdog.frozen(_hash(sound.commitment)), 1);
+    }
+
+    function _refund() private returns (ITreasury.Refunding memory asked) {
+        bytes32 to = bytes32(uint256(uint160(merchant)));
+        asked.receipt =
+            Records.Transfer(START, bytes32(uint256(++number)), "t-tkzt", "r", "TKZT", 900, "fee", 0, ACT, to);
+        bytes memory receipt = abi.encode(Records.TRANSFER, asked.receipt);
+        asked.receiptIndex = add(receipt);
+        asked.refund = Records.Refund(START, bytes32(uint256(number)), keccak256(receipt), 100, to, ACT);
+        bytes memory record = abi.encode(Records.REFUND, asked.refund);
+        asked.authorityApprovals = _approvals(AUTHORITY, Records.APPROVE_REFUND, record);
+        asked.auditorApprovals = _approvals(AUDITOR, Records.APPROVE_REFUND, record);
+        asked.index = add(record);
+        publish();
+        (asked.headSize, asked.headTime) = (anchor.head().size, anchor.head().time);
+        (asked.proof, asked.receiptProof) = (path(asked.index), path(asked.receiptIndex));
+        vm.warp(block.timestamp + 1 days);
     }
 
     // --- in short ---
