@@ -10,6 +10,7 @@ import {ICouncil} from "../src/interfaces/ICouncil.sol";
 import {IPaymentRouter} from "../src/interfaces/IPaymentRouter.sol";
 import {Money} from "../src/Money.sol";
 import {Names} from "../src/Names.sol";
+import {Records} from "../src/Records.sol";
 import {City} from "./City.sol";
 import {Closed, Forwarding, HostileToken} from "./HostileTokens.sol";
 import {TestToken} from "./TestToken.sol";
@@ -361,6 +362,114 @@ contract PaymentRouterTest is City {
         _payNative(quote, 10_000);
         same(forwarding.calls(), 1);
         same(builder.balance, 1);
+    }
+
+    function test_what_is_kept_of_the_council_is_not_asked_again() external {
+        _pay(_quote(address(token), 1_000, 300));
+        token.mint(router.depositAddress(_terms(1)[0]), 1_000);
+        router.flush(_terms(1), address(token));
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 300);
+        quote.nonce = 127;
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
+        token.mint(router.depositAddress(_terms(1)[0]), 1_000);
+        vm.warp(block.timestamp + 14 days - 1);
+        quote.validUntil = block.timestamp;
+        (r, vs) = _signed(quote, GATEWAY);
+        vm.expectCall(address(council), "", 0);
+        router.pay(quote, r, vs);
+        router.flush(_terms(1), address(token));
+        same(token.balanceOf(address(treasury)), 2 * 30 + 2 * 10);
+    }
+
+    function test_nothing_is_moved_for_who_gets_nothing() external {
+        enactShare("free", 0);
+        IPaymentRouter.Quote memory quote = _quote(address(hostile), 1_000, 10_000);
+        _pay(quote);
+        same(hostile.moves(), 1);
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        terms[0].shareBps = 10_000;
+        hostile.mint(router.depositAddress(terms[0]), 1_000);
+        router.flush(terms, address(hostile));
+        same(hostile.moves(), 2);
+        (terms[0].purpose, terms[0].shareBps) = ("free", 0);
+        hostile.mint(router.depositAddress(terms[0]), 1_000);
+        router.flush(terms, address(hostile));
+        same(hostile.moves(), 3);
+        same(hostile.balanceOf(merchant), 1_000);
+    }
+
+    function test_each_part_is_measured_even_if_the_merchant_is_denied() external {
+        hostile.deny(merchant);
+        hostile.tax(address(treasury));
+        IPaymentRouter.Quote memory quote = _quote(address(hostile), 1_000, 300);
+        _payRefused(
+            quote, abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(treasury), 30, 29)
+        );
+        hostile.tax(address(router));
+        _payRefused(
+            quote, abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(router), 970, 969)
+        );
+        hostile.tax(address(0));
+        _pay(quote);
+        same(router.credit(merchant, address(hostile)), 970);
+    }
+
+    function test_terms_that_leave_somebody_out_are_not_flushed() external {
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        terms[0].merchant = address(0);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.MerchantNotAllowed.selector, address(0)));
+        router.flush(terms, address(token));
+        terms[0].merchant = address(router);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.MerchantNotAllowed.selector, address(router)));
+        router.flush(terms, address(token));
+        (terms[0].merchant, terms[0].shareBps) = (merchant, 10_001);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.ShareTooLarge.selector, 10_000, 10_001));
+        router.flush(terms, address(token));
+    }
+
+    function test_what_is_kept_ends_with_the_first_of_its_answers() external {
+        uint256 now_ = block.timestamp;
+        enactShare("sale", 400);
+        vm.warp(now_ + 13 days);
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 300);
+        quote.validUntil = FOREVER;
+        _pay(quote);
+        vm.warp(now_ + 14 days - 1);
+        quote.nonce = 8;
+        _pay(quote);
+        vm.warp(now_ + 14 days);
+        quote.nonce = 9;
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.ShareTooSmall.selector, 400, 300));
+        enactParameter(Names.DIRECT_SETTLEMENT, 0);
+        vm.warp(now_ + 27 days);
+        quote.shareBps = 400;
+        _pay(quote);
+        token.mint(router.depositAddress(_terms(1)[0]), 1_000);
+        router.flush(_terms(1), address(token));
+        vm.warp(now_ + 28 days);
+        quote.nonce = 10;
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.DirectSettlementOff.selector, 1, 0));
+        token.mint(router.depositAddress(_terms(1)[0]), 1_000);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.DirectSettlementOff.selector, 1, 0));
+        router.flush(_terms(1), address(token));
+    }
+
+    function test_an_asset_is_taken_from_its_first_second_on() external {
+        uint64 from = uint64(block.timestamp) + 1 days;
+        enact(
+            abi.encode(
+                Records.ASSET, Records.Asset(START, "LATE", 6, block.chainid, address(this), from, FOREVER, ACT)
+            )
+        );
+        IPaymentRouter.Quote memory quote = _quote(address(this), 1_000, 300);
+        quote.validUntil = FOREVER;
+        vm.warp(from - 1);
+        _payRefused(
+            quote, abi.encodeWithSelector(IPaymentRouter.AssetNotInForce.selector, from, FOREVER, from - 1)
+        );
+        vm.warp(from);
+        // This contract is no token, which only whoever may take it finds out.
+        _payRefused(quote, "");
     }
 
     // --- what is told ---

@@ -249,6 +249,28 @@ contract PaymentWaysTest is City {
         same(forgetful.balanceOf(address(router)), 970);
     }
 
+    function test_by_permit2_what_was_there_before_is_not_counted() external {
+        Trusting trusting = new Trusting();
+        trusting.mint(payer, 1e30);
+        enactAsset("TRST", address(trusting));
+        vm.prank(payer);
+        trusting.approve(PERMIT2, type(uint256).max);
+        IPaymentRouter.Quote memory quote = _quote(1_001, 1);
+        quote.token = address(trusting);
+        for (uint256 i = 1; i < 6; ++i) {
+            // To the merchant twice, then kept for it twice, then nothing for it.
+            trusting.deny(i == 3 || i == 4 ? merchant : address(0));
+            quote.nonce = i;
+            if (i == 5) quote.shareBps = 10_000;
+            (bytes32 r, bytes32 vs) = _signed(quote);
+            router.payWithPermit2(quote, r, vs, _permit2(quote, i));
+        }
+        same(trusting.balanceOf(merchant), 2 * 970);
+        same(router.credit(merchant, address(trusting)), 2 * 970);
+        same(trusting.balanceOf(address(router)), 2 * 970);
+        same(trusting.balanceOf(address(treasury)), 4 * 31 + 1_001);
+    }
+
     function test_a_token_that_takes_a_fee_is_refused_by_permit2_too() external {
         vm.prank(payer);
         forgetful.approve(PERMIT2, type(uint256).max);
