@@ -17,6 +17,7 @@ from ledger.records import (
     DOMAIN_VERSION,
     KINDS,
     WORD,
+    Account,
     Record,
     approve_digest,
     decode_name,
@@ -139,6 +140,9 @@ def read_record(kind: type[Record], members: Mapping[str, Any], where: str) -> R
 def read_record_json(content: object, where: str = "record") -> Record:
     """A record from JSON as `qazyna show` prints it: its kind, then its members."""
     told = dict(_mapping(content, where))
+    # An account's own `kind` stands where others say what they are.
+    if set(told) == {member_name(name) for name, _, _ in Account.members}:
+        return read_record(Account, told, where)
     kind = BY_NAME.get(str(told.pop("kind", "")))
     if kind is None:
         reject("E1", f"{where}.kind", f"none of {', '.join(BY_NAME)}")
