@@ -167,6 +167,8 @@ def _same_types(types: Mapping[str, Any], expected: Mapping[str, list[tuple[str,
     """Member for member: a type with one more member would sign something else than is shown."""
     _only(types, "types", {*expected, "EIP712Domain"})
     for name, members in {**expected, "EIP712Domain": list(DOMAIN_TYPE)}.items():
+        if not isinstance(types[name], list):
+            reject("FF58", f"types.{name}", f"expected a list, this is {type(types[name]).__name__}")
         found = [_mapping(each, f"types.{name}") for each in types[name]]
         if [(each.get("name"), each.get("type")) for each in found] != members:
             shown = ", ".join(f"{each.get('type')} {each.get('name')}" for each in found)
