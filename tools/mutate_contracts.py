@@ -42,13 +42,13 @@ FIRST = {
     "Proofs": "Proofs",
     "Records": "Council|Treasury",
     "Kinds": "Kinds",
-    "Names": "Council",
+    "Names": "Proofs|Council",
 }
-TIMEOUT_S = 180
+TIMEOUT_S = 600
 SETTINGS = {
-    "FOUNDRY_FUZZ_RUNS": "64",
+    "FOUNDRY_FUZZ_RUNS": "32",
     "FOUNDRY_FUZZ_SEED": "0x51",
-    "FOUNDRY_INVARIANT_RUNS": "8",
+    "FOUNDRY_INVARIANT_RUNS": "4",
     "FOUNDRY_INVARIANT_DEPTH": "50",
     # A build with every mutant in it is larger than a chain would take.
     "FOUNDRY_CODE_SIZE_LIMIT": "1000000",

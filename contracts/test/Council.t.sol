@@ -700,6 +700,98 @@ contract CouncilTest is City {
         same(council.codeOf(keccak256(record)), "code");
     }
 
+    function test_terms_and_quorums_are_given_again_and_a_quorum_may_be_all_of_them() external {
+        _enactSeat(Names.AUDITOR, 31, START, START + 20 days);
+        _enactSeat(Names.AUDITOR, 31, START, START + 30 days);
+        enact(abi.encode(Records.QUORUM, Records.Quorum(START, Names.COUNCIL, 4, ACT)));
+        enact(abi.encode(Records.QUORUM, Records.Quorum(START, Names.COUNCIL, 5, ACT)));
+        // What the council has seats for is no bound of another role.
+        enact(abi.encode(Records.QUORUM, Records.Quorum(START, Names.AUTHORITY, 6, ACT)));
+        vm.warp(START + 29 days);
+        isTrue(council.seated(Names.AUDITOR, vm.addr(31)));
+        same(council.required(Names.COUNCIL), 5);
+        same(council.required(Names.AUTHORITY), 6);
+    }
+
+    function test_a_later_term_does_not_bring_an_old_one_back() external {
+        _enactSeat(Names.AUDITOR, 31, START, START + 20 days);
+        vm.warp(START + 15 days);
+        _enactSeat(Names.AUDITOR, 31, START + 40 days, FOREVER);
+        vm.warp(START + 20 days - 1);
+        isTrue(council.seated(Names.AUDITOR, vm.addr(31)));
+        vm.warp(START + 20 days);
+        isTrue(!council.seated(Names.AUDITOR, vm.addr(31)));
+        vm.warp(START + 40 days - 1);
+        isTrue(!council.seated(Names.AUDITOR, vm.addr(31)));
+        vm.warp(START + 40 days);
+        isTrue(council.seated(Names.AUDITOR, vm.addr(31)));
+    }
+
+    function test_leak_14_who_was_called_and_never_sat_fills_no_seats() external {
+        // Their terms were over before, and in, the second in which their notice ended.
+        _enactSeat(Names.COUNCIL, 41, START, START + 1 days);
+        _enactSeat(Names.COUNCIL, 42, START, START + 14 days);
+        _enactSeat(Names.COUNCIL, 43, START, FOREVER);
+        for (uint256 key = 1; key <= 5; ++key) {
+            _end(key, START + 14 days);
+        }
+        vm.warp(START + 14 days);
+        isTrue(council.isRecovering());
+        bytes memory record = abi.encode(Records.SEAT, seat(Names.COUNCIL, 51));
+        uint64 index = add(record);
+        publish();
+        for (uint256 key = 41; key <= 42; ++key) {
+            Signature[] memory never = approve(keys3(1, 2, key), Records.APPROVE_SEAT, record, FOREVER);
+            _refused(
+                record,
+                index,
+                never,
+                abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, vm.addr(key))
+            );
+        }
+        // Who has begun to sit in this second has sat, and a term may be confirmed as it is.
+        bring(record, index, approve(keys3(1, 2, 43), Records.APPROVE_SEAT, record, FOREVER));
+        Records.Seat memory again = seat(Names.COUNCIL, 43);
+        again.time = START + 1;
+        record = abi.encode(Records.SEAT, again);
+        index = add(record);
+        publish();
+        bring(record, index, approve(keys3(1, 2, 43), Records.APPROVE_SEAT, record, FOREVER));
+    }
+
+    function test_whatever_is_named_has_a_name() external {
+        bytes32 bad = "two words";
+        bytes memory refusal = abi.encodeWithSelector(ICouncil.NotAName.selector, bad);
+        address place = address(router);
+        enactRefused(
+            abi.encode(Records.CONTRACT, Records.Contract(START, bad, block.chainid, place, place.codehash, ACT)),
+            refusal
+        );
+        enactRefused(
+            abi.encode(Records.ASSET, Records.Asset(START, bad, 6, block.chainid, place, START, FOREVER, ACT)),
+            refusal
+        );
+        _accountRefused(account(bad, "TKZT", Names.PAYEE, vm.addr(77)), refusal);
+        enactRefused(
+            abi.encode(Records.PROJECT, Records.Project(START, bad, "water", "alatau-gate", 9, ACT)), refusal
+        );
+        enactRefused(
+            abi.encode(Records.PROJECT, Records.Project(START, "p", bad, "alatau-gate", 0, ACT)), refusal
+        );
+        enactRefused(
+            abi.encode(Records.REVENUE_RULE, Records.RevenueRule(START, "code", "OTHER", 1, START, ACT)),
+            abi.encodeWithSelector(ICouncil.UnknownFund.selector, bytes32("OTHER"))
+        );
+        _shapeRefused(abi.encode(ACT), abi.encodeWithSelector(ICouncil.UnknownKind.selector, ACT));
+    }
+
+    function test_the_republic_may_have_several_accounts() external {
+        enactAccount("republic", "TKZT", Names.REPUBLIC, republic);
+        enactAccount("republic-2", "TKZT", Names.REPUBLIC, republic);
+        isTrue(council.isRepublic(republic));
+        same(council.account("republic-2").owner, bytes32(uint256(uint160(republic))));
+    }
+
     function test_what_is_enacted_and_taken_back_is_told() external {
         (bytes memory record, uint64 index) = _share("code", 1);
         bytes32 hash = keccak256(record);
