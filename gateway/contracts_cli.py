@@ -71,6 +71,28 @@ def show(
     print("\n".join(deployment.show(bindings.City(w3, deployment.find(w3, founding)))))
 
 
+@app.command()
+def descriptors(
+    city: City,
+    to: Annotated[Path, typer.Option(help="the folder for both files")],
+    chain_id: Annotated[int, typer.Option(help="the chain on which the contracts stand")],
+    owner: Annotated[str, typer.Option(help="whose they are, as wallets will show it")],
+    url: Annotated[str, typer.Option(help="the owner's page")],
+) -> None:
+    """Write the ERC-7730 descriptors by which wallets show what is signed for this ledger."""
+    from contracts import bindings
+    from gateway.budget.descriptors import Owner
+    from gateway.budget.descriptors import descriptors as described
+
+    founding = load_founding(city)
+    places = bindings.plan(chain_id, founding.ledger, founding.retention_end, founding.records).places
+    to.mkdir(parents=True, exist_ok=True)
+    for name, content in described(Owner(owner, url, chain_id, places["council"], places["router"])).items():
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        (to / f"{name}.json").write_text(text, encoding="utf-8")
+    print(f"descriptors: approvals.json and payments.json in {to}")
+
+
 def load_founding(path: Path) -> Founding:
     """Read {"ledger": "0x...", "retentionEnd": "...", "founding": [{"kind": "Seat", ...}, ...]}."""
     from contracts.deployment import Founding

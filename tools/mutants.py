@@ -110,10 +110,10 @@ class Changes:
                 out += text
             if at < len(self.source) and at not in cut:
                 out.append(self.source[at])
-        text = re.sub(r"\bpure\b", "view", out.decode())
+        written = re.sub(r"\bpure\b", "view", out.decode())
         names = ", ".join(sorted(self.functions))
         imports = f'import {{{names}}} from "./{SWITCH}";\n' if names else ""
-        return text.replace("pragma solidity 0.8.37;\n", f"pragma solidity 0.8.37;\n{imports}", 1)
+        return written.replace("pragma solidity 0.8.37;\n", f"pragma solidity 0.8.37;\n{imports}", 1)
 
 
 def is_on(number: int) -> str:

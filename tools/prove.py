@@ -19,7 +19,36 @@ PROOFS = ROOT / "docs" / "proofs.md"
 
 # name: (what it shows, command, environment)
 LONG: dict[str, tuple[str, list[str | Path], dict[str, str]]] = {
-    "forge": ("contracts: fuzz and invariants at the ci profile", [FORGE, "test"], {"FOUNDRY_PROFILE": "ci"}),
+    "forge": (
+        "contracts: fuzz 10,000 and invariants 1,000 x 100",
+        [FORGE, "test"],
+        {"FOUNDRY_PROFILE": "prove"},
+    ),
+    "symbolic": (
+        "contracts: which calls can lessen the treasury, for every state and argument (halmos)",
+        [PYTHON, "tools/symbolic.py"],
+        {},
+    ),
+    "slither": (
+        "contracts: no finding of slither without a written reason",
+        [PYTHON, "tools/slither.py"],
+        {},
+    ),
+    "coverage": (
+        "contracts: at least 98 % of lines and branches are reached",
+        [PYTHON, "tools/coverage.py"],
+        {},
+    ),
+    "mutants": (
+        "contracts: each small change is noticed by a test, or has a written reason",
+        [PYTHON, "tools/mutate_contracts.py"],
+        {},
+    ),
+    "differential": (
+        "5,000 sequences get the same verdicts from rules.py and from the contracts",
+        [PYTHON, "-m", "pytest", "-q", "--timeout", "0", "-n", "0", "tests/contracts/test_differential.py"],
+        {"QAZYNA_DIFFERENTIAL": "5000"},
+    ),
     "hypothesis": (
         "all tests, with 10,000 examples for each property",
         [PYTHON, "-m", "pytest", "-q", "--timeout", "0", "-n", "auto", "--dist", "worksteal"],

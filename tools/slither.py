@@ -1,7 +1,7 @@
 """Run slither and refuse every finding that has no written reason, and every reason that has no finding.
 
-Reasons stand in contracts/slither.json: for each check and place, a function or a name, a sentence that says why it
-is no fault here. `*` stands for all places of a check.
+Reasons stand in contracts/slither.json: for each check and place, a function or a name, a sentence that
+says why it is no fault here. `*` stands for all places of a check.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {Council} from "../src/Council.sol";
 import {ICouncil} from "../src/interfaces/ICouncil.sol";
 import {ILedgerAnchor} from "../src/interfaces/ILedgerAnchor.sol";
+import {LedgerAnchor} from "../src/LedgerAnchor.sol";
 import {Names} from "../src/Names.sol";
 import {Records, Signature} from "../src/Records.sol";
 import {City} from "./City.sol";
@@ -697,6 +698,154 @@ contract CouncilTest is City {
         same(council.codeOf(keccak256(record)), 0);
         bring(record, index);
         same(council.codeOf(keccak256(record)), "code");
+    }
+
+    function test_terms_and_quorums_are_given_again_and_a_quorum_may_be_all_of_them() external {
+        _enactSeat(Names.AUDITOR, 31, START, START + 20 days);
+        _enactSeat(Names.AUDITOR, 31, START, START + 30 days);
+        enact(abi.encode(Records.QUORUM, Records.Quorum(START, Names.COUNCIL, 4, ACT)));
+        enact(abi.encode(Records.QUORUM, Records.Quorum(START, Names.COUNCIL, 5, ACT)));
+        // What the council has seats for is no bound of another role.
+        enact(abi.encode(Records.QUORUM, Records.Quorum(START, Names.AUTHORITY, 6, ACT)));
+        vm.warp(START + 29 days);
+        isTrue(council.seated(Names.AUDITOR, vm.addr(31)));
+        same(council.required(Names.COUNCIL), 5);
+        same(council.required(Names.AUTHORITY), 6);
+    }
+
+    function test_a_later_term_does_not_bring_an_old_one_back() external {
+        _enactSeat(Names.AUDITOR, 31, START, START + 20 days);
+        vm.warp(START + 15 days);
+        _enactSeat(Names.AUDITOR, 31, START + 40 days, FOREVER);
+        vm.warp(START + 20 days - 1);
+        isTrue(council.seated(Names.AUDITOR, vm.addr(31)));
+        vm.warp(START + 20 days);
+        isTrue(!council.seated(Names.AUDITOR, vm.addr(31)));
+        vm.warp(START + 40 days - 1);
+        isTrue(!council.seated(Names.AUDITOR, vm.addr(31)));
+        vm.warp(START + 40 days);
+        isTrue(council.seated(Names.AUDITOR, vm.addr(31)));
+    }
+
+    function test_leak_14_who_was_called_and_never_sat_fills_no_seats() external {
+        // Their terms were over before, and in, the second in which their notice ended.
+        _enactSeat(Names.COUNCIL, 41, START, START + 1 days);
+        _enactSeat(Names.COUNCIL, 42, START, START + 14 days);
+        _enactSeat(Names.COUNCIL, 43, START, FOREVER);
+        for (uint256 key = 1; key <= 5; ++key) {
+            _end(key, START + 14 days);
+        }
+        vm.warp(START + 14 days);
+        isTrue(council.isRecovering());
+        bytes memory record = abi.encode(Records.SEAT, seat(Names.COUNCIL, 51));
+        uint64 index = add(record);
+        publish();
+        for (uint256 key = 41; key <= 42; ++key) {
+            Signature[] memory never = approve(keys3(1, 2, key), Records.APPROVE_SEAT, record, FOREVER);
+            _refused(
+                record,
+                index,
+                never,
+                abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, vm.addr(key))
+            );
+        }
+        // Who has begun to sit in this second has sat, and a term may be confirmed as it is.
+        bring(record, index, approve(keys3(1, 2, 43), Records.APPROVE_SEAT, record, FOREVER));
+        Records.Seat memory again = seat(Names.COUNCIL, 43);
+        again.time = START + 1;
+        record = abi.encode(Records.SEAT, again);
+        index = add(record);
+        publish();
+        bring(record, index, approve(keys3(1, 2, 43), Records.APPROVE_SEAT, record, FOREVER));
+    }
+
+    function test_whatever_is_named_has_a_name() external {
+        bytes32 bad = "two words";
+        bytes memory refusal = abi.encodeWithSelector(ICouncil.NotAName.selector, bad);
+        address place = address(router);
+        enactRefused(
+            abi.encode(Records.CONTRACT, Records.Contract(START, bad, block.chainid, place, place.codehash, ACT)),
+            refusal
+        );
+        enactRefused(
+            abi.encode(Records.ASSET, Records.Asset(START, bad, 6, block.chainid, place, START, FOREVER, ACT)),
+            refusal
+        );
+        _accountRefused(account(bad, "TKZT", Names.PAYEE, vm.addr(77)), refusal);
+        enactRefused(
+            abi.encode(Records.PROJECT, Records.Project(START, bad, "water", "alatau-gate", 9, ACT)), refusal
+        );
+        enactRefused(
+            abi.encode(Records.PROJECT, Records.Project(START, "p", bad, "alatau-gate", 0, ACT)), refusal
+        );
+        enactRefused(
+            abi.encode(Records.REVENUE_RULE, Records.RevenueRule(START, "code", "OTHER", 1, START, ACT)),
+            abi.encodeWithSelector(ICouncil.UnknownFund.selector, bytes32("OTHER"))
+        );
+        _shapeRefused(abi.encode(ACT), abi.encodeWithSelector(ICouncil.UnknownKind.selector, ACT));
+    }
+
+    function test_the_republic_may_have_several_accounts() external {
+        enactAccount("republic", "TKZT", Names.REPUBLIC, republic);
+        enactAccount("republic-2", "TKZT", Names.REPUBLIC, republic);
+        isTrue(council.isRepublic(republic));
+        same(council.account("republic-2").owner, bytes32(uint256(uint160(republic))));
+    }
+
+    function test_what_is_enacted_and_taken_back_is_told() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        bytes32 hash = keccak256(record);
+        Signature[] memory approvals = councillors(record);
+        ILedgerAnchor.Head memory head = anchor.head();
+        bytes32[] memory proof = path(index);
+        vm.expectEmit(address(council));
+        emit ICouncil.Withdrawn(hash, vm.addr(5));
+        vm.prank(vm.addr(5));
+        council.withdraw(hash);
+        vm.expectEmit(address(council));
+        emit ICouncil.Enacted(Records.REVENUE_RULE, hash, "code", index);
+        council.enact(record, index, head.size, head.time, proof, approvals);
+    }
+
+    function test_the_founding_quorums_are_in_force_from_the_founding_on() external {
+        Records.Quorum[] memory quorums = new Records.Quorum[](2);
+        quorums[0] = Records.Quorum(START, Names.COUNCIL, 4, ACT);
+        quorums[1] = Records.Quorum(START, Names.AUTHORITY, 2, ACT);
+        Council other = new Council(LEDGER, RETENTION_END, foundingSeats(), quorums);
+        same(other.required(Names.COUNCIL), 4);
+        same(other.required(Names.AUTHORITY), 2);
+        same(other.required(Names.AUDITOR), 1);
+        isTrue(other.isContract(address(other.anchor())) && other.isContract(address(other)));
+        same(address(LedgerAnchor(address(other.anchor())).council()), address(other));
+    }
+
+    function test_leak_14_a_recovery_changes_no_quorum() external {
+        _endTerms(START + 100 days);
+        bytes memory record = abi.encode(Records.QUORUM, Records.Quorum(START, Names.COUNCIL, 3, ACT));
+        enactRefused(
+            record,
+            abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, councillors(record)[0].signer)
+        );
+    }
+
+    function test_what_is_known_to_come_soonest_counts_in_whatever_order_it_was_enacted() external {
+        uint64 now_ = uint64(block.timestamp);
+        Records.Parameter memory parameter =
+            Records.Parameter(START, Names.ORDER_DELAY, 3 days, now_ + 20 days, ACT);
+        enact(abi.encode(Records.PARAMETER, parameter));
+        (parameter.value, parameter.validFrom) = (2 days, now_);
+        enact(abi.encode(Records.PARAMETER, parameter));
+        enactShare("code", 100);
+        Records.RevenueRule memory rule =
+            Records.RevenueRule(START, "code", Names.RETAINED, 300, now_ + 20 days, ACT);
+        enact(abi.encode(Records.REVENUE_RULE, rule));
+        (rule.minShare, rule.validFrom) = (200, now_);
+        enact(abi.encode(Records.REVENUE_RULE, rule));
+        vm.warp(now_ + 10 days);
+        (, uint64 until) = council.parameterUntil(Names.ORDER_DELAY);
+        same(until, now_ + 14 days);
+        (, until) = council.minShareUntil("code");
+        same(until, now_ + 14 days);
     }
 
     // --- in short ---

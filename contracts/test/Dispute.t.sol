@@ -27,6 +27,28 @@ contract DisputeTest is Spending {
         same(token.balanceOf(builder), 2 * AMOUNT);
     }
 
+    function test_a_dispute_and_its_end_are_told() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        Records.Dispute memory record = _record(execution, AUDITOR);
+        Signature memory approval = _signed(record, AUDITOR);
+        vm.expectEmit(address(treasury));
+        emit ITreasury.Disputed(
+            record.commitmentHash, keccak256(abi.encode(Records.DISPUTE, record)), vm.addr(AUDITOR)
+        );
+        treasury.dispute(record, execution.commitment, approval);
+        Records.Resolution memory resolution =
+            Records.Resolution(uint64(block.timestamp), record.commitmentHash, 1, ACT);
+        bytes memory encoded = abi.encode(Records.RESOLUTION, resolution);
+        uint64 index = add(encoded);
+        publish();
+        ILedgerAnchor.Head memory head = anchor.head();
+        Signature[] memory approvals = approve(keys3(1, 2, 3), Records.APPROVE_RESOLUTION, encoded, FOREVER);
+        bytes32[] memory proof = path(index);
+        vm.expectEmit(address(treasury));
+        emit ITreasury.Resolved(record.commitmentHash, keccak256(encoded), 1);
+        treasury.resolve(resolution, index, head.size, head.time, proof, approvals);
+    }
+
     function test_a_commitment_that_a_resolution_ended_is_never_paid_again() external {
         ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
         bytes32 commitmentHash = _hash(execution.commitment);
@@ -184,6 +206,17 @@ contract DisputeTest is Spending {
         treasury.execute(second);
         treasury.execute(_next(first, 399));
         same(treasury.paid(_hash(first.commitment)), 900);
+    }
+
+    function test_leak_17_a_day_is_a_day_of_utc_and_not_an_hour() external {
+        ITreasury.Execution memory first = _payable("TKZT", "t-tkzt", "builder");
+        vm.warp((block.timestamp / 1 days + 1) * 1 days);
+        treasury.execute(first);
+        vm.warp(block.timestamp + 1 days - 1);
+        ITreasury.Execution memory second = _next(first, 101);
+        _refused(second, abi.encodeWithSelector(ITreasury.AboveDay.selector, 500, 501));
+        vm.warp(block.timestamp + 1);
+        treasury.execute(second);
     }
 
     function test_leak_17_the_first_order_of_a_day_goes_whatever_the_cap() external {

@@ -17,6 +17,10 @@ contract HostileToken is ERC20 {
 
     Mode public mode;
     address public denied;
+    /// @notice Whoever receives from this token gets one unit less.
+    address public taxed;
+    /// @notice How often anything was to be moved.
+    uint256 public moves;
     address private _target;
     bytes private _call;
     bool private _forgiving;
@@ -37,6 +41,10 @@ contract HostileToken is ERC20 {
 
     function deny(address holder) external {
         denied = holder;
+    }
+
+    function tax(address holder) external {
+        taxed = holder;
     }
 
     /// @notice Call back in the middle of the next transfer.
@@ -64,6 +72,7 @@ contract HostileToken is ERC20 {
     }
 
     function _hostile(address from, address to, uint256 amount) private returns (bool) {
+        ++moves;
         if (to == denied) revert Denied(to);
         if (_target != address(0)) {
             address target = _target;
@@ -80,7 +89,7 @@ contract HostileToken is ERC20 {
         if (mode == Mode.ReturnsFalse) return false;
         if (mode == Mode.SaysYesMovesNothing) return true;
         _transfer(from, to, amount);
-        if (mode == Mode.TakesFee) _burn(to, 1);
+        if (mode == Mode.TakesFee || to == taxed) _burn(to, 1);
         if (mode == Mode.TakesTooMuch) _burn(from, 1);
         return mode != Mode.ReturnsFalseButMoves;
     }
@@ -96,5 +105,21 @@ contract Closed {
 
     receive() external payable {
         require(open, "closed");
+    }
+}
+
+/// @notice A contract that sends the coin on in the same call, and counts how often it was called.
+contract Forwarding {
+    address payable private immutable _to;
+    uint256 public calls;
+
+    constructor(address payable to) {
+        _to = to;
+    }
+
+    receive() external payable {
+        ++calls;
+        (bool sent,) = _to.call{value: msg.value}("");
+        require(sent, "not sent");
     }
 }

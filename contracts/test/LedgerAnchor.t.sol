@@ -54,6 +54,75 @@ contract LedgerAnchorTest is City {
         anchor.rootAt(4, spilt);
     }
 
+    function test_a_head_may_have_the_last_size_there_is() external {
+        super.setUp();
+        bytes32 root = keccak256("root");
+        Signature memory signature = witness(WATCHER, 2 ** 63 - 1, root, FOREVER);
+        vm.prank(vm.addr(OPERATOR));
+        anchor.append(
+            2 ** 63 - 1, root, new bytes32[](0), FOREVER, signature.r, compact(signature.v, signature.s)
+        );
+        same(anchor.head().size, 2 ** 63 - 1);
+        signature = witness(WATCHER, 2 ** 63 - 1, root, FOREVER);
+        vm.prank(vm.addr(OPERATOR));
+        vm.expectRevert(
+            abi.encodeWithSelector(ILedgerAnchor.SizeTooLarge.selector, 2 ** 63 - 1, uint256(2) ** 63)
+        );
+        anchor.append(2 ** 63, root, new bytes32[](0), FOREVER, signature.r, signature.s);
+    }
+
+    function test_within_a_period_the_council_is_asked_once() external {
+        (uint64 size, bytes32 root, bytes32[] memory proof, Signature memory signature) = _next();
+        vm.warp((block.timestamp / 14 days + 1) * 14 days);
+        vm.prank(vm.addr(OPERATOR));
+        anchor.append(size, root, proof, FOREVER, signature.r, compact(signature.v, signature.s));
+        (size, root, proof, signature) = _next();
+        vm.warp(block.timestamp + 14 days - 1);
+        vm.expectCall(address(council), "", 0);
+        vm.prank(vm.addr(OPERATOR));
+        anchor.append(size, root, proof, FOREVER, signature.r, compact(signature.v, signature.s));
+    }
+
+    function test_leak_24_after_a_fork_of_the_chain_a_watchers_signature_counts_on_one_side_only() external {
+        (uint64 size, bytes32 root, bytes32[] memory proof, Signature memory signature) = _next();
+        vm.chainId(1);
+        vm.prank(vm.addr(OPERATOR));
+        try anchor.append(size, root, proof, FOREVER, signature.r, compact(signature.v, signature.s)) {
+            isTrue(false);
+        } catch (bytes memory refusal) {
+            same(bytes32(bytes4(refusal)), bytes32(ILedgerAnchor.NotSeated.selector));
+        }
+        // There its watcher signs anew, in that chain's domain.
+        signature = witness(WATCHER, size, root, FOREVER);
+        vm.prank(vm.addr(OPERATOR));
+        anchor.append(size, root, proof, FOREVER, signature.r, compact(signature.v, signature.s));
+    }
+
+    /// @dev One more record, and all that anchors it.
+    function _next()
+        private
+        returns (uint64 size, bytes32 root, bytes32[] memory proof, Signature memory signature)
+    {
+        add("one more");
+        size = uint64(leaves.length);
+        root = Reference.root(leaves, 0, size);
+        proof = Reference.consistency(anchor.head().size, leaves, 0, size, true);
+        signature = witness(WATCHER, size, root, FOREVER);
+    }
+
+    function test_each_head_is_told() external {
+        uint64 old = anchor.head().size;
+        add("one more");
+        uint64 size = uint64(leaves.length);
+        bytes32 root = Reference.root(leaves, 0, size);
+        bytes32[] memory proof = Reference.consistency(old, leaves, 0, size, true);
+        Signature memory signature = witness(WATCHER, size, root, FOREVER);
+        vm.expectEmit(address(anchor));
+        emit ILedgerAnchor.Anchored(size, root, uint64(block.timestamp));
+        vm.prank(vm.addr(OPERATOR));
+        anchor.append(size, root, proof, FOREVER, signature.r, compact(signature.v, signature.s));
+    }
+
     function test_old_heads_are_kept_whoever_anchors_often() external {
         for (uint256 i = 0; i < 70; ++i) {
             add(abi.encode(i));

@@ -3,10 +3,11 @@ pragma solidity 0.8.37;
 
 import {IPaymentRouter} from "../src/interfaces/IPaymentRouter.sol";
 import {ITreasury} from "../src/interfaces/ITreasury.sol";
+import {Money} from "../src/Money.sol";
 import {Names} from "../src/Names.sol";
 import {Records, Signature} from "../src/Records.sol";
 import {City} from "./City.sol";
-import {HostileToken} from "./HostileTokens.sol";
+import {Closed, HostileToken} from "./HostileTokens.sol";
 import {Reference} from "./Reference.sol";
 import {vm} from "./Vm.sol";
 
@@ -29,6 +30,11 @@ contract MoneyInvariantTest is City {
     uint256 internal count;
     uint256 internal refunded;
     uint256 internal stolen;
+    uint256 internal paidInCoin;
+    Closed internal shop;
+    // What was done last, for those who try it again.
+    bytes internal lastExecution;
+    bytes internal lastQuote;
     bytes32 internal ruleHash;
     Records.Transfer internal receipt;
 
@@ -38,6 +44,8 @@ contract MoneyInvariantTest is City {
         hostile.approve(address(router), type(uint256).max);
         enactContract("treasury", address(treasury));
         enactAsset("HOST", address(hostile));
+        enactAsset("COIN", Money.COIN);
+        shop = new Closed();
         bytes memory rule =
             abi.encode(Records.REVENUE_RULE, Records.RevenueRule(START, "sale", Names.RETAINED, 100, START, ACT));
         enact(rule);
@@ -60,7 +68,7 @@ contract MoneyInvariantTest is City {
     }
 
     function targetSelectors() external view returns (FuzzSelector[] memory targets) {
-        bytes4[] memory selectors = new bytes4[](13);
+        bytes4[] memory selectors = new bytes4[](18);
         selectors[0] = this.pay.selector;
         selectors[1] = this.deposit.selector;
         selectors[2] = this.flush.selector;
@@ -74,6 +82,11 @@ contract MoneyInvariantTest is City {
         selectors[10] = this.authorityAlone.selector;
         selectors[11] = this.gatewayCheats.selector;
         selectors[12] = this.tokenLies.selector;
+        selectors[13] = this.payInCoin.selector;
+        selectors[14] = this.shopOpens.selector;
+        selectors[15] = this.pullCoin.selector;
+        selectors[16] = this.payeeCheats.selector;
+        selectors[17] = this.merchantCheats.selector;
         targets = new FuzzSelector[](1);
         targets[0] = FuzzSelector(address(this), selectors);
     }
@@ -95,6 +108,7 @@ contract MoneyInvariantTest is City {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
         uint256 before = hostile.balanceOf(address(treasury));
         router.pay(quote, r, compact(v, s));
+        lastQuote = abi.encode(quote, r, compact(v, s));
         received += hostile.balanceOf(address(treasury)) - before;
     }
 
@@ -130,7 +144,29 @@ contract MoneyInvariantTest is City {
         execution.proof = path(execution.index);
         vm.warp(block.timestamp + 1 days);
         treasury.execute(execution);
+        lastExecution = abi.encode(execution);
         ordered += amount;
+    }
+
+    /// @dev The shop takes coin only while it is open; what it does not take is kept for it.
+    function payInCoin(uint128 amount, uint16 share) external {
+        amount = uint128(within(amount, 1, 10_000));
+        vm.deal(address(this), amount);
+        IPaymentRouter.Quote memory quote = IPaymentRouter.Quote(
+            bytes32(++count), "sale", address(shop), Money.COIN, amount, within(share, 100, 10_000), FOREVER, count
+        );
+        bytes32 digest = keccak256(abi.encodePacked(hex"1901", council.domainSeparator(), router.quoteHash(quote)));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
+        router.payNative{value: amount}(quote, r, compact(v, s));
+        paidInCoin += amount;
+    }
+
+    function shopOpens(bool open) external {
+        shop.set(open);
+    }
+
+    function pullCoin() external {
+        router.pull(address(shop), Money.COIN);
     }
 
     function pull(bool fromTreasury) external {
@@ -269,7 +305,47 @@ contract MoneyInvariantTest is City {
         hostile.set(HostileToken.Mode.Plain);
     }
 
+    /// @dev What was paid once is brought again: as it was, with more in it, or to somebody else.
+    function payeeCheats(uint8 how, uint128 more, bytes32 elsewhere) external {
+        if (lastExecution.length == 0) return;
+        ITreasury.Execution memory execution = abi.decode(lastExecution, (ITreasury.Execution));
+        if (how % 4 == 1) execution.order.amount += uint128(within(more, 1, 1_000));
+        if (how % 4 == 2) execution.order.payee = elsewhere;
+        if (how % 4 == 3) execution.commitment.payee = elsewhere;
+        try treasury.execute(execution) {
+            ++stolen;
+        } catch {}
+    }
+
+    /// @dev A quote that was paid is brought again, or a deposit is made by terms that leave the city less.
+    function merchantCheats(uint128 amount, uint16 share) external {
+        amount = uint128(within(amount, 100, 10_000));
+        if (lastQuote.length != 0) {
+            (IPaymentRouter.Quote memory quote, bytes32 r, bytes32 vs) =
+                abi.decode(lastQuote, (IPaymentRouter.Quote, bytes32, bytes32));
+            _mint(address(this), quote.amount);
+            try router.pay(quote, r, vs) {
+                ++stolen;
+            } catch {}
+        }
+        IPaymentRouter.Terms[] memory terms = new IPaymentRouter.Terms[](1);
+        terms[0] = IPaymentRouter.Terms(bytes32(++count), "sale", merchant, uint16(share % 100));
+        address place = router.depositAddress(terms[0]);
+        _mint(place, amount);
+        uint256 before = hostile.balanceOf(address(treasury));
+        router.flush(terms, address(hostile));
+        uint256 part = hostile.balanceOf(address(treasury)) - before;
+        received += part;
+        if (part * 100 < amount) ++stolen;
+    }
+
     // --- what holds ---
+
+    function invariant_coin_is_neither_made_nor_lost() external view {
+        same(address(treasury).balance + address(shop).balance + address(router).balance, paidInCoin);
+        same(address(router).balance, router.credit(address(shop), Money.COIN));
+        isTrue(address(treasury).balance * 100 >= paidInCoin);
+    }
 
     function invariant_no_thief_succeeds() external view {
         same(stolen, 0);

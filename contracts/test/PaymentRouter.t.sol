@@ -10,8 +10,9 @@ import {ICouncil} from "../src/interfaces/ICouncil.sol";
 import {IPaymentRouter} from "../src/interfaces/IPaymentRouter.sol";
 import {Money} from "../src/Money.sol";
 import {Names} from "../src/Names.sol";
+import {Records} from "../src/Records.sol";
 import {City} from "./City.sol";
-import {Closed, HostileToken} from "./HostileTokens.sol";
+import {Closed, Forwarding, HostileToken} from "./HostileTokens.sol";
 import {TestToken} from "./TestToken.sol";
 import {vm} from "./Vm.sol";
 
@@ -348,6 +349,172 @@ contract PaymentRouterTest is City {
             invoice != terms.invoice || purpose != terms.purpose || other != terms.merchant || share != terms.shareBps
         );
         isTrue(router.depositAddress(IPaymentRouter.Terms(invoice, purpose, other, share)) != deposit);
+    }
+
+    function test_who_gets_nothing_of_a_payment_is_not_called() external {
+        Forwarding forwarding = new Forwarding(payable(builder));
+        IPaymentRouter.Quote memory quote = _quote(Money.COIN, 1_000, 10_000);
+        quote.merchant = address(forwarding);
+        _payNative(quote, 1_000);
+        same(forwarding.calls(), 0);
+        (quote.shareBps, quote.nonce) = (9_999, 8);
+        quote.amount = 10_000;
+        _payNative(quote, 10_000);
+        same(forwarding.calls(), 1);
+        same(builder.balance, 1);
+    }
+
+    function test_what_is_kept_of_the_council_is_not_asked_again() external {
+        _pay(_quote(address(token), 1_000, 300));
+        token.mint(router.depositAddress(_terms(1)[0]), 1_000);
+        router.flush(_terms(1), address(token));
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 300);
+        quote.nonce = 127;
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
+        token.mint(router.depositAddress(_terms(1)[0]), 1_000);
+        vm.warp(block.timestamp + 14 days - 1);
+        quote.validUntil = block.timestamp;
+        (r, vs) = _signed(quote, GATEWAY);
+        vm.expectCall(address(council), "", 0);
+        router.pay(quote, r, vs);
+        router.flush(_terms(1), address(token));
+        same(token.balanceOf(address(treasury)), 2 * 30 + 2 * 10);
+    }
+
+    function test_nothing_is_moved_for_who_gets_nothing() external {
+        enactShare("free", 0);
+        IPaymentRouter.Quote memory quote = _quote(address(hostile), 1_000, 10_000);
+        _pay(quote);
+        same(hostile.moves(), 1);
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        terms[0].shareBps = 10_000;
+        hostile.mint(router.depositAddress(terms[0]), 1_000);
+        router.flush(terms, address(hostile));
+        same(hostile.moves(), 2);
+        (terms[0].purpose, terms[0].shareBps) = ("free", 0);
+        hostile.mint(router.depositAddress(terms[0]), 1_000);
+        router.flush(terms, address(hostile));
+        same(hostile.moves(), 3);
+        same(hostile.balanceOf(merchant), 1_000);
+    }
+
+    function test_each_part_is_measured_even_if_the_merchant_is_denied() external {
+        hostile.deny(merchant);
+        hostile.tax(address(treasury));
+        IPaymentRouter.Quote memory quote = _quote(address(hostile), 1_000, 300);
+        _payRefused(
+            quote, abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(treasury), 30, 29)
+        );
+        hostile.tax(address(router));
+        _payRefused(
+            quote, abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(router), 970, 969)
+        );
+        hostile.tax(address(0));
+        _pay(quote);
+        same(router.credit(merchant, address(hostile)), 970);
+    }
+
+    function test_terms_that_leave_somebody_out_are_not_flushed() external {
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        terms[0].merchant = address(0);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.MerchantNotAllowed.selector, address(0)));
+        router.flush(terms, address(token));
+        terms[0].merchant = address(router);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.MerchantNotAllowed.selector, address(router)));
+        router.flush(terms, address(token));
+        (terms[0].merchant, terms[0].shareBps) = (merchant, 10_001);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.ShareTooLarge.selector, 10_000, 10_001));
+        router.flush(terms, address(token));
+    }
+
+    function test_what_is_kept_ends_with_the_first_of_its_answers() external {
+        uint256 now_ = block.timestamp;
+        enactShare("sale", 400);
+        vm.warp(now_ + 13 days);
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 300);
+        quote.validUntil = FOREVER;
+        _pay(quote);
+        vm.warp(now_ + 14 days - 1);
+        quote.nonce = 8;
+        _pay(quote);
+        vm.warp(now_ + 14 days);
+        quote.nonce = 9;
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.ShareTooSmall.selector, 400, 300));
+        enactParameter(Names.DIRECT_SETTLEMENT, 0);
+        vm.warp(now_ + 27 days);
+        quote.shareBps = 400;
+        _pay(quote);
+        token.mint(router.depositAddress(_terms(1)[0]), 1_000);
+        router.flush(_terms(1), address(token));
+        vm.warp(now_ + 28 days);
+        quote.nonce = 10;
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.DirectSettlementOff.selector, 1, 0));
+        token.mint(router.depositAddress(_terms(1)[0]), 1_000);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.DirectSettlementOff.selector, 1, 0));
+        router.flush(_terms(1), address(token));
+    }
+
+    function test_an_asset_is_taken_from_its_first_second_on() external {
+        uint64 from = uint64(block.timestamp) + 1 days;
+        enact(
+            abi.encode(
+                Records.ASSET, Records.Asset(START, "LATE", 6, block.chainid, address(this), from, FOREVER, ACT)
+            )
+        );
+        IPaymentRouter.Quote memory quote = _quote(address(this), 1_000, 300);
+        quote.validUntil = FOREVER;
+        vm.warp(from - 1);
+        _payRefused(
+            quote, abi.encodeWithSelector(IPaymentRouter.AssetNotInForce.selector, from, FOREVER, from - 1)
+        );
+        vm.warp(from);
+        // This contract is no token, which only whoever may take it finds out.
+        _payRefused(quote, "");
+    }
+
+    // --- what is told ---
+
+    function test_each_payment_is_told_with_the_citys_part() external {
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_001, 300);
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
+        vm.expectEmit(address(router));
+        emit IPaymentRouter.Paid(quote.invoice, address(token), 1_001, 31);
+        router.pay(quote, r, vs);
+    }
+
+    function test_what_is_credited_and_pulled_is_told() external {
+        hostile.deny(merchant);
+        IPaymentRouter.Quote memory quote = _quote(address(hostile), 1_000, 300);
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
+        vm.expectEmit(address(router));
+        emit IPaymentRouter.Paid(quote.invoice, address(hostile), 1_000, 30);
+        vm.expectEmit(address(router));
+        emit IPaymentRouter.Credited(merchant, address(hostile), 970);
+        router.pay(quote, r, vs);
+        vm.expectRevert(
+            abi.encodeWithSelector(IPaymentRouter.NotReceived.selector, merchant, address(hostile))
+        );
+        router.pull(merchant, address(hostile));
+        hostile.deny(address(0));
+        vm.expectEmit(address(router));
+        emit IPaymentRouter.Pulled(merchant, address(hostile), 970);
+        router.pull(merchant, address(hostile));
+        same(router.credit(merchant, address(hostile)), 0);
+        vm.expectRevert(
+            abi.encodeWithSelector(IPaymentRouter.NothingCredited.selector, merchant, address(hostile))
+        );
+        router.pull(merchant, address(hostile));
+    }
+
+    function test_a_flush_is_told_with_what_the_city_received() external {
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        address deposit = router.depositAddress(terms[0]);
+        token.mint(deposit, 1_001);
+        vm.expectEmit(address(router));
+        emit IPaymentRouter.Flushed(terms[0].invoice, deposit, address(token), 1_001, 11);
+        router.flush(terms, address(token));
+        same(token.balanceOf(address(treasury)), 11);
+        same(token.balanceOf(merchant), 990);
     }
 
     // --- in short ---

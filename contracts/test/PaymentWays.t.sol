@@ -119,6 +119,33 @@ contract PaymentWaysTest is City {
         same(trusting.balanceOf(address(router)), 970);
     }
 
+    function test_by_authorization_the_merchants_part_is_measured_and_nothing_is_moved_for_nobody() external {
+        Trusting trusting = new Trusting();
+        trusting.mint(payer, 10_000);
+        enactAsset("TRST", address(trusting));
+        enactShare("free", 0);
+        IPaymentRouter.Quote memory quote = _quote(1_001, 1);
+        quote.token = address(trusting);
+        (bytes32 r, bytes32 vs) = _signed(quote);
+        IPaymentRouter.Authorization memory authorization = IPaymentRouter.Authorization(payer, 27, 0, 0);
+        trusting.tax(merchant);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, merchant, 970, 969));
+        router.payWithAuthorization(quote, r, vs, authorization);
+        trusting.tax(address(treasury));
+        vm.expectRevert(abi.encodeWithSelector(IPaymentRouter.AmountDiffers.selector, address(treasury), 31, 30));
+        router.payWithAuthorization(quote, r, vs, authorization);
+        trusting.tax(address(0));
+        quote.shareBps = 10_000;
+        (r, vs) = _signed(quote);
+        router.payWithAuthorization(quote, r, vs, authorization);
+        same(trusting.moves(), 1);
+        (quote.purpose, quote.shareBps) = ("free", 0);
+        (r, vs) = _signed(quote);
+        router.payWithAuthorization(quote, r, vs, authorization);
+        same(trusting.moves(), 2);
+        same(trusting.balanceOf(merchant), 1_001);
+    }
+
     function test_where_the_city_takes_nothing_the_merchants_part_is_measured() external {
         enactShare("free", 0);
         vm.prank(payer);
@@ -220,6 +247,28 @@ contract PaymentWaysTest is City {
         same(forgetful.balanceOf(address(treasury)), 31);
         same(router.credit(merchant, address(forgetful)), 970);
         same(forgetful.balanceOf(address(router)), 970);
+    }
+
+    function test_by_permit2_what_was_there_before_is_not_counted() external {
+        Trusting trusting = new Trusting();
+        trusting.mint(payer, 1e30);
+        enactAsset("TRST", address(trusting));
+        vm.prank(payer);
+        trusting.approve(PERMIT2, type(uint256).max);
+        IPaymentRouter.Quote memory quote = _quote(1_001, 1);
+        quote.token = address(trusting);
+        for (uint256 i = 1; i < 6; ++i) {
+            // To the merchant twice, then kept for it twice, then nothing for it.
+            trusting.deny(i == 3 || i == 4 ? merchant : address(0));
+            quote.nonce = i;
+            if (i == 5) quote.shareBps = 10_000;
+            (bytes32 r, bytes32 vs) = _signed(quote);
+            router.payWithPermit2(quote, r, vs, _permit2(quote, i));
+        }
+        same(trusting.balanceOf(merchant), 2 * 970);
+        same(router.credit(merchant, address(trusting)), 2 * 970);
+        same(trusting.balanceOf(address(router)), 2 * 970);
+        same(trusting.balanceOf(address(treasury)), 4 * 31 + 1_001);
     }
 
     function test_a_token_that_takes_a_fee_is_refused_by_permit2_too() external {

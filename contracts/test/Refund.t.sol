@@ -33,6 +33,13 @@ contract RefundTest is Spending {
         _refused(asked, abi.encodeWithSelector(ITreasury.AlreadyPaid.selector, _hash(asked.refund)));
     }
 
+    function test_a_refund_is_told() external {
+        ITreasury.Refunding memory asked = _due(500);
+        vm.expectEmit(address(treasury));
+        emit ITreasury.Refunded(_hash(asked.refund), asked.refund.receiptHash, payer, address(token), 500);
+        treasury.refund(asked);
+    }
+
     function test_leak_12_refunds_never_exceed_their_receipt() external {
         treasury.refund(_due(500));
         _refused(_due(401), abi.encodeWithSelector(ITreasury.AboveReceipt.selector, 900, 901));

@@ -7,7 +7,8 @@ import {ITreasury} from "../src/interfaces/ITreasury.sol";
 import {Money} from "../src/Money.sol";
 import {Names} from "../src/Names.sol";
 import {Records, Signature} from "../src/Records.sol";
-import {HostileToken} from "./HostileTokens.sol";
+import {Forwarding, HostileToken} from "./HostileTokens.sol";
+import {Treasury} from "../src/Treasury.sol";
 import {Spending} from "./Spending.sol";
 import {vm} from "./Vm.sol";
 
@@ -232,6 +233,25 @@ contract TreasuryTest is Spending {
         _refused(execution, abi.encodeWithSelector(ITreasury.NotAPayee.selector, bytes32("t-tkzt"), Names.CHAIN));
     }
 
+    function test_leak_23_another_treasury_of_the_same_council_pays_nothing() external {
+        ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+        Treasury other = new Treasury(council, watchdog);
+        token.mint(address(other), 10_000);
+        bytes32 owner = bytes32(uint256(uint160(address(treasury))));
+        vm.expectRevert(abi.encodeWithSelector(ITreasury.NotThisTreasury.selector, bytes32("t-tkzt"), owner));
+        other.execute(execution);
+        treasury.execute(execution);
+    }
+
+    function test_a_payee_may_send_the_coin_on_in_the_same_call() external {
+        Forwarding forwarding = new Forwarding(payable(merchant));
+        enactAccount("forwarding", "COIN", Names.PAYEE, address(forwarding));
+        vm.warp(block.timestamp + 14 days);
+        treasury.execute(_payable("COIN", "t-coin", "forwarding"));
+        same(merchant.balance, AMOUNT);
+        same(treasury.credit(address(forwarding), Money.COIN), 0);
+    }
+
     function test_a_payee_of_another_fund_is_refused() external {
         Records.Account memory record = account("custody", "TKZT", Names.PAYEE, vm.addr(88));
         record.fund = "CUSTODY";
@@ -358,6 +378,33 @@ contract TreasuryTest is Spending {
         // The locked door makes the token fail, and failing tokens are credited.
         treasury.execute(execution);
         same(treasury.credit(builder, address(hostile)), 2 * AMOUNT);
+    }
+
+    // --- what is told ---
+
+    function test_what_is_paid_credited_and_pulled_is_told() external {
+        hostile.deny(builder);
+        ITreasury.Execution memory execution = _payable("HOST", "t-host", "h-builder");
+        vm.expectEmit(address(treasury));
+        emit ITreasury.Executed(
+            _hash(execution.order), _hash(execution.milestone), builder, address(hostile), AMOUNT
+        );
+        vm.expectEmit(address(treasury));
+        emit ITreasury.Credited(builder, address(hostile), AMOUNT);
+        treasury.execute(execution);
+        isTrue(treasury.isPaid(_hash(execution.order)) && treasury.isMilestonePaid(_hash(execution.milestone)));
+        same(treasury.paid(execution.order.allocationHash), AMOUNT);
+        hostile.deny(address(0));
+        vm.expectEmit(address(treasury));
+        emit ITreasury.Pulled(builder, address(hostile), AMOUNT);
+        treasury.pull(builder, address(hostile));
+    }
+
+    function test_who_stopped_what_until_when_is_told() external {
+        vm.expectEmit(address(treasury));
+        emit ITreasury.Stopped(ACT, vm.addr(AUDITOR), uint64(block.timestamp + 30 days));
+        vm.prank(vm.addr(AUDITOR));
+        treasury.stop(ACT);
     }
 
     function testFuzz_what_is_paid_and_what_is_kept_add_up(uint128 amount, uint128 balance) external {

@@ -330,12 +330,72 @@ contract WatchdogTest is Spending {
         watchdog.reportPayee(head, order, sound.commitment);
     }
 
-    function test_an_order_that_is_not_in_the_ledger_proves_nothing() external {
-        IWatchdog.SignedOrder memory order = _proved(_order(400, "thief"));
+    /// @dev Each report is right but for one proof, and right with it.
+    function test_what_is_not_in_the_ledger_proves_nothing() external {
+        Records.Certificate memory refused = sound.certificate;
+        (refused.accepted, refused.amount) = (0, 1);
+        IWatchdog.SignedOrder[] memory orders = new IWatchdog.SignedOrder[](4);
+        orders[0] = _order(400, "thief");
+        orders[1] = _order(400, "builder");
+        orders[1].order.allocationHash = ACT;
+        orders[1].index = add(abi.encode(Records.ORDER, orders[1].order));
+        orders[2] = _order(400, "builder");
+        orders[2].order.certificateHash = _hash(refused);
+        orders[2].index = add(abi.encode(Records.ORDER, orders[2].order));
+        orders[3] = _order(400, "republic");
+        IWatchdog.Proved memory transfer = _transfer(START, orders[3]);
+        _prove(orders);
+        transfer.proof = path(transfer.index);
         IWatchdog.Head memory head = _head();
-        order.index -= 1;
-        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.NotIncluded.selector, order.index, head.size));
-        watchdog.reportPayee(head, order, sound.commitment);
+        vm.warp(block.timestamp + 14 days);
+        Records.Certificate memory good = sound.certificate;
+        Records.Commitment memory commitment = sound.commitment;
+        bytes32[][] memory proofs = new bytes32[][](4);
+        for (uint256 i = 0; i < 4; ++i) {
+            (proofs[i], orders[i].proof) = (orders[i].proof, new bytes32[](0));
+        }
+        _notIncluded(orders[0].index, head);
+        watchdog.reportPayee(head, orders[0], commitment);
+        _notIncluded(orders[1].index, head);
+        watchdog.reportUnregistered(head, orders[1]);
+        _notIncluded(orders[2].index, head);
+        watchdog.reportRefused(head, orders[2], refused);
+        _notIncluded(orders[3].index, head);
+        watchdog.reportRepublic(head, transfer, orders[3]);
+        (orders[3].proof, transfer.proof) = (proofs[3], new bytes32[](0));
+        _notIncluded(transfer.index, head);
+        watchdog.reportRepublic(head, transfer, orders[3]);
+        // Of two orders for one milestone each must be there, and they are two.
+        orders[0].proof = proofs[0];
+        _notIncluded(orders[2].index, head);
+        watchdog.reportTwice(head, orders[0], orders[2], good, refused);
+        (orders[2].proof, orders[0].proof) = (proofs[2], new bytes32[](0));
+        _notIncluded(orders[0].index, head);
+        watchdog.reportTwice(head, orders[0], orders[2], good, refused);
+        orders[0].proof = proofs[0];
+        vm.expectRevert(
+            abi.encodeWithSelector(IWatchdog.OrdersNotAscending.selector, orders[0].index, orders[0].index)
+        );
+        watchdog.reportTwice(head, orders[0], orders[0], good, good);
+        watchdog.reportTwice(head, orders[0], orders[2], good, refused);
+        orders[1].proof = proofs[1];
+        watchdog.reportUnregistered(head, orders[1]);
+        transfer.proof = path(transfer.index);
+        watchdog.reportRepublic(head, transfer, orders[3]);
+    }
+
+    /// @dev At one index there is one record, whatever times two claim to have.
+    function test_time_does_not_go_back_within_one_record() external {
+        uint64 first = add(abi.encode(Records.ORDER, uint256(100)));
+        publish();
+        IWatchdog.Head memory head = _head();
+        IWatchdog.Proved memory proved = _plain(first, 100);
+        vm.expectRevert(abi.encodeWithSelector(IWatchdog.OrdersNotAscending.selector, first, first));
+        watchdog.reportTime(head, proved, proved);
+    }
+
+    function _notIncluded(uint64 index, IWatchdog.Head memory head) private {
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.NotIncluded.selector, index, head.size));
     }
 
     // --- what ends a freeze ---
@@ -372,6 +432,57 @@ contract WatchdogTest is Spending {
         treasury.execute(sound);
     }
 
+    function test_a_breach_of_the_log_holds_refunds_as_well_and_of_a_commitment_does_not() external {
+        IWatchdog.SignedOrder memory order = _proved(_order(400, "thief"));
+        watchdog.reportPayee(_head(), order, sound.commitment);
+        ITreasury.Refunding memory asked = _refund();
+        treasury.refund(asked);
+        same(token.balanceOf(merchant), 100);
+        IWatchdog.Proved memory strange =
+            IWatchdog.Proved(abi.encode(bytes32("no kind")), add(abi.encode(bytes32("no kind"))), new bytes32[](0));
+        publish();
+        strange.proof = path(strange.index);
+        watchdog.reportKind(_head(), strange);
+        asked = _refund();
+        vm.expectRevert(abi.encodeWithSelector(IWatchdog.Frozen.selector, 0, 1, 1));
+        treasury.refund(asked);
+    }
+
+    function test_a_breach_and_its_end_are_told() external {
+        IWatchdog.SignedOrder memory order = _proved(_order(400, "thief"));
+        IWatchdog.Head memory head = _head();
+        vm.expectEmit(address(watchdog));
+        emit IWatchdog.Breached("O3", order.index, _hash(sound.commitment));
+        watchdog.reportPayee(head, order, sound.commitment);
+        (IWatchdog.Proved memory shown, Signature[] memory council_, Signature[] memory auditors) =
+            _acknowledged(Records.Acknowledgement(START, order.index, "O3", ACT));
+        head = _head();
+        vm.expectEmit(address(watchdog));
+        emit IWatchdog.Lifted("O3", order.index, _hash(sound.commitment));
+        watchdog.lift(head, shown, council_, auditors);
+    }
+
+    function test_orders_that_nobody_signed_or_the_ledger_does_not_have_overspend_nothing() external {
+        IWatchdog.SignedOrder[] memory orders = new IWatchdog.SignedOrder[](4);
+        for (uint256 i = 0; i < 4; ++i) {
+            orders[i] = _order(400, "builder");
+        }
+        publish();
+        for (uint256 i = 0; i < 4; ++i) {
+            orders[i] = _at(orders[i]);
+            if (i != 1) orders[i] = _signed(orders[i]);
+        }
+        IWatchdog.Head memory head = _head();
+        vm.expectRevert(abi.encodeWithSelector(IWatchdog.NoQuorum.selector, Names.AUTHORITY, 1, 0));
+        watchdog.reportOverspent(head, orders);
+        orders[1] = _signed(orders[1]);
+        orders[2].proof = new bytes32[](0);
+        vm.expectRevert(
+            abi.encodeWithSelector(ILedgerAnchor.NotIncluded.selector, orders[2].index, head.size)
+        );
+        watchdog.reportOverspent(head, orders);
+    }
+
     function test_an_acknowledgement_of_another_breach_or_without_an_act_lifts_nothing() external {
         IWatchdog.SignedOrder memory order = _proved(_order(400, "thief"));
         watchdog.reportPayee(_head(), order, sound.commitment);
@@ -401,6 +512,23 @@ contract WatchdogTest is Spending {
         vm.expectRevert(abi.encodeWithSelector(IWatchdog.WrongLength.selector, 160, 192));
         watchdog.lift(head, shown, none, none);
         same(watchdog.frozen(_hash(sound.commitment)), 1);
+    }
+
+    function _refund() private returns (ITreasury.Refunding memory asked) {
+        bytes32 to = bytes32(uint256(uint160(merchant)));
+        asked.receipt =
+            Records.Transfer(START, bytes32(uint256(++number)), "t-tkzt", "r", "TKZT", 900, "fee", 0, ACT, to);
+        bytes memory receipt = abi.encode(Records.TRANSFER, asked.receipt);
+        asked.receiptIndex = add(receipt);
+        asked.refund = Records.Refund(START, bytes32(uint256(number)), keccak256(receipt), 100, to, ACT);
+        bytes memory record = abi.encode(Records.REFUND, asked.refund);
+        asked.authorityApprovals = _approvals(AUTHORITY, Records.APPROVE_REFUND, record);
+        asked.auditorApprovals = _approvals(AUDITOR, Records.APPROVE_REFUND, record);
+        asked.index = add(record);
+        publish();
+        (asked.headSize, asked.headTime) = (anchor.head().size, anchor.head().time);
+        (asked.proof, asked.receiptProof) = (path(asked.index), path(asked.receiptIndex));
+        vm.warp(block.timestamp + 1 days);
     }
 
     // --- in short ---

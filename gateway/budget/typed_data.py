@@ -17,6 +17,7 @@ from ledger.records import (
     DOMAIN_VERSION,
     KINDS,
     WORD,
+    Account,
     Record,
     approve_digest,
     decode_name,
@@ -139,6 +140,9 @@ def read_record(kind: type[Record], members: Mapping[str, Any], where: str) -> R
 def read_record_json(content: object, where: str = "record") -> Record:
     """A record from JSON as `qazyna show` prints it: its kind, then its members."""
     told = dict(_mapping(content, where))
+    # An account's own `kind` stands where others say what they are.
+    if set(told) == {member_name(name) for name, _, _ in Account.members}:
+        return read_record(Account, told, where)
     kind = BY_NAME.get(str(told.pop("kind", "")))
     if kind is None:
         reject("E1", f"{where}.kind", f"none of {', '.join(BY_NAME)}")
@@ -163,6 +167,8 @@ def _same_types(types: Mapping[str, Any], expected: Mapping[str, list[tuple[str,
     """Member for member: a type with one more member would sign something else than is shown."""
     _only(types, "types", {*expected, "EIP712Domain"})
     for name, members in {**expected, "EIP712Domain": list(DOMAIN_TYPE)}.items():
+        if not isinstance(types[name], list):
+            reject("FF58", f"types.{name}", f"expected a list, this is {type(types[name]).__name__}")
         found = [_mapping(each, f"types.{name}") for each in types[name]]
         if [(each.get("name"), each.get("type")) for each in found] != members:
             shown = ", ".join(f"{each.get('type')} {each.get('name')}" for each in found)

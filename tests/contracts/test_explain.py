@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
 
+from contracts.bindings import plan
+from gateway.budget.descriptors import NOBODY, approvals, descriptors
 from gateway.budget.explain import LANGUAGES, MEMBERS, SAYS, explain
+from gateway.budget.typed_data import typed_data
+from gateway.cli import app
 from ledger import records
-from ledger.records import Invalid, Order, Resolution, hash_struct, member_name
+from ledger.records import Invalid, Order, Resolution, as_json, hash_struct, member_name
 from tests import servers
 from tests.city import ACT
+from tests.contracts.test_sign import some
+from tests.contracts.world import LEDGER, RETENTION_END_S, founding
 
 DESCRIPTORS = servers.ROOT / "contracts" / "erc7730"
 
@@ -64,3 +73,53 @@ def test_a_descriptor_names_every_member_of_what_a_payer_signs() -> None:
     for shown in told["display"]["formats"].values():
         paths = [field["path"] for field in shown["fields"]]
         assert [path for path in paths if path.startswith("quote.")] == [f"quote.{name}" for name in members]
+
+
+def test_descriptors_are_what_the_published_schema_asks_for_and_what_is_in_the_repository(
+    vectors: Path,
+) -> None:
+    schema = json.loads(
+        (vectors / "public" / "erc7730" / "descriptor.schema.json").read_text(encoding="utf-8")
+    )
+    validator = Draft202012Validator(schema)
+    validator.check_schema(schema)
+    for name, content in descriptors(NOBODY).items():
+        assert not [f"{error.json_path}: {error.message}"[:300] for error in validator.iter_errors(content)]
+        kept = json.loads((DESCRIPTORS / f"{name}.json").read_text(encoding="utf-8"))
+        assert content == kept, "run `python tools/build_descriptors.py`"
+        # The schema notices what is missing.
+        for member in ("context", "metadata", "display"):
+            less = {key: value for key, value in content.items() if key != member}
+            assert list(validator.iter_errors(less))
+
+
+def test_the_types_of_a_descriptor_are_those_that_are_signed() -> None:
+    for kind, schema in zip(records.KINDS, approvals(NOBODY)["context"]["eip712"]["schemas"], strict=True):
+        asked = typed_data(some(kind), 1, 1, NOBODY.council, ACT)
+        assert schema == {"primaryType": "Approve", "types": asked["types"]}
+
+
+def test_the_command_writes_descriptors_for_where_a_ledgers_contracts_stand(tmp_path: Path) -> None:
+    city = tmp_path / "city.json"
+    told = {
+        "ledger": f"0x{LEDGER.hex()}",
+        "retentionEnd": str(RETENTION_END_S),
+        "founding": [as_json(record) for record in founding()],
+    }
+    city.write_text(json.dumps(told))
+    asked = [
+        "--to",
+        str(tmp_path),
+        "--chain-id",
+        "1",
+        "--owner",
+        "Alatau",
+        "--url",
+        "https://alatau.example/",
+    ]
+    done = CliRunner().invoke(app, ["contracts", "descriptors", str(city), *asked], catch_exceptions=False)
+    assert done.exit_code == 0
+    written = json.loads((tmp_path / "payments.json").read_text(encoding="utf-8"))
+    place = plan(1, LEDGER, RETENTION_END_S, founding()).places["router"]
+    assert written["context"]["contract"]["deployments"] == [{"chainId": 1, "address": f"0x{place.hex()}"}]
+    assert written["metadata"]["info"]["legalName"] == "Alatau"
