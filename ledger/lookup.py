@@ -8,7 +8,7 @@ where to look: the whole value is compared here (FF75).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -35,9 +35,9 @@ def tail(value: bytes) -> int:
 class Stored:
     """A rules.Past of the records in a database that stand before the current batch, and of that batch."""
 
-    def __init__(self, engine: Engine, state: rules.State) -> None:
-        """state: whose past this is; what it has refused in a batch was not taken."""
-        self._engine, self._state = engine, state
+    def __init__(self, engine: Callable[[], Engine], state: rules.State) -> None:
+        """engine: the writer's, whichever it has then. state: whose past this is."""
+        self._engine_now, self._state = engine, state
         self._first = state.size
         self._batch: Sequence[bytes] = ()
         # Hashes of what is in the batch, as far as somebody asked for one.
@@ -48,8 +48,12 @@ class Stored:
         self._ids: set[bytes] = set()
         self._evidence: set[bytes] = set()
         self._suspects: set[bytes] = set()
-        with _asking(engine) as connection:
+        with _asking(self._engine) as connection:
             self._highest = _highest_id(connection)
+
+    @property
+    def _engine(self) -> Engine:
+        return self._engine_now()
 
     def prepare(self, records: Sequence[bytes], batch: Sequence[bytes]) -> set[bytes]:
         """Ask what is used among the ids and evidence of records that come; returns all that may be.

@@ -237,7 +237,7 @@ class Writer:
                     self.state, self.tree, self.kept_size = rules.load(data), tree, kept.size
                 except Invalid:
                     self.state = rules.State()
-        self._past = Stored(self.engine, self.state)
+        self._past = Stored(lambda: self.engine, self.state)
         self.state.past, self._runs = self._past, Runs(self.state)
         self._unnamed = 0
 
