@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from struct import unpack
 from typing import Any, Final
 
 from psycopg.errors import UniqueViolation
@@ -27,9 +28,9 @@ from ledger.store import asking
 PAGE: Final = 5_000
 
 
-def tail(value: bytes) -> int:
-    """The last 8 bytes of a hash, as the database indexes them."""
-    return int.from_bytes(value[-8:], "big", signed=True)
+def tails(values: Sequence[bytes]) -> tuple[int, ...]:
+    """The last 8 bytes of each hash, as the database indexes them."""
+    return unpack(f">{len(values)}q", b"".join([value[-8:] for value in values]))
 
 
 class Stored:
@@ -121,7 +122,7 @@ class Stored:
 
     def _stored(self, digest: bytes) -> tuple[int, bytes] | None:
         with _asking(self._engine) as connection:
-            rows = _with_hash(connection, tail(digest), self._first)
+            rows = _with_hash(connection, tails([digest])[0], self._first)
         return next((row for row in rows if keccak256(row[1]) == digest), None)
 
     def at(self, index: int) -> Transfer | None:
@@ -180,7 +181,7 @@ def _used_evidence(connection: Connection, evidence: list[bytes], before: int) -
         "SELECT r.data FROM ledger_transfer t JOIN ledger_record r ON r.position = t.position"
         " WHERE t.evidence {values} AND t.position < {before}"
     )
-    rows = _rows(connection, query, [tail(value) for value in evidence], before)
+    rows = _rows(connection, query, list(tails(evidence)), before)
     return {bytes(data)[EVIDENCE] for (data,) in rows}.intersection(evidence)
 
 
@@ -228,7 +229,7 @@ def _index_named(connection: Connection, most: int) -> int:
         .where(record.c.position > after, record.c.position <= after + most)
         .order_by(record.c.position)
     ).all()
-    found = [(row.position, tail(keccak256(bytes(row.data)))) for row in rows]
+    hashes = tails([keccak256(bytes(row.data)) for row in rows])
     # Every record, transfer or not: so the highest position says how far this has come.
-    insert_rows(connection, named, found)
+    insert_rows(connection, named, [(row.position, hash) for row, hash in zip(rows, hashes, strict=True)])
     return len(rows)

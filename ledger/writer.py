@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from ledger import rules, store
 from ledger.database import Connection, Engine, reading
 from ledger.fast import EVIDENCE, ID, Runs, is_transfer
-from ledger.lookup import Stored, index_named, tail
+from ledger.lookup import Stored, index_named, tails
 from ledger.proof import leaf_hash
 from ledger.publish import LogKeys, Publisher
 from ledger.records import (
@@ -44,6 +44,8 @@ from ledger.tree import Tree
 from ledger.watcher import Clock, SignedHead
 
 BATCH_RECORDS: Final = 1_000
+# RFC 6962 section 2.1: what stands before a leaf.
+LEAF: Final = b"\x00"
 IDLE_S: Final = 0.010
 STANDBY_POLL_S: Final = 0.2
 # How many records are replayed at most at a start, but for those since the last signed head.
@@ -322,13 +324,11 @@ class Writer:
         for (debit, credit), amount in self._runs.moved.items():
             moved.setdefault(debit, [0, 0])[0] += amount
             moved.setdefault(credit, [0, 0])[1] += amount
-        leaves = [leaf_hash(data) for data in records]
+        leaves = [sha256(LEAF + data).digest() for data in records]
         self.tree.extend(leaves)
-        transfers = [
-            (data[ID], position, tail(data[EVIDENCE]))
-            for position, data in enumerate(records, first)
-            if is_transfer(data)
-        ]
+        paid = [(position, data) for position, data in enumerate(records, first) if is_transfer(data)]
+        evidence = tails([data[EVIDENCE] for _, data in paid])
+        transfers = [(data[ID], position, at) for (position, data), at in zip(paid, evidence, strict=True)]
         accounts = {account: state.accounts[account] for account in moved}
         changes = {
             account: (accounts[account].record.kind in rules.MONEY, debits, credits)
