@@ -339,6 +339,29 @@ class Writer:
         batch = store.Batch(first, written, transfers, answers, changes, edge, now, sequences)
         return batch, {account: held.balance for account, held in accounts.items()}
 
+    def dry_run(self, asked: Sequence[Record]) -> list[Record | Invalid]:
+        """What would become of these if they came now, in this order: as it would be recorded, or why not.
+
+        Nothing is written, and nothing is remembered: another state is asked, with a past of its own.
+        """
+        if self._is_behind:
+            self._rebuild()
+        state = rules.load(rules.dump(self.state))
+        state.past = past = Stored(lambda: self.engine, state)
+        now = max(self.clock(), state.time)
+        records = [encode(replace(record, time=now)) for record in asked]
+        taken: list[bytes] = []
+        past.prepare(records, taken)
+        found: list[Record | Invalid] = []
+        for data in records:
+            try:
+                found.append(rules.apply(state, data))
+            except Invalid as refused:
+                found.append(refused)
+            else:
+                taken.append(data)
+        return found
+
     def run(self, stop: threading.Event) -> None:
         """Answer what comes until told to stop.
 

@@ -19,7 +19,7 @@ from ledger.store import Waiting
 from ledger.tree import Tree
 from tests import city
 from tests.ledger.running import Ledger, fees, template
-from tests.ledger.test_writer import forge
+from tests.ledger.test_writer import everything, forge
 from tests.vectors import make
 
 
@@ -136,6 +136,27 @@ def test_what_was_taken_a_moment_ago_is_found_in_its_own_batch(ledger: Ledger):
     written = [decode(data) for data in ledger.records()[len(log.records) :]]
     assert [type(record).__name__ for record in written] == ["Transfer", "Refund", "Transfer"]
     assert rules.dump(rules.replay(ledger.records())[0]) == rules.dump(at.state)
+
+
+def test_a_dry_run_says_what_would_be_answered_and_leaves_no_trace(ledger: Ledger):
+    at, log = fed(ledger, "trade")
+    one, other = fees(log, 0, 2)
+    asked = [
+        one,
+        replace(other, evidence=one.evidence),
+        other,
+        replace(other, id=city.digest("x"), debit="no"),
+    ]
+    rows, state, root = everything(ledger), rules.dump(at.state), at.tree.root()
+    for _ in range(2):
+        found = at.dry_run(asked)
+        assert [getattr(answer, "rule", None) for answer in found] == [None, "M3", None, "M1"]
+        assert found[0] == replace(one, time=log.now)
+        assert (everything(ledger), rules.dump(at.state), at.tree.root()) == (rows, state, root)
+    ledger.ask(one)
+    at.drain()
+    assert ledger.answer(one.id).position == len(log.records)
+    assert [answer.rule for answer in at.dry_run([one]) if isinstance(answer, Invalid)] == ["M3"]
 
 
 def test_a_transfer_under_another_id_is_refused_and_the_writer_goes_on(ledger: Ledger):
