@@ -12,6 +12,7 @@ MODULES = {
     "growth": ("ledger.append.at_", "ledger.receipt.", "ledger.start", "ledger.memory."),
     "waiting": ("ledger.append.p99",),
     "replay": ("ledger.replay",),
+    "audits": ("ledger.audit.",),
     "hordak": ("reference.hordak",),
     "chain": ("gas.",),
 }
