@@ -51,7 +51,8 @@ STANDBY_POLL_S: Final = 0.2
 # How many records are replayed at most at a start, but for those since the last signed head.
 SNAPSHOT_RECORDS: Final = 50_000
 REBUILD_RECORDS: Final = 5_000
-# When nothing waits, the hashes of so many transfers are indexed before the inbox is looked at again.
+# When nothing has waited so many times in a row, hashes of so many records are indexed between two looks.
+IDLE_LOOKS: Final = 50
 IDLE_RECORDS: Final = 500
 
 
@@ -241,7 +242,7 @@ class Writer:
                     self.state = rules.State()
         self._past = Stored(lambda: self.engine, self.state)
         self.state.past, self._runs = self._past, Runs(self.state)
-        self._unnamed = 0
+        self._is_named = False
 
     def _replay(self, end: int) -> None:
         """Take the stored records up to before end, all of which must be what the rules accept."""
@@ -282,7 +283,7 @@ class Writer:
         with store.asking(), self.engine.begin() as connection:
             stored = store.commit(connection, self._fence, batch)
             assert stored == balances, f"the database has {stored}, memory {balances}"
-        self._is_behind = False
+        self._is_behind = self._is_named = False
         return len(taken)
 
     def drain(self) -> None:
@@ -369,12 +370,12 @@ class Writer:
         when nothing waits, the inbox is looked at again after 10 ms. Unavailable is raised to
         whoever runs this; it is safe to call again.
         """
+        looks = 0
         while not stop.is_set():
-            if self.step():
-                self._unnamed = IDLE_RECORDS
-            elif self._unnamed:
-                self._unnamed = index_named(self.engine, IDLE_RECORDS)
-            else:
+            looks = 0 if self.step() else looks + 1
+            if looks >= IDLE_LOOKS and not self._is_named:
+                self._is_named = index_named(self.engine, IDLE_RECORDS) == 0
+            elif looks:
                 stop.wait(IDLE_S)
 
     # --- signing and making public --------------------------------------------------
@@ -460,6 +461,9 @@ class Writer:
                     # One chain that is gone does not keep the others, or the bundle, from going on.
                     silent.append(f"{anchor.name}: {error.why}")
         publisher.finish(self.engine)
+        # Publishing reads what is new anyway; so a refund that comes never waits for more than this.
+        while index_named(self.engine):
+            pass
         if silent:
             raise Unavailable("anchor", "; ".join(silent))
         return self.tree.size

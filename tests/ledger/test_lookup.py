@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
@@ -157,6 +159,24 @@ def test_a_dry_run_says_what_would_be_answered_and_leaves_no_trace(ledger: Ledge
     at.drain()
     assert ledger.answer(one.id).position == len(log.records)
     assert [answer.rule for answer in at.dry_run([one]) if isinstance(answer, Invalid)] == ["M3"]
+
+
+def test_when_nothing_waits_the_hashes_of_what_was_written_are_indexed(ledger: Ledger):
+    at, _ = fed(ledger, "trade")
+    stop = threading.Event()
+    running = threading.Thread(target=at.run, args=(stop,))
+    running.start()
+    try:
+        deadline, found = time.monotonic() + 60, 0
+        while found < at.tree.size:
+            assert time.monotonic() < deadline, f"{found} of {at.tree.size} are indexed"
+            with reading(ledger.engine) as connection:
+                found = len(connection.execute(tables.named.select()).all())
+            time.sleep(0.01)
+    finally:
+        stop.set()
+        running.join()
+    assert index_named(ledger.engine) == 0
 
 
 def test_a_transfer_under_another_id_is_refused_and_the_writer_goes_on(ledger: Ledger):
