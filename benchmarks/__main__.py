@@ -12,6 +12,7 @@ MODULES = {
     "growth": ("ledger.append.at_", "ledger.receipt.", "ledger.start", "ledger.memory."),
     "waiting": ("ledger.append.p99",),
     "replay": ("ledger.replay",),
+    "audits": ("ledger.audit.",),
     "hordak": ("reference.hordak",),
     "chain": ("gas.",),
 }
@@ -21,7 +22,9 @@ def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--only", default="", help="the beginning of the names to measure")
-    parser.add_argument("--long", action="store_true", help="up to 10,000,000 records: an hour and 10 GB")
+    parser.add_argument(
+        "--long", action="store_true", help="up to 10,000,000 records: an hour and 20 GB of disk"
+    )
     options = parser.parse_args()
     only: str = options.only
 

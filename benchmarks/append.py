@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from benchmarks.cpu import microseconds_each
 from benchmarks.references import Bare, rate
 from benchmarks.result import Result, Results, Wanted, in_turn
 from benchmarks.sample import PAIRS, Transfers, batches, registered, written
@@ -65,8 +66,14 @@ def _on_postgresql(wanted: Wanted) -> Results:
                 lambda: bare.copy(same),
                 lambda: bare.insert(same),
             )
+            # The same again for its CPU alone: rates move with what else the machine does, this hardly.
+            more = transfers.take(2 * COUNT)
+            cpu = microseconds_each(server.pid, 2 * COUNT, lambda: _append(writer, more))
+            copy_cpu = microseconds_each(server.pid, 2 * COUNT, lambda: bare.copy([*same, *same]))
         one_by_one = bare.one_by_one(same[0])
     n = f"{COUNT} x {RUNS}"
+    yield Result("ledger.append.cpu", sum(cpu), "us of CPU a transfer", sum(copy_cpu), str(2 * COUNT))
+    yield Result("ledger.append.cpu.python", cpu[0], "us of CPU a transfer", copy_cpu[0], str(2 * COUNT))
     yield Result("ledger.append.hot", hot, "transfers/s", copied, n)
     yield Result("ledger.append.spread", spread, "transfers/s", copied, n)
     yield Result("ledger.append.hot_to_spread", hot, "transfers/s", spread, n)

@@ -13,7 +13,10 @@ from benchmarks.result import Result, Results, Wanted, in_turn
 from benchmarks.sample import Transfers, batches, registered, written
 from benchmarks.servers import durable_postgres
 from ledger.publish import Publisher
+from ledger.tree import inclusion_proof
 from ledger.writer import Writer
+from tests.ledger import wide_tree
+from tests.ledger.running import KEYS, Ledger
 
 SIZES = {"1e4": 10**4, "1e5": 10**5, "1e6": 10**6}
 LONG = {**SIZES, "1e7": 10**7}
@@ -57,11 +60,32 @@ def measure(wanted: Wanted, *, is_long: bool) -> Results:
         for name, cost in zip(reached, proved, strict=True):
             n = f"{RECEIPTS} x {RUNS}"
             yield Result(f"ledger.receipt.at_{name}", cost, "us of CPU", proved[0], n)
+        wide = median(_proved_wide() for _ in range(RUNS))
+        yield Result("ledger.receipt.at_1e9", wide, "us of CPU", proved[0], f"{RECEIPTS} x {RUNS}")
         # The last thing, for it takes the fence from the writer above.
-        start = perf_counter()
-        restarted = ledger.writer()
-        rate = restarted.tree.size / (perf_counter() - start)
-        yield Result("ledger.start", rate, "records/s", None, f"{restarted.tree.size}")
+        size = writer.tree.size
+        started, replayed = _started(ledger, from_start=False), _started(ledger, from_start=True)
+        yield Result("ledger.start", started, "s", replayed, f"{size}")
+        yield Result("ledger.start.from_start", size / replayed, "records/s", None, f"{size}")
+
+
+def _started(ledger: Ledger, *, from_start: bool) -> float:
+    """Seconds until a new writer can write."""
+    start = perf_counter()
+    Writer(ledger.engine, ledger.heads, KEYS, ledger.clock, from_start=from_start)
+    return perf_counter() - start
+
+
+def _proved_wide() -> float:
+    """Microseconds of CPU for an inclusion proof in a tree of 10^9, whose tiles are there to be read."""
+    chance, size = random.Random(9), 10**9
+    indexes = [chance.randrange(size) for _ in range(RECEIPTS)]
+    for index in indexes:
+        inclusion_proof(index, size, wide_tree.tile)
+    start = process_time()
+    for index in indexes:
+        inclusion_proof(index, size, wide_tree.tile)
+    return 1e6 * (process_time() - start) / RECEIPTS
 
 
 def _appended(writer: Writer, transfers: Transfers) -> list[float]:

@@ -19,6 +19,8 @@ class LedgerView:
         self._engine = engine
         self._state = rules.State()
         self._lock = threading.Lock()
+        # An account in effect never changes, and of several that fit the first one stays the first.
+        self._fitting: dict[tuple[str, str, frozenset[str], str | None], str] = {}
 
     def refresh(self) -> rules.State:
         """The state after all records there are now."""
@@ -43,10 +45,14 @@ class LedgerView:
         return self._account(fund, asset, frozenset({rules.REVENUE}), code)
 
     def _account(self, fund: str, asset: str, kinds: frozenset[str], code: str | None = None) -> str:
+        wanted = (fund, asset, kinds, code)
+        if (known := self._fitting.get(wanted)) is not None:
+            return known
         for name, account in self.refresh().accounts.items():
             record = account.record
             fits = (record.fund, record.asset) == (fund, asset) and record.kind in kinds
             if fits and (code is None or record.owner.rstrip(b"\0") == code.encode()):
+                self._fitting[wanted] = name
                 return name
         return reject("M1", "account", f"no account of {asset} in {fund} takes {code or 'money'}")
 

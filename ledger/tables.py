@@ -49,7 +49,7 @@ transfer = Table(
     Column("evidence", Integer64, nullable=False, index=True),
 )
 # Transfers by their hash, of which again 8 bytes: so that a refund finds its receipt. Behind the records,
-# and brought up to them when there is time, when something is signed, or when somebody asks.
+# and brought up to them when there is time, when something is published, or when somebody asks.
 named = Table(
     "ledger_named",
     ledger,

@@ -26,7 +26,7 @@ from ledger.anchoring import Anchor, anchor_all, check_not_behind
 from ledger.cosigning import Policy
 from ledger.database import Connection, Engine, reading
 from ledger.fast import EVIDENCE, ID, Runs, is_transfer
-from ledger.lookup import Stored, index_named, tail
+from ledger.lookup import Stored, index_named, tails
 from ledger.proof import leaf_hash
 from ledger.publish import LogKeys, Publisher
 from ledger.records import (
@@ -46,12 +46,15 @@ from ledger.tree import Tree
 from ledger.watcher import Clock, SignedHead
 
 BATCH_RECORDS: Final = 1_000
+# RFC 6962 section 2.1: what stands before a leaf.
+LEAF: Final = b"\x00"
 IDLE_S: Final = 0.010
 STANDBY_POLL_S: Final = 0.2
 # How many records are replayed at most at a start, but for those since the last signed head.
 SNAPSHOT_RECORDS: Final = 50_000
 REBUILD_RECORDS: Final = 5_000
-# When nothing waits, the hashes of so many transfers are indexed before the inbox is looked at again.
+# When nothing has waited so many times in a row, hashes of so many records are indexed between two looks.
+IDLE_LOOKS: Final = 50
 IDLE_RECORDS: Final = 500
 
 
@@ -224,9 +227,9 @@ class Writer:
                     self.state, self.tree, self.kept_size = rules.load(data), tree, kept.size
                 except Invalid:
                     self.state = rules.State()
-        self._past = Stored(self.engine, self.state)
+        self._past = Stored(lambda: self.engine, self.state)
         self.state.past, self._runs = self._past, Runs(self.state)
-        self._unnamed = 0
+        self._is_named = False
 
     def _replay(self, end: int) -> None:
         """Take the stored records up to before end, all of which must be what the rules accept."""
@@ -267,7 +270,7 @@ class Writer:
         with store.asking(), self.engine.begin() as connection:
             stored = store.commit(connection, self._fence, batch)
             assert stored == balances, f"the database has {stored}, memory {balances}"
-        self._is_behind = False
+        self._is_behind = self._is_named = False
         return len(taken)
 
     def drain(self) -> None:
@@ -309,13 +312,11 @@ class Writer:
         for (debit, credit), amount in self._runs.moved.items():
             moved.setdefault(debit, [0, 0])[0] += amount
             moved.setdefault(credit, [0, 0])[1] += amount
-        leaves = [leaf_hash(data) for data in records]
+        leaves = [sha256(LEAF + data).digest() for data in records]
         self.tree.extend(leaves)
-        transfers = [
-            (data[ID], position, tail(data[EVIDENCE]))
-            for position, data in enumerate(records, first)
-            if is_transfer(data)
-        ]
+        paid = [(position, data) for position, data in enumerate(records, first) if is_transfer(data)]
+        evidence = tails([data[EVIDENCE] for _, data in paid])
+        transfers = [(data[ID], position, at) for (position, data), at in zip(paid, evidence, strict=True)]
         accounts = {account: state.accounts[account] for account in moved}
         changes = {
             account: (accounts[account].record.kind in rules.MONEY, debits, credits)
@@ -326,6 +327,29 @@ class Writer:
         batch = store.Batch(first, written, transfers, answers, changes, edge, now, sequences)
         return batch, {account: held.balance for account, held in accounts.items()}
 
+    def dry_run(self, asked: Sequence[Record]) -> list[Record | Invalid]:
+        """What would become of these if they came now, in this order: as it would be recorded, or why not.
+
+        Nothing is written, and nothing is remembered: another state is asked, with a past of its own.
+        """
+        if self._is_behind:
+            self._rebuild()
+        state = rules.load(rules.dump(self.state))
+        state.past = past = Stored(lambda: self.engine, state)
+        now = max(self.clock(), state.time)
+        records = [encode(replace(record, time=now)) for record in asked]
+        taken: list[bytes] = []
+        past.prepare(records, taken)
+        found: list[Record | Invalid] = []
+        for data in records:
+            try:
+                found.append(rules.apply(state, data))
+            except Invalid as refused:
+                found.append(refused)
+            else:
+                taken.append(data)
+        return found
+
     def run(self, stop: threading.Event) -> None:
         """Answer what comes until told to stop.
 
@@ -333,12 +357,12 @@ class Writer:
         when nothing waits, the inbox is looked at again after 10 ms. Unavailable is raised to
         whoever runs this; it is safe to call again.
         """
+        looks = 0
         while not stop.is_set():
-            if self.step():
-                self._unnamed = IDLE_RECORDS
-            elif self._unnamed:
-                self._unnamed = index_named(self.engine, IDLE_RECORDS)
-            else:
+            looks = 0 if self.step() else looks + 1
+            if looks >= IDLE_LOOKS and not self._is_named:
+                self._is_named = index_named(self.engine, IDLE_RECORDS) == 0
+            elif looks:
                 stop.wait(IDLE_S)
 
     # --- signing and making public --------------------------------------------------
@@ -432,6 +456,9 @@ class Writer:
             broken, unanswered = anchor_all(self.engine, publisher, anchors, head if short is None else None)
             silent += unanswered
         publisher.finish(self.engine)
+        # Publishing reads what is new anyway; so a refund that comes never waits for more than this.
+        while index_named(self.engine):
+            pass
         if broken:
             raise broken[0]
         if silent:

@@ -11,7 +11,7 @@ from ledger import store, tables
 from ledger.database import reading
 from ledger.migrations import LATEST, VERSION_TABLES, upgrade
 from ledger.proof import leaf_hash
-from ledger.records import Invalid, Transfer, decode
+from ledger.records import Invalid, Transfer, decode, keccak256
 from ledger.tree import Tree
 from tests import city
 from tests.ledger.running import Ledger, fees, template
@@ -107,8 +107,16 @@ def test_a_database_of_the_first_version_keeps_every_record_answer_and_balance(
             ledger.ask(replace(record, amount=5))
     assert ledger.answer(waits.id) is None
     ledger.clock.now = log.now
+    again = replace(fees(log, 11, 1)[0], id=city.digest("again"), evidence=paid[1].evidence)
+    ledger.ask(again)
     writer.drain()
     assert ledger.answer(waits.id).position == len(log.records)
+    # Evidence from before there was an index of it is found all the same.
+    with pytest.raises(Invalid, match="M3"):
+        ledger.answer(again.id)
+    found = writer.state.past.named(keccak256(log.records[-3]))
+    assert found is not None
+    assert found[1].id == paid[0].id
     with reading(ledger.engine) as connection:
         assert store.waiting(connection, 10) == []
         for second in range(log.now - 200, log.now + 1, 20):

@@ -12,6 +12,7 @@ from sqlalchemy import exc, insert, text
 from ledger import store, tables
 from ledger.database import engine as open_engine
 from ledger.database import reading
+from ledger.lookup import index_named
 from ledger.records import Invalid, Transfer, Unavailable, decode
 from ledger.tables import INSERT_ONLY
 from tests import city
@@ -31,6 +32,8 @@ def _fill(ledger: Ledger) -> None:
     with ledger.engine.begin() as connection:
         store.add_document(connection, b"an act")
         store.add_anchor(connection, store.Anchored(1, bytes(20), 1, bytes(32), bytes(32), 1, bytes(32), 1))
+    while index_named(ledger.engine):
+        pass
     writer.seal()
 
 

@@ -1,15 +1,19 @@
-"""The fast tree equals the slow one: exhaustively to 300 leaves, sampled beyond."""
+"""The fast tree equals the slow one: at every size to 1,000 leaves, sampled to 10^7, and a receipt at 10^9."""
 
 from __future__ import annotations
 
+import random
 from hashlib import sha256
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import proof, tree
-from ledger.records import Invalid
+from ledger.records import Invalid, Transfer, encode
+from tests import city
+from tests.ledger import wide_tree
 
 LEAVES = [proof.leaf_hash(number.to_bytes(4, "big")) for number in range(70_000)]
 
@@ -35,9 +39,9 @@ class Tiles:
 
 @pytest.fixture(scope="module")
 def grown() -> Tiles:
-    """A log that published a checkpoint at every size from 1 to 300."""
+    """A log that published a checkpoint at every size from 1 to 1,000."""
     tiles = Tiles()
-    for size in range(300):
+    for size in range(1_000):
         tiles.publish(size, [LEAVES[size]])
     return tiles
 
@@ -51,10 +55,10 @@ def large() -> Tiles:
     return tiles
 
 
-def test_the_root_and_the_edge_are_right_at_every_size_up_to_300() -> None:
+def test_the_root_and_the_edge_are_right_at_every_size_up_to_1000() -> None:
     fast = tree.Tree()
     assert fast.root() == proof.EMPTY_ROOT
-    for size in range(1, 301):
+    for size in range(1, 1_001):
         fast.append(LEAVES[size - 1])
         assert fast.size == size
         assert fast.root() == proof.root_of(LEAVES[:size])
@@ -62,12 +66,15 @@ def test_the_root_and_the_edge_are_right_at_every_size_up_to_300() -> None:
         assert tree.Tree.from_edge(size, fast.edge()).root() == fast.root()
 
 
-def test_the_paths_equal_the_slow_ones_for_every_size_up_to_300(grown: Tiles) -> None:
-    for size in range(1, 301):
+def test_the_paths_equal_the_slow_ones_for_every_size_up_to_1000(grown: Tiles) -> None:
+    chance = random.Random(1_000)
+    for size in range(1, 1_001):
         leaves = LEAVES[:size]
         assert tree.root_from_tiles(size, grown.read) == proof.root_of(leaves)
         # Every index and old size of the small trees; of the others, those beside a power of two and a few.
-        near = {size - 1, size // 2, size * 2 // 3, *(b + d for b in (1, 64, 128, 256) for d in (-1, 0, 1))}
+        near = {size - 1, size // 2, *(b + d for b in (1, 64, 256, 512) for d in (-1, 0))}
+        if size > 300:
+            near = {size - 1, chance.randrange(size), chance.choice((255, 256))}
         chosen = range(size) if size <= 40 else sorted(i for i in near if i < size)
         for index in chosen:
             fast = tree.inclusion_proof(index, size, grown.read)
@@ -75,6 +82,56 @@ def test_the_paths_equal_the_slow_ones_for_every_size_up_to_300(grown: Tiles) ->
             assert tree.consistency_proof(index + 1, size, grown.read) == proof.consistency_path(
                 index + 1, leaves
             )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 10**7), st.data())
+def test_roots_and_paths_are_those_of_the_definition_at_sampled_sizes_up_to_ten_million(
+    size: int, data: st.DataObject
+) -> None:
+    edges = [n for n in (0, 255, 256, 65_535, 65_536, size // 2, size - 1) if n < size]
+    index = data.draw(st.one_of(st.sampled_from(edges), st.integers(0, size - 1)))
+    root = wide_tree.root(0, size)
+    assert tree.root_from_tiles(size, wide_tree.tile) == root
+    path = tree.inclusion_proof(index, size, wide_tree.tile)
+    assert path == wide_tree.inclusion(index, 0, size)
+    proof.check_inclusion(proof.leaf_hash(wide_tree.entry(index)), index, size, path, root)
+    growth = tree.consistency_proof(index + 1, size, wide_tree.tile)
+    assert growth == wide_tree.consistency(index + 1, 0, size)
+    proof.check_consistency(index + 1, wide_tree.root(0, index + 1), size, root, growth)
+
+
+def test_the_definition_in_blocks_is_that_of_proof() -> None:
+    leaves = [proof.leaf_hash(wide_tree.entry(index)) for index in range(66_000)]
+    for size in (1, 2, 300, 65_535, 65_536, 65_537, 66_000):
+        assert wide_tree.root(0, size) == proof.root_of(leaves[:size])
+    assert wide_tree.inclusion(65_537, 0, 66_000) == proof.inclusion_path(65_537, leaves)
+
+
+def test_a_receipt_of_a_billion_records_with_three_cosigners_has_at_most_2100_bytes() -> None:
+    size, index = 10**9, 123_456_789
+    root = wide_tree.root(0, size)
+    log = Ed25519PrivateKey.from_private_bytes(city.digest("log ed25519"))
+    text = proof.format_checkpoint(proof.Checkpoint("alatau.qazyna/ledger", size, root))
+    lines = [proof.sign(text, "alatau.qazyna/ledger", proof.ED25519, log)]
+    verifiers = [proof.Verifier("alatau.qazyna/ledger", proof.ED25519, log.public_key().public_bytes_raw())]
+    for number in range(3):
+        key = Ed25519PrivateKey.from_private_bytes(city.digest(f"witness {number}"))
+        name = f"witness-{number}.example/ledger"
+        lines.append(proof.sign(text, name, proof.COSIGNATURE, key, city.START_S))
+        verifiers.append(proof.Verifier(name, proof.COSIGNATURE, key.public_key().public_bytes_raw()))
+    path = tree.inclusion_proof(index, size, wide_tree.tile)
+    assert len(path) == 30
+    note = proof.format_note((text, tuple(lines)))
+    receipt = proof.format_receipt(proof.Receipt(index, tuple(path), note))
+    assert len(receipt) <= 2_100
+    checked = proof.check_receipt(receipt, wide_tree.entry(index), verifiers, verifiers)
+    assert (checked.size, checked.root) == (size, root)
+    # The record itself may ride along, for whoever wants to read it without the log.
+    record = encode(city.revenue(city.registered()))
+    assert len(record) == Transfer.words.size
+    whole = proof.format_receipt(proof.Receipt(index, tuple(path), note, record))
+    assert len(whole) - len(receipt) < 480
 
 
 def test_every_proof_of_a_tree_of_300_verifies(grown: Tiles) -> None:
