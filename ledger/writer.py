@@ -60,12 +60,15 @@ def submit(connection: Connection, record: Record, now: int, key: bytes | None =
     submission one and no other), or from the content. Unavailable when the inbox is full.
     """
     template = encode(replace(record, time=0))
-    if isinstance(record, Transfer):
-        id = record.id
-    else:
-        id = sha256(b"submission " + (template if key is None else key)).digest()
+    named = template if key is None else key
+    id = record.id if isinstance(record, Transfer) else submission_id(named)
     store.submit(connection, id, template, now)
     return id
+
+
+def submission_id(key: bytes) -> bytes:
+    """The id of a submission that is no transfer, by its key or else its template."""
+    return sha256(b"submission " + key).digest()
 
 
 @contextmanager
