@@ -110,7 +110,9 @@ def check_not_behind(size: int, publisher: Publisher, anchors: Sequence[Anchor])
 
 
 def is_settled(engine: Engine, anchors: Sequence[Anchor], size: int) -> bool:
-    """Whether each of these chains holds the head of this size for good."""
+    """Whether each of these chains holds the head of this size for good; of no records nothing is held."""
+    if not size:
+        return True
     with store.asking(), reading(engine) as connection:
         final = {(one.chain_id, one.contract) for one in store.anchors(connection) if one.size >= size}
     return all((anchor.chain_id, anchor.contract) in final for anchor in anchors)

@@ -307,6 +307,8 @@ class Writer:
         head again, and a chain that has the head is only asked how firmly it holds it. Without
         the cosignatures that the policy asks for the head is public, and no chain gets it.
         """
+        if not self.tree.size:
+            return 0  # Before its Genesis a ledger has no domain to sign in, and nothing to show.
         # Before anything is signed (L9); a chain that is silent now is asked again the next time.
         unchecked = [anchor for anchor in anchors if anchor.name not in self._agreed]
         late = check_not_behind(self.tree.size, publisher, unchecked)

@@ -69,6 +69,15 @@ def test_each_head_extends_what_the_chain_holds_and_the_same_head_is_anchored_on
     assert len(chain.seen) == 3
 
 
+def test_before_its_first_record_a_ledger_publishes_nothing_and_waits_for_nothing(ledger: Ledger):
+    publisher, chain = ledger.publisher(), node(ledger)
+    assert ledger.writer().publish(publisher, ledger.watcher(), (anchor(chain),)) == 0
+    assert not list(publisher.folder.iterdir())
+    assert is_settled(ledger.engine, (anchor(chain),), 0)
+    with reading(ledger.heads) as connection:
+        assert store.last_head(connection) is None
+
+
 def test_only_what_is_final_counts_as_anchored(ledger: Ledger):
     writer, _ = ledger.opened()
     publisher, watcher, chain = ledger.publisher(), ledger.watcher(), node(ledger)
