@@ -43,7 +43,8 @@ from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
 from gateway.worker import Publication, Worker
 from ledger.anchor import EvmAnchor
-from ledger.cosigning import Policy, read_witnesses
+from ledger.cosigning import Policy as WitnessPolicy
+from ledger.cosigning import read_witnesses
 from ledger.publish import LogKeys, Publisher, Trust
 from ledger.records import Unavailable
 from ledger.watcher import Watcher
@@ -326,10 +327,10 @@ class EmbeddedCity:
             self.bank_folder,
         )
 
-    def _policy(self) -> Policy | None:
-        """Which witnesses must have signed before a chain gets a head: the file `witnesses`, if there is one."""
+    def _policy(self) -> WitnessPolicy | None:
+        """Which witnesses must have signed before a chain gets a head: the file `witnesses`, if there."""
         path = self.folder / "witnesses"
-        return Policy(*read_witnesses(path.read_text())) if path.exists() else None
+        return WitnessPolicy(*read_witnesses(path.read_text())) if path.exists() else None
 
     def take_bank_files(self) -> None:
         """What a bank's file transfer does: new files appear in the folder."""
