@@ -13,10 +13,11 @@ from web3 import HTTPProvider, Web3
 
 from contracts.bindings import City, Signature, deploy
 from contracts.devchain import DevChain
-from ledger import anchor_store, store
+from ledger import anchor_store, store, watcher
 from ledger.anchor import EvmAnchor
 from ledger.anchoring import is_settled
 from ledger.audit import audit
+from ledger.audit.replay import LATE_S
 from ledger.database import engine, reading
 from ledger.records import Contract, Invalid, Unavailable
 from ledger.writer import Writer
@@ -178,6 +179,10 @@ def test_a_head_that_a_reorganisation_took_back_is_sent_again(ledger: Ledger, lo
     assert noted.block_hash == chain.blocks[noted.block].hash, (
         "what is noted is not on the branch that stayed"
     )
+
+
+def test_the_auditor_allows_a_head_the_time_that_a_watchers_signature_lasts():
+    assert LATE_S == watcher.VALID_S
 
 
 def test_an_older_head_that_comes_back_after_a_reorganisation_does_no_harm(ledger: Ledger):
