@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ledger import rules, store
-from ledger.anchoring import Anchor, anchor_all, check_not_behind
+from ledger.anchoring import Anchor, Outcome, anchor_all, check_not_behind
 from ledger.cosigning import Policy
 from ledger.database import Connection, Engine, reading
 from ledger.proof import leaf_hash
@@ -315,18 +315,30 @@ class Writer:
         self._agreed.update(anchor.name for anchor in unchecked if anchor not in late)
         note = self.seal()
         publisher.publish(self.engine, note)
-        broken: list[Invalid] = []
-        silent: list[Unavailable] = []
+        outcome = Outcome()
         if witness is not None:
             head = witness.sign(publisher.target)
             publisher.add_cosignature(head.cosignature)
             short = None if policy is None else policy.collect(publisher)
-            silent += [] if short is None else [short]
-            broken, unanswered = anchor_all(self.engine, publisher, anchors, head if short is None else None)
-            silent += unanswered
+            outcome = anchor_all(self.engine, publisher, anchors, head if short is None else None)
+            if short is not None:
+                outcome.silent.insert(0, short)
         publisher.finish(self.engine)
-        if broken:
-            raise broken[0]
-        if silent:
-            raise Unavailable(silent[0].service, "; ".join(error.why for error in silent))
+        _tell(outcome)
         return self.tree.size
+
+    def follow(self, publisher: Publisher, anchors: tuple[Anchor, ...]) -> None:
+        """Note what has become final since, where there is nothing to sign or send."""
+        outcome = anchor_all(self.engine, publisher, anchors, None)
+        if outcome.noted:
+            publisher.finish(self.engine)
+        _tell(outcome)
+
+
+def _tell(outcome: Outcome) -> None:
+    """Raise what went wrong, once all else is done."""
+    if outcome.broken:
+        raise outcome.broken[0]
+    if outcome.silent:
+        why = "; ".join(error.why for error in outcome.silent)
+        raise Unavailable(outcome.silent[0].service, why)

@@ -183,7 +183,11 @@ class World:
                 self.publisher.trust = replace(trust, verifiers=[*trust.verifiers, *known])
                 self.anchors = tuple(EvmAnchor(chain, object(), self.clock) for chain in self.chains)
                 self.policy = Policy(
-                    cosigners, Strangers.NEEDED, patience_s=600, ask=partial(ask, post=self.strangers.post)
+                    cosigners,
+                    Strangers.NEEDED,
+                    patience_s=600,
+                    grace_s=600,
+                    ask=partial(ask, post=self.strangers.post),
                 )
                 self.watcher = self.ledger.watcher(self.folder / "watcher")
             except Died:
