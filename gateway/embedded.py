@@ -43,6 +43,8 @@ from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
 from gateway.worker import Publication, Worker
 from ledger.anchor import EvmAnchor
+from ledger.cosigning import Policy as WitnessPolicy
+from ledger.cosigning import read_witnesses
 from ledger.publish import LogKeys, Publisher, Trust
 from ledger.records import Unavailable
 from ledger.watcher import Watcher
@@ -293,9 +295,10 @@ class EmbeddedCity:
         )
         deployment = plan.deployment
         contracts = {name: getattr(deployment, name) for name in CONTRACTS}
-        trust = Trust(
-            deployment.ledger, deployment.chain_id, contracts, [*log.verifiers(), self.watcher.verifier()]
-        )
+        policy = self._policy()
+        known = [] if policy is None else [v for one in policy.witnesses for v in one.verifiers]
+        verifiers = [*log.verifiers(), self.watcher.verifier(), *known]
+        trust = Trust(deployment.ledger, deployment.chain_id, contracts, verifiers)
         self.publisher = Publisher(self.folder / "bundle", log, trust)
         self.city = City(self.outside.web3, deployment)
         place = Place(deployment, {plan.token: "USDT"})
@@ -317,12 +320,17 @@ class EmbeddedCity:
         anchor = EvmAnchor(self.city, self.keys.account("operator"), self.clock)
         self.worker = Worker(
             self.gateway,
-            Publication(self.writer, self.watcher, (anchor,)),
+            Publication(self.writer, self.watcher, (anchor,), policy),
             EvmRail(self.outside.web3, place),
             self.city,
             self.keys.account("relayer"),
             self.bank_folder,
         )
+
+    def _policy(self) -> WitnessPolicy | None:
+        """Which witnesses must have signed before a chain gets a head: the file `witnesses`, if there."""
+        path = self.folder / "witnesses"
+        return WitnessPolicy(*read_witnesses(path.read_text())) if path.exists() else None
 
     def take_bank_files(self) -> None:
         """What a bank's file transfer does: new files appear in the folder."""

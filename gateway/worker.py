@@ -23,7 +23,7 @@ from gateway.rails import Evidence, Kind, Stage
 from gateway.rails.evm import EvmRail, gone
 from gateway.rails.tenge.rail import read_file
 from gateway.webhooks.deliver import deliver_due
-from ledger.anchoring import Anchor, is_settled
+from ledger.anchoring import Anchor, is_held, is_settled
 from ledger.cosigning import Policy
 from ledger.records import Invalid, Unavailable
 from ledger.writer import Witness, Writer
@@ -183,11 +183,12 @@ class Worker:
         if self.publication is None:
             return
         writer, anchors = self.publication.writer, self.publication.anchors
-        # Until each chain holds the newest head for good, it may have to be sent again.
-        if writer.tree.size > self.gateway.publisher.published() or not is_settled(
-            writer.engine, anchors, writer.tree.size
-        ):
+        size = writer.tree.size
+        if size > self.gateway.publisher.published() or not is_held(writer.engine, anchors, size):
             self.publish()
+        elif not is_settled(writer.engine, anchors, size):
+            # Until it is final a chain may take it back, and then it is to be sent again.
+            writer.follow(self.gateway.publisher, anchors)
 
     def run(self, stop: threading.Event, every_s: float = 1.0) -> None:
         """Rounds until told to stop."""

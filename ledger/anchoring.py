@@ -9,7 +9,7 @@ crash. Only final heads go into `ledger_anchor`, and from there into anchors.jso
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from ledger import anchor_store, store
@@ -72,22 +72,31 @@ class Anchor(Protocol):
         ...
 
 
+@dataclass
+class Outcome:
+    """What a round came to: how many heads it noted as final, and what went wrong, by chain."""
+
+    noted: int = 0
+    broken: list[Invalid] = field(default_factory=list)
+    silent: list[Unavailable] = field(default_factory=list)
+
+
 def anchor_all(
     engine: Engine, publisher: Publisher, anchors: Sequence[Anchor], head: SignedHead | None
-) -> tuple[list[Invalid], list[Unavailable]]:
-    """Bring each chain up to a head, or only follow it where head is None; returns what went wrong, named.
+) -> Outcome:
+    """Bring each chain up to a head, or only follow it where head is None.
 
     One chain that is gone, or that holds another ledger, does not keep the others from going on.
     """
-    broken, silent = [], []
+    outcome = Outcome()
     for anchor in anchors:
         try:
-            _anchor(engine, publisher, anchor, head)
+            outcome.noted += _anchor(engine, publisher, anchor, head)
         except Unavailable as error:
-            silent.append(Unavailable("anchor", f"{anchor.name}: {error.why}"))
+            outcome.silent.append(Unavailable("anchor", f"{anchor.name}: {error.why}"))
         except Invalid as error:
-            broken.append(Invalid(error.rule, f"{anchor.name}: {error.where}", error.why))
-    return broken, silent
+            outcome.broken.append(Invalid(error.rule, f"{anchor.name}: {error.where}", error.why))
+    return outcome
 
 
 def check_not_behind(size: int, publisher: Publisher, anchors: Sequence[Anchor]) -> list[Anchor]:
@@ -110,13 +119,22 @@ def check_not_behind(size: int, publisher: Publisher, anchors: Sequence[Anchor])
 
 
 def is_settled(engine: Engine, anchors: Sequence[Anchor], size: int) -> bool:
-    """Whether each of these chains holds the head of this size for good."""
+    """Whether each of these chains holds the head of this size for good; of no records nothing is held."""
+    if not size:
+        return True
     with store.asking(), reading(engine) as connection:
         final = {(one.chain_id, one.contract) for one in store.anchors(connection) if one.size >= size}
     return all((anchor.chain_id, anchor.contract) in final for anchor in anchors)
 
 
-def _anchor(engine: Engine, publisher: Publisher, anchor: Anchor, head: SignedHead | None) -> None:
+def is_held(engine: Engine, anchors: Sequence[Anchor], size: int) -> bool:
+    """Whether each of these chains held the head of this size when asked last: nothing is to be sent."""
+    with store.asking(), reading(engine) as connection:
+        found = [anchor_store.progress(connection, one.chain_id, one.contract) for one in anchors]
+    return all(one.held_size >= size for one in found)
+
+
+def _anchor(engine: Engine, publisher: Publisher, anchor: Anchor, head: SignedHead | None) -> int:
     with store.asking(), reading(engine) as connection:
         before = anchor_store.progress(connection, anchor.chain_id, anchor.contract)
     held = anchor.held()
@@ -138,10 +156,10 @@ def _anchor(engine: Engine, publisher: Publisher, anchor: Anchor, head: SignedHe
     if now != before:
         with store.asking(), engine.begin() as connection:
             _save(connection, anchor, now)
-    _note_finals(engine, publisher, anchor)
+    return _note_finals(engine, publisher, anchor)
 
 
-def _note_finals(engine: Engine, publisher: Publisher, anchor: Anchor) -> None:
+def _note_finals(engine: Engine, publisher: Publisher, anchor: Anchor) -> int:
     """Note each final head, also those that somebody else brought or an earlier process of ours."""
     with store.asking(), reading(engine) as connection:
         home = (anchor.chain_id, anchor.contract)
@@ -153,6 +171,7 @@ def _note_finals(engine: Engine, publisher: Publisher, anchor: Anchor) -> None:
         with store.asking(), engine.begin() as connection:
             for final in found:
                 store.add_anchor(connection, final)
+    return len(found)
 
 
 def _check_root(publisher: Publisher, size: int, root: bytes, where: str) -> None:

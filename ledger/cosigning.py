@@ -32,7 +32,9 @@ from ledger.witness import ask
 
 LOGGER = logging.getLogger(__name__)
 # For all of them together: what has not answered by then is away for this head.
-PATIENCE_S: Final = 15.0
+PATIENCE_S: Final = 5.0
+# Once as many as are needed have answered, the others get so much longer.
+GRACE_S: Final = 1.0
 MOST_WITNESSES: Final = 16
 
 Ask = Callable[[str, bytes, int, Callable[[int], Sequence[bytes]]], bytes]
@@ -90,6 +92,7 @@ class Policy:
     witnesses: Sequence[Cosigner]
     needed: int
     patience_s: float = PATIENCE_S
+    grace_s: float = GRACE_S
     ask: Ask = ask
     # How far each has signed, as far as this process knows: a first guess, which it corrects.
     _sizes: dict[str, int] = field(default_factory=dict)
@@ -145,6 +148,7 @@ class Policy:
         for one in waiting:
             # Of a thread that still waits for somebody slow nothing is wanted any more, so none is joined.
             threading.Thread(target=work, args=(one,), daemon=True, name=f"witness {one.name}").start()
+        enough = self.needed - (len(self.witnesses) - len(waiting))
         deadline, found = time.monotonic() + self.patience_s, dict[str, bytes | Exception]()
         while len(found) < len(waiting):
             try:
@@ -152,6 +156,8 @@ class Policy:
             except Empty:
                 break
             found[one.name] = answer
+            if sum(isinstance(each, bytes) for each in found.values()) >= enough:
+                deadline = min(deadline, time.monotonic() + self.grace_s)
         silent = []
         # In the order of the policy and not of the network, so that the same answers make the same note.
         for one in waiting:

@@ -36,7 +36,7 @@ from ledger.proof import (
     sign,
     tile_path,
 )
-from ledger.records import WORD, reject
+from ledger.records import WORD, Unavailable, reject
 from ledger.target import Folder, Target, open_target, read
 from ledger.tree import consistency_proof, inclusion_proof, root_from_tiles, tiles_to_write
 
@@ -187,6 +187,23 @@ class Publisher:
         lines = [f"{sha256(read(self.target, path)).hexdigest()} {path}" for path in sorted(paths)]
         text = "\n".join([MANIFEST_TITLE, self.keys.origin, str(self.published()), *lines]) + "\n"
         self._write("manifest", self.keys.sign_manifest(text))
+
+    def mirror(self, engine: Engine, others: Sequence[Publisher]) -> list[Unavailable]:
+        """Bring the same bundle to other places, each for itself; returns what did not answer.
+
+        A place that was away, or is new, gets all that it lacks.
+        """
+        silent = []
+        for other in others:
+            try:
+                note = self._checkpoint()
+                other.publish(engine, note)
+                # Of the same size it may have got cosignatures since.
+                other._write("checkpoint", note)  # noqa: SLF001 - another of its own kind
+                other.finish(engine)
+            except Unavailable as error:
+                silent.append(error)
+        return silent
 
     def _unnamed(self, engine: Engine, names: list[bytes]) -> list[bytes]:
         """Documents that no published record names: the manifest has no room for all of them for ever."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ledger import rules, store
-from ledger.anchoring import Anchor, anchor_all, check_not_behind
+from ledger.anchoring import Anchor, Outcome, anchor_all, check_not_behind
 from ledger.cosigning import Policy
 from ledger.database import Connection, Engine, reading
 from ledger.fast import EVIDENCE, ID, Runs, is_transfer
@@ -73,12 +73,15 @@ def submit(connection: Connection, record: Record, now: int, key: bytes | None =
     submission one and no other), or from the content. Unavailable when the inbox is full.
     """
     template = encode(replace(record, time=0))
-    if isinstance(record, Transfer):
-        id = record.id
-    else:
-        id = sha256(b"submission " + (template if key is None else key)).digest()
+    named = template if key is None else key
+    id = record.id if isinstance(record, Transfer) else submission_id(named)
     store.submit(connection, id, template, now)
     return id
+
+
+def submission_id(key: bytes) -> bytes:
+    """The id of a submission that is no transfer, by its key or else its template."""
+    return sha256(b"submission " + key).digest()
 
 
 @contextmanager
@@ -440,27 +443,41 @@ class Writer:
         head again, and a chain that has the head is only asked how firmly it holds it. Without
         the cosignatures that the policy asks for the head is public, and no chain gets it.
         """
+        if not self.tree.size:
+            return 0  # Before its Genesis a ledger has no domain to sign in, and nothing to show.
         # Before anything is signed (L9); a chain that is silent now is asked again the next time.
         unchecked = [anchor for anchor in anchors if anchor.name not in self._agreed]
         late = check_not_behind(self.tree.size, publisher, unchecked)
         self._agreed.update(anchor.name for anchor in unchecked if anchor not in late)
         note = self.seal()
         publisher.publish(self.engine, note)
-        broken: list[Invalid] = []
-        silent: list[Unavailable] = []
+        outcome = Outcome()
         if witness is not None:
             head = witness.sign(publisher.target)
             publisher.add_cosignature(head.cosignature)
             short = None if policy is None else policy.collect(publisher)
-            silent += [] if short is None else [short]
-            broken, unanswered = anchor_all(self.engine, publisher, anchors, head if short is None else None)
-            silent += unanswered
+            outcome = anchor_all(self.engine, publisher, anchors, head if short is None else None)
+            if short is not None:
+                outcome.silent.insert(0, short)
         publisher.finish(self.engine)
         # Publishing reads what is new anyway; so a refund that comes never waits for more than this.
         while index_named(self.engine):
             pass
-        if broken:
-            raise broken[0]
-        if silent:
-            raise Unavailable(silent[0].service, "; ".join(error.why for error in silent))
+        _tell(outcome)
         return self.tree.size
+
+    def follow(self, publisher: Publisher, anchors: tuple[Anchor, ...]) -> None:
+        """Note what has become final since, where there is nothing to sign or send."""
+        outcome = anchor_all(self.engine, publisher, anchors, None)
+        if outcome.noted:
+            publisher.finish(self.engine)
+        _tell(outcome)
+
+
+def _tell(outcome: Outcome) -> None:
+    """Raise what went wrong, once all else is done."""
+    if outcome.broken:
+        raise outcome.broken[0]
+    if outcome.silent:
+        why = "; ".join(error.why for error in outcome.silent)
+        raise Unavailable(outcome.silent[0].service, why)

@@ -19,7 +19,8 @@ from gateway.rails.tenge.reference import find_reference
 from ledger.proof import leaf_hash
 from ledger.records import Transfer, as_json, decode
 from ledger.rules import TENGE
-from ledger.standing import STATES, Reach
+from ledger.standing import STATES as STEPS
+from ledger.standing import Reach
 from ledger.store import Anchored, records
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def receipt(gateway: Gateway, head: Head | None, id: str) -> Receipt:
 def steps_of(position: int | None, head: Head | None) -> Sequence[tuple[str, bool]]:
     """The four states, and which of them the record has come to."""
     if position is None:
-        return tuple((state, False) for state in STATES)
+        return tuple((state, False) for state in STEPS)
     recorded = position + 1
     reached = Reach(recorded) if head is None else Reach(recorded, head.witnessed, head.anchored, head.final)
     return tuple(reached.states(position))

@@ -13,10 +13,11 @@ from web3 import HTTPProvider, Web3
 
 from contracts.bindings import City, Signature, deploy
 from contracts.devchain import DevChain
-from ledger import anchor_store, store
+from ledger import anchor_store, store, watcher
 from ledger.anchor import EvmAnchor
 from ledger.anchoring import is_settled
 from ledger.audit import audit
+from ledger.audit.replay import LATE_S
 from ledger.database import engine, reading
 from ledger.records import Contract, Invalid, Unavailable
 from ledger.writer import Writer
@@ -67,6 +68,15 @@ def test_each_head_extends_what_the_chain_holds_and_the_same_head_is_anchored_on
     assert chain.sizes() == sizes[::2] == sizes[1::2]
     assert anchored(ledger) == [(city.CHAIN_ID, size) for size in chain.sizes()]
     assert len(chain.seen) == 3
+
+
+def test_before_its_first_record_a_ledger_publishes_nothing_and_waits_for_nothing(ledger: Ledger):
+    publisher, chain = ledger.publisher(), node(ledger)
+    assert ledger.writer().publish(publisher, ledger.watcher(), (anchor(chain),)) == 0
+    assert not list(publisher.folder.iterdir())
+    assert is_settled(ledger.engine, (anchor(chain),), 0)
+    with reading(ledger.heads) as connection:
+        assert store.last_head(connection) is None
 
 
 def test_only_what_is_final_counts_as_anchored(ledger: Ledger):
@@ -169,6 +179,10 @@ def test_a_head_that_a_reorganisation_took_back_is_sent_again(ledger: Ledger, lo
     assert noted.block_hash == chain.blocks[noted.block].hash, (
         "what is noted is not on the branch that stayed"
     )
+
+
+def test_the_auditor_allows_a_head_the_time_that_a_watchers_signature_lasts():
+    assert LATE_S == watcher.VALID_S
 
 
 def test_an_older_head_that_comes_back_after_a_reorganisation_does_no_harm(ledger: Ledger):

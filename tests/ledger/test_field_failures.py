@@ -1,7 +1,7 @@
 """What has gone wrong in ledgers and logs elsewhere, and cannot here: one test for each number.
 
-63 to 66 are in test_note.py and test_proof.py. Where a whole file is about one of them, the
-test here is the shortest form of it.
+63 to 66 are in test_note.py and test_proof.py, 82 in test_standing.py. Where a whole file is about
+one of them, the test here is the shortest form of it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from hashlib import sha256
 from time import perf_counter
 
 import pytest
@@ -19,14 +20,14 @@ from sqlalchemy.exc import IntegrityError
 from ledger import rules, store, tables
 from ledger.database import Amount, Hash32, engine, reading
 from ledger.proof import Receipt, check_receipt, decode_bundle, format_receipt, leaf_hash, tile_path
-from ledger.records import Invalid, Transfer, Unavailable, decode, encode, keccak256
+from ledger.records import Close, Invalid, Transfer, Unavailable, decode, encode, keccak256
 from ledger.store import Waiting
 from ledger.writer import submit
 from tests import city
 from tests.ledger.running import KEYS, Ledger, fees, template
 
 
-def test_67_concurrent_submitters_and_two_writers_get_one_gapless_order(ledger: Ledger):
+def test_ff67_concurrent_submitters_and_two_writers_get_one_gapless_order(ledger: Ledger):
     writer, log = ledger.opened()
     asked, stop = fees(log, 0, 120), threading.Event()
 
@@ -63,7 +64,7 @@ def test_67_concurrent_submitters_and_two_writers_get_one_gapless_order(ledger: 
     assert (state.size, findings) == (len(positions), [])
 
 
-def test_68_the_bytes_that_were_hashed_are_the_bytes_that_are_stored_and_published(ledger: Ledger):
+def test_ff68_the_bytes_that_were_hashed_are_the_bytes_that_are_stored_and_published(ledger: Ledger):
     writer, log = ledger.opened()
     for fee in fees(log, 0, 3):
         ledger.ask(fee)
@@ -81,7 +82,7 @@ def test_68_the_bytes_that_were_hashed_are_the_bytes_that_are_stored_and_publish
     assert published == [bytes(row.data) for row in rows]
 
 
-def test_69_a_dry_run_leaves_no_trace(ledger: Ledger):
+def test_ff69_a_dry_run_leaves_no_trace(ledger: Ledger):
     writer, log = ledger.opened()
     fee = fees(log, 0, 1)[0]
 
@@ -105,7 +106,7 @@ def test_69_a_dry_run_leaves_no_trace(ledger: Ledger):
     assert ledger.answer(fee.id).position == len(log.records)
 
 
-def test_70_what_is_ordered_is_not_free_to_be_ordered_again(ledger: Ledger):
+def test_ff70_what_is_ordered_is_not_free_to_be_ordered_again(ledger: Ledger):
     log, order, _ = city.ordered()
     held = log.state.accounts[order.account]
     assert held.reserved == order.amount
@@ -114,7 +115,7 @@ def test_70_what_is_ordered_is_not_free_to_be_ordered_again(ledger: Ledger):
         log.add(other)
 
 
-def test_71_trouble_in_the_database_is_never_a_verdict_about_money(ledger: Ledger):
+def test_ff71_trouble_in_the_database_is_never_a_verdict_about_money(ledger: Ledger):
     writer, log = ledger.opened()
     ids = [ledger.ask(fee) for fee in fees(log, 0, 2)]
     # The last statement of a batch fails, after others of its transaction went well.
@@ -131,7 +132,7 @@ def test_71_trouble_in_the_database_is_never_a_verdict_about_money(ledger: Ledge
     assert [ledger.answer(id).position for id in ids] == [len(log.records), len(log.records) + 1]
 
 
-def test_71_a_server_that_cuts_the_connection_is_unavailable(postgres, postgres_database, tmp_path):
+def test_ff71_a_server_that_cuts_the_connection_is_unavailable(postgres, postgres_database, tmp_path):
     ledger = Ledger(tmp_path, engine(postgres_database), engine(f"sqlite:///{tmp_path}/heads.db"))
     writer, log = ledger.opened()
     fee = fees(log, 0, 1)[0]
@@ -155,7 +156,7 @@ def test_71_a_server_that_cuts_the_connection_is_unavailable(postgres, postgres_
     ledger.heads.dispose()
 
 
-def test_72_a_hot_account_is_as_fast_as_many_and_a_batch_changes_it_once(ledger: Ledger):
+def test_ff72_a_hot_account_is_as_fast_as_many_and_a_batch_changes_it_once(ledger: Ledger):
     writer, log = ledger.opened()
     hot = [Waiting(None, fee.id, template(fee)) for fee in fees(log, 0, 1_000)]
     start = perf_counter()
@@ -171,7 +172,7 @@ def test_72_a_hot_account_is_as_fast_as_many_and_a_batch_changes_it_once(ledger:
     assert took < 10
 
 
-def test_73_no_amount_is_held_in_anything_but_an_integer():
+def test_ff73_no_amount_is_held_in_anything_but_an_integer():
     amounts = [
         column
         for table in tables.ledger.sorted_tables
@@ -187,7 +188,7 @@ def test_73_no_amount_is_held_in_anything_but_an_integer():
         assert kind.process_result_value(kind.process_bind_param(exact, None), None) == exact
 
 
-def test_74_a_flipped_bit_is_found_before_it_is_signed(ledger: Ledger):
+def test_ff74_a_flipped_bit_is_found_before_it_is_signed(ledger: Ledger):
     writer, log = ledger.opened()
     chance = random.Random(74)
     position, bit = chance.randrange(len(log.records)), chance.randrange(8)
@@ -206,7 +207,7 @@ def test_74_a_flipped_bit_is_found_before_it_is_signed(ledger: Ledger):
         assert store.last_head(connection) is None
 
 
-def test_75_ids_are_whole_hashes_and_the_same_id_with_other_content_is_a_conflict(ledger: Ledger):
+def test_ff75_ids_are_whole_hashes_and_the_same_id_with_other_content_is_a_conflict(ledger: Ledger):
     for table, name in ((tables.inbox, "id"), (tables.transfer, "id"), (tables.answer, "id")):
         assert isinstance(table.columns[name].type, Hash32)
     writer, log = ledger.opened()
@@ -225,7 +226,7 @@ def test_75_ids_are_whole_hashes_and_the_same_id_with_other_content_is_a_conflic
     assert ledger.ask(fee) == fee.id
 
 
-def test_76_a_restored_backup_does_not_sign_below_what_was_signed(ledger: Ledger):
+def test_ff76_a_restored_backup_does_not_sign_below_what_was_signed(ledger: Ledger):
     # The copy is taken before the last records were written and signed.
     writer, log = ledger.writer(), city.registered()
     ledger.feed(writer, log.records[:-1])
@@ -246,7 +247,30 @@ def test_76_a_restored_backup_does_not_sign_below_what_was_signed(ledger: Ledger
         ledger.writer()
 
 
-def test_78_changes_are_refused_by_the_database_also_where_everything_is_null(ledger: Ledger):
+def test_ff77_no_sum_is_taken_from_a_tree_and_no_part_of_one_is_negative():
+    """Sums come from replaying every record, so there is no sum beside a hash that could be made up."""
+    log = city.registered()
+    fee = encode(replace(city.revenue(log, 1_000), time=log.now))
+    amount = encode(replace(city.revenue(log, 1_001), time=log.now)).index((1_001).to_bytes(32, "big"))
+    for wrong in (0, (1 << 256) - 1_000, 1 << 255, 1 << 128):
+        with pytest.raises(Invalid) as refused:
+            rules.apply(log.state, fee[:amount] + wrong.to_bytes(32, "big") + fee[amount + 32 :])
+        assert refused.value.rule in {"E2", "E4"}
+    for one in range(3):
+        log.add(city.revenue(log, 1_000, mark=f"{one}"))
+    (total,) = [one for one in rules.totals(log.state) if one.asset == "USDT"]
+    assert (total.revenue, total.closing) == (3_000, 3_000)
+    # A state whose sum is another one has another hash, and no Close of it is taken.
+    changed = rules.dump(log.state).replace(b'{"i":"3000"}', b'{"i":"2999"}')
+    assert changed != rules.dump(log.state)
+    log.wait(366 * rules.DAY)
+    year = rules.almaty_year(log.now) - 1
+    with pytest.raises(Invalid, match="Y1"):
+        log.add(Close(0, year, sha256(changed).digest()))
+    log.add(Close(0, year, rules.state_hash(log.state)))
+
+
+def test_ff78_changes_are_refused_by_the_database_also_where_everything_is_null(ledger: Ledger):
     writer, log = ledger.opened()
     ledger.ask(replace(fees(log, 0, 1)[0], debit="nobody"))
     writer.drain()
@@ -260,7 +284,7 @@ def test_78_changes_are_refused_by_the_database_also_where_everything_is_null(le
             connection.execute(text(change))
 
 
-def test_79_a_receipt_against_a_tree_of_one_leaf_that_only_the_log_signed_is_refused(ledger: Ledger):
+def test_ff79_a_receipt_against_a_tree_of_one_leaf_that_only_the_log_signed_is_refused(ledger: Ledger):
     writer, log = ledger.opened()
     record = encode(replace(fees(log, 0, 1)[0], time=log.now))
     forged = KEYS.sign_checkpoint(1, leaf_hash(record), log.now)
@@ -271,7 +295,7 @@ def test_79_a_receipt_against_a_tree_of_one_leaf_that_only_the_log_signed_is_ref
     assert writer.tree.size == len(log.records)
 
 
-def test_80_times_are_integers_of_utc_in_every_table_and_record():
+def test_ff80_times_are_integers_of_utc_in_every_table_and_record():
     for table in (*tables.ledger.sorted_tables, *tables.heads.sorted_tables):
         for column in table.columns:
             assert not isinstance(column.type, DateTime | Time | Interval | Float | Numeric), column
@@ -281,7 +305,7 @@ def test_80_times_are_integers_of_utc_in_every_table_and_record():
     assert {field.type for field in fields(Transfer) if field.name == "time"} == {"U64"}
 
 
-def test_81_an_answer_doubled_under_concurrency_is_one_record(ledger: Ledger):
+def test_ff81_an_answer_doubled_under_concurrency_is_one_record(ledger: Ledger):
     writer, log = ledger.opened()
     asked = fees(log, 0, 10)
     with ThreadPoolExecutor(8) as pool:

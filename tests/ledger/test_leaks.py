@@ -6,22 +6,21 @@ seats, a provider, a payee. Each refusal also stands in tests/vectors/rules for 
 What stops a leak elsewhere, and the test of it:
 
 - 02, a stolen anchor key: contracts/test/LedgerAnchor.t.sol (an operator and a watcher in time; only an extension);
-  resuming from a named earlier head: open.
-- 03, the year 2050 in one record: here the order of time; the block times in tests/ledger/test_audit.py (T3) and in
-  the contract in contracts/test/LedgerAnchor.t.sol.
-- 05, a made-up rate: here the band; recomputing it from its two documents: open in the auditor.
+  going on from a named earlier head, by act and notice: N10 here, the rest in test_audit_chain.py.
+- 03, the year 2050 in one record: here the order of time; the block times in test_audit.py (T3) and in the contract in
+  contracts/test/LedgerAnchor.t.sol.
+- 05, a made-up rate: here the band; made again from its two documents in test_audit_rates.py.
 - 08, revenue booked as something else: here the funds; the least city share in contracts/test/PaymentRouter.t.sol.
-- 11, a forged or hidden statement: here L1, L2 and overdue(); the auditor's own copy in
-  tests/ledger/test_audit_statement.py.
-- 17, orders flooded: here once and to the unit; the delay from the anchor in contracts/test/Treasury.t.sol; a cap for
-  each commitment and day: open.
-- 18, a swapped Treasury or Router: here the register; the code on the chain in tests/ledger/test_audit_chain.py.
-- 19, rules relaxed in the code: here who may say it; the comparison in tests/ledger/test_audit.py (D11).
-- 20, a tenge receipt never recorded (a signed promise to the payer): open.
-- 21, a merchant's pay-out address swapped (48 hours' hold): open here; it is the gateway's, merchants are no records.
-- 22, two chains with two heads: tests/ledger/test_audit.py (one size with two roots) and test_audit_chain.py.
-- 23, a successor contract: contracts/src/Treasury.sol has no function that migrates; test open.
-- 26, a breach among thousands: here that it stays for ever; weights and floods in tests/ledger/test_audit_report.py.
+- 11, a forged or hidden statement: here L1, L2 and overdue(); the auditor's own copy in test_audit_statement.py.
+- 17, orders flooded: here once, to the unit and a day's part; the delay and the day's payments in
+  contracts/test/Treasury.t.sol and Dispute.t.sol.
+- 18, a swapped Treasury or Router: here the register; the code on the chain in test_audit_chain.py.
+- 19, rules relaxed in the code: here who may say it; the comparison in test_audit.py (D11).
+- 20, a tenge receipt never recorded: test_audit_promises.py, and tests/gateway/test_promises.py from the bank's file on.
+- 21, a merchant's pay-out address swapped: tests/gateway; merchants are no records.
+- 22, two chains with two heads: test_leaks_outside.py, and test_anchor.py on two nodes.
+- 23, a successor contract: test_leaks_outside.py; contracts/src/Treasury.sol has no function that migrates.
+- 26, a breach among thousands: here that it stays for ever; weights and floods in test_audit_report.py.
 """
 
 from __future__ import annotations

@@ -243,3 +243,31 @@ def test_documents_are_published_under_their_hash_once(ledger: Ledger):
             if (name := path.removeprefix("documents/")) != path
         }
     assert names == sorted(city.digest(text) for text in bundles.PUBLIC)
+
+
+def test_a_bundle_in_two_places_and_one_that_was_away_gets_what_it_missed(ledger: Ledger):
+    class Away(_Memory):
+        is_away = False
+
+        def write(self, path: str, content: bytes) -> None:
+            if self.is_away:
+                raise Unavailable("bundle", f"{path}: no answer")
+            super().write(path, content)
+
+    writer, log = ledger.opened()
+    documents(ledger)
+    publisher, watcher, away = ledger.publisher(), ledger.watcher(), Away({})
+    others = [ledger.publisher(away), ledger.publisher(f"memory://{ledger.folder}/third")]
+    for round in range(3):
+        away.is_away = round == 1
+        for fee in fees(log, 300 * round, 300):
+            ledger.ask(fee)
+        writer.drain()
+        writer.publish(publisher, watcher)
+        silent = publisher.mirror(ledger.engine, others)
+        assert [error.service for error in silent] == ["bundle"] * away.is_away
+        for other in others[away.is_away :]:
+            assert check_stands(other.target) == writer.tree.size
+            for path, content in files(publisher.folder).items():
+                # Partial tiles of sizes that a place never saw are not there, and nobody misses them.
+                assert other.target.find(path) in {content, None if ".p/" in path else content}

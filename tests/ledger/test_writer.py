@@ -187,7 +187,8 @@ from tests.ledger.running import KEYS, Clock
 from tests import city
 url, folder = sys.argv[1], Path(sys.argv[2])
 opened, heads = engine(url), engine(f"sqlite:///{folder}/heads.db")
-with only_writer(opened, folder / "writer.lock"):
+print("started", flush=True)
+with only_writer(opened, folder / "writer.lock", float(sys.argv[4])):
     writer = Writer(opened, heads, KEYS, Clock(int(sys.argv[3])))
     print("writing", flush=True)
     while True:
@@ -200,10 +201,11 @@ def test_the_standby_takes_over_from_a_writer_that_is_killed(ledger: Ledger):
     _, log = ledger.opened()
     url = ledger.engine.url.render_as_string(hide_password=False)
     process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, url, str(ledger.folder), str(log.now)],
+        [sys.executable, "-c", WRITER, url, str(ledger.folder), str(log.now), "0"],
         cwd=servers.ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
+        assert process.stdout.readline() == "started\n"
         assert process.stdout.readline() == "writing\n"
         lock, asked = ledger.folder / "writer.lock", fees(log, 0, 300)
         with pytest.raises(Unavailable), only_writer(ledger.engine, lock):
@@ -225,6 +227,46 @@ def test_the_standby_takes_over_from_a_writer_that_is_killed(ledger: Ledger):
     assert rules.replay(ledger.records())[1] == []
     with reading(ledger.engine) as connection:
         assert store.balances(connection)["treasury-usdt"] == sum(fee.amount for fee in asked)
+
+
+def test_two_processes_one_writes_the_other_stands_by_and_goes_on_when_the_first_is_killed(ledger: Ledger):
+    _, log = ledger.opened()
+    url, asked = ledger.engine.url.render_as_string(hide_password=False), fees(log, 0, 90)
+    processes = []
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", WRITER, url, str(ledger.folder), str(log.now), "120"]
+        processes.append(subprocess.Popen(command, cwd=servers.ROOT, stdout=subprocess.PIPE, text=True))
+        return processes[-1]
+
+    def wait_for(count: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(ledger.records()) < len(log.records) + count:
+            assert time.monotonic() < deadline, "nobody writes"
+            time.sleep(0.02)
+
+    try:
+        first = start()
+        assert [first.stdout.readline() for _ in range(2)] == ["started\n", "writing\n"]
+        second = start()
+        assert second.stdout.readline() == "started\n"
+        # Three lives: each is killed in the middle of its work, and the one that stood by goes on.
+        for life, fee in enumerate(asked):
+            ledger.ask(fee)
+            if life % 30 == 20 and life < 60:
+                wait_for(life // 30 * 30 + 10)
+                os.kill(processes[life // 30].pid, signal.SIGKILL)
+                standby = processes[life // 30 + 1]
+                assert standby.stdout.readline() == "writing\n"
+                assert start().stdout.readline() == "started\n"
+        wait_for(len(asked))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+    assert [decode(data).id for data in ledger.records()[len(log.records) :]] == [fee.id for fee in asked]
+    assert rules.replay(ledger.records())[1] == []
 
 
 def test_a_writer_that_runs_answers_within_a_moment_and_stops_when_told(ledger: Ledger):
