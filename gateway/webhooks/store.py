@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -27,11 +28,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    and_,
+    bindparam,
     func,
     insert,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -44,6 +44,7 @@ from ledger.records import reject
 AnyRow = Row[*tuple[Any, ...]]
 
 ENDPOINTS_MAX: Final = 10
+ENDPOINTS_AT_ONCE: Final = 200  # looked at for one claim
 LEASE_S: Final = 120  # well above the time that one request may take
 ROTATION_S: Final = 24 * 3600
 BODY_MAX: Final = 64 * 1024
@@ -58,8 +59,12 @@ endpoints: Final = Table(
     Column("previous_secret", LargeBinary),
     Column("previous_until", Integer64),
     Column("created", Integer64, nullable=False),
+    # Which events are wanted, comma after each; empty: all.
+    Column("wants", Text, nullable=False, server_default=""),
     Column("disabled", Integer64),
     Column("disabled_why", Text),
+    # Since when no attempt succeeds: then it is given one at a time.
+    Column("failing_since_s", Integer64),
     sqlite_strict=True,
 )
 
@@ -83,6 +88,7 @@ events: Final = Table(
     Column("body", LargeBinary, nullable=False),
     Column("created", Integer64, nullable=False),
     UniqueConstraint("invoice_id", "sequence"),
+    Index("ix_webhook_event_page", "merchant_id", "created", "id"),
     sqlite_strict=True,
 )
 
@@ -103,8 +109,10 @@ deliveries: Final = Table(
     sqlite_strict=True,
 )
 _pending: Final = deliveries.c.state == "pending"
+# Each endpoint's own queue: a claim steps from endpoint to endpoint, whatever waits at each.
 Index(
     "ix_webhook_delivery_due",
+    deliveries.c.endpoint_id,
     deliveries.c.due,
     sqlite_where=_pending,
     postgresql_where=_pending,
@@ -118,11 +126,28 @@ Index(
     postgresql_where=_pending,
 )
 
+# What each attempt came to, for the merchant's page; kept for a while.
+attempts: Final = Table(
+    "webhook_attempt",
+    metadata,
+    Column("id", Integer64, primary_key=True, autoincrement=True),
+    Column("event_id", Text, ForeignKey("webhook_event.id"), nullable=False, index=True),
+    Column("endpoint_id", Text, ForeignKey("webhook_endpoint.id"), nullable=False),
+    Column("attempt", Integer64, nullable=False),
+    Column("at_s", Integer64, nullable=False, index=True),
+    Column("took_ms", Integer64, nullable=False),
+    Column("status", Integer64),
+    Column("error", Text),
+    Index("ix_webhook_attempt_endpoint", "endpoint_id", "id"),
+    sqlite_strict=True,
+)
+
 
 class Sealer:
     """Keeps secrets unreadable in the database; the first key seals, all of them open.
 
-    keys: Fernet keys from the settings, 32 bytes in URL-safe base64.
+    keys: Fernet keys from the settings, 32 bytes in URL-safe base64. What was opened is kept in memory
+    for the next delivery: opening takes as long as sending.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -132,13 +157,13 @@ class Sealer:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
         except ValueError:
             reject("webhook-key", "settings", "a key is 32 bytes in URL-safe base64")
+        self.unseal = lru_cache(maxsize=4_096)(self._unseal)
 
     def seal(self, secret: str) -> bytes:
         """Encrypt a secret."""
         return self._fernet.encrypt(secret.encode())
 
-    def unseal(self, sealed: bytes) -> str:
-        """Decrypt a secret."""
+    def _unseal(self, sealed: bytes) -> str:
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:
@@ -158,6 +183,19 @@ class Claim:
     sealed: tuple[bytes, ...]
 
 
+@dataclass(frozen=True)
+class Conclusion:
+    """What came of a claim: its new state, when it is due again, and how the attempt went."""
+
+    claim: Claim
+    state: Literal["pending", "delivered", "dead"]
+    status: int | None
+    error: str | None
+    due: int
+    at_s: int
+    took_ms: int = 0
+
+
 def add_endpoint(
     connection: Connection,
     sealer: Sealer,
@@ -165,17 +203,20 @@ def add_endpoint(
     target: Target,
     now: int,
     scheme: Literal["v1", "v1a"] = "v1",
+    wants: Sequence[str] = (),
 ) -> tuple[str, str]:
     """Register an endpoint and give its id and what its owner checks with, which is shown once.
 
-    That is the `whsec_` secret, or the `whpk_` key for `v1a`.
+    That is the `whsec_` secret, or the `whpk_` key for `v1a`. wants: types of events, `invoice.paid`, or
+    families, `invoice.*`; none: all.
     """
     mine = select(func.count()).where(endpoints.c.merchant_id == merchant_id, endpoints.c.disabled.is_(None))
     if (count := connection.scalar(mine) or 0) >= ENDPOINTS_MAX:
         reject("webhook-endpoints", merchant_id, f"{count} endpoints, at most {ENDPOINTS_MAX}")
     endpoint_id = "ep_" + secrets.token_hex(16)
     secret = signing.new_secret() if scheme == "v1" else signing.new_key()
-    row = {"id": endpoint_id, "merchant_id": merchant_id, "url": target.url, "created": now}
+    row: dict[str, Any] = {"id": endpoint_id, "merchant_id": merchant_id, "url": target.url, "created": now}
+    row["wants"] = "".join(f"{want}," for want in wants)
     connection.execute(insert(endpoints).values(**row, secret=sealer.seal(secret)))
     return endpoint_id, _shown(secret)
 
@@ -218,38 +259,115 @@ def enable_endpoint(connection: Connection, merchant_id: str, endpoint_id: str) 
     """Send an endpoint events again, from the next one on."""
     _endpoint(connection, merchant_id, endpoint_id)
     change = update(endpoints).where(endpoints.c.id == endpoint_id)
-    connection.execute(change.values(disabled=None, disabled_why=None))
+    connection.execute(change.values(disabled=None, disabled_why=None, failing_since_s=None))
+
+
+def change_endpoint(
+    connection: Connection,
+    merchant_id: str,
+    endpoint_id: str,
+    target: Target | None = None,
+    wants: Sequence[str] | None = None,
+) -> None:
+    """Send an endpoint's events elsewhere, or other events; what waits goes to the new address."""
+    _endpoint(connection, merchant_id, endpoint_id)
+    values: dict[str, Any] = {} if target is None else {"url": target.url, "failing_since_s": None}
+    if wants is not None:
+        values["wants"] = "".join(f"{want}," for want in wants)
+    if values:
+        connection.execute(update(endpoints).where(endpoints.c.id == endpoint_id).values(**values))
+
+
+def does_want(wants: str, event_type: str) -> bool:
+    """Whether an endpoint that wants these is sent an event of this type."""
+    family = event_type.partition(".")[0]
+    return not wants or not {event_type, f"{family}.*"}.isdisjoint(wants.split(","))
 
 
 def enqueue(
-    connection: Connection, merchant_id: str, invoice_id: str, event_type: str, body: bytes, now: int
+    connection: Connection,
+    merchant_id: str,
+    invoice_id: str,
+    event_type: str,
+    body: bytes,
+    now: int,
+    only: str | None = None,
 ) -> str:
-    """Write an event in the caller's transaction and give its id, which never changes."""
+    """Write an event in the caller's transaction and give its id, which never changes.
+
+    only: the one endpoint that it is for, whatever that wants. What is no invoice's has a name of its own
+    in the place of the invoice's id.
+    """
     assert re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", event_type), f"not an event type: {event_type}"
     assert len(body) <= BODY_MAX, f"{len(body)} bytes, at most {BODY_MAX}"
     event_id = signing.new_id()
     sequence = _next_sequence(connection, invoice_id)
     row = {"id": event_id, "merchant_id": merchant_id, "invoice_id": invoice_id, "sequence": sequence}
     connection.execute(insert(events).values(**row, type=event_type, body=body, created=now))
-    wanted = select(endpoints.c.id).where(
+    live = select(endpoints.c.id, endpoints.c.wants).where(
         endpoints.c.merchant_id == merchant_id, endpoints.c.disabled.is_(None)
     )
     pending = {"invoice_id": invoice_id, "sequence": sequence, "attempt": 0, "due": now, "leased_until": 0}
     rows = [
         {"event_id": event_id, "endpoint_id": endpoint_id, "state": "pending", **pending}
-        for endpoint_id in connection.scalars(wanted)
+        for endpoint_id, wants in connection.execute(live)
+        if (does_want(wants, event_type) if only is None else endpoint_id == only)
     ]
     if rows:
         connection.execute(insert(deliveries), rows)
     return event_id
 
 
-def claim(connection: Connection, now: int, limit: int, per_endpoint: int) -> list[Claim]:
+def claim(
+    connection: Connection, now: int, limit: int, per_endpoint: int, busy: Mapping[str, int] | None = None
+) -> list[Claim]:
     """Take deliveries that are due, at most `per_endpoint` under way at one endpoint.
 
+    busy: how many requests the caller has under way at each endpoint already. An endpoint whose last
+    attempt failed is given one at a time, so that it cannot use up what others need.
     If the process dies before it records an outcome, the lease ends and another takes
     the delivery: so events arrive at least once, never at most once.
     """
+    claims: list[Claim] = []
+    for endpoint in _with_due(connection, now):
+        share = per_endpoint if endpoint.failing_since_s is None else 1
+        room = min(share - (busy or {}).get(endpoint.id, 0), limit - len(claims))
+        if room > 0:
+            claims += _claim_of(connection, endpoint, now, room)
+        if len(claims) == limit:
+            break
+    return claims
+
+
+def _with_due(connection: Connection, now: int) -> list[AnyRow]:
+    """Endpoints at which something is due, from a chance place on, so that all have their turn.
+
+    The query steps from one endpoint's queue to the next by the index; it does not read the queues.
+    """
+    start = "ep_" + secrets.token_hex(16)
+    found = [*_next_with_due(connection, now, start, None), *_next_with_due(connection, now, "", start)]
+    rows = connection.execute(
+        select(endpoints).where(endpoints.c.id.in_(found), endpoints.c.disabled.is_(None))
+    )
+    by_id = {row.id: row for row in rows}
+    return [by_id[id] for id in found if id in by_id]
+
+
+def _next_with_due(connection: Connection, now: int, after: str, until: str | None) -> list[str]:
+    def least(of: Any, above: Any) -> Any:
+        waits = [of.c.state == "pending", of.c.due <= now, of.c.leased_until <= now, of.c.endpoint_id > above]
+        if until is not None:
+            waits.append(of.c.endpoint_id <= until)
+        return select(func.min(of.c.endpoint_id).label("id")).where(*waits)
+
+    steps = least(deliveries.alias(), after).cte("steps", recursive=True)
+    following = least(deliveries.alias(), steps.c.id).scalar_subquery()
+    steps = steps.union_all(select(following).where(steps.c.id.is_not(None)))
+    asked = select(steps.c.id).where(steps.c.id.is_not(None)).limit(ENDPOINTS_AT_ONCE)
+    return [row.id for row in connection.execute(asked)]
+
+
+def _claim_of(connection: Connection, endpoint: AnyRow, now: int, most: int) -> list[Claim]:
     first = deliveries.alias()
     behind = (
         select(first.c.event_id)
@@ -261,49 +379,99 @@ def claim(connection: Connection, now: int, limit: int, per_endpoint: int) -> li
         )
         .exists()
     )
-    # What is leased comes first in the rank, and so uses up the endpoint's share.
-    rank = func.row_number().over(
-        partition_by=deliveries.c.endpoint_id,
-        order_by=(deliveries.c.leased_until.desc(), deliveries.c.due, deliveries.c.sequence),
-    )
-    key = (deliveries.c.event_id, deliveries.c.endpoint_id)
-    ranked = select(*key, rank.label("rank")).where(_pending, deliveries.c.due <= now, ~behind).subquery()
-    fair = select(ranked.c.event_id, ranked.c.endpoint_id).where(ranked.c.rank <= per_endpoint)
-    free = and_(_pending, deliveries.c.due <= now, deliveries.c.leased_until <= now)
     chosen = (
-        select(deliveries.c.attempt, *key, events.c.body, endpoints)
+        select(deliveries.c.event_id, deliveries.c.attempt, events.c.body)
         .join(events, events.c.id == deliveries.c.event_id)
-        .join(endpoints, endpoints.c.id == deliveries.c.endpoint_id)
-        # Asked again beside the subquery: PostgreSQL repeats this test on the row it locked.
-        .where(free, endpoints.c.disabled.is_(None), tuple_(*key).in_(fair))
+        # In the query that locks: PostgreSQL repeats these tests on the row as it is once locked.
+        .where(
+            deliveries.c.endpoint_id == endpoint.id,
+            _pending,
+            deliveries.c.due <= now,
+            deliveries.c.leased_until <= now,
+            ~behind,
+        )
         .order_by(deliveries.c.due, deliveries.c.sequence)
-        .limit(limit)
+        .limit(most)
         .with_for_update(skip_locked=True, of=deliveries)
     )
-    claims = [_claim(row, now) for row in connection.execute(chosen)]
-    for taken in claims:
-        lease = {"attempt": taken.attempt, "leased_until": taken.leased_until}
-        connection.execute(update(deliveries).where(*_key(taken.event_id, taken.endpoint_id)).values(**lease))
-    return claims
+    rows = connection.execute(chosen).all()
+    if not rows:
+        return []
+    until = now + LEASE_S
+    ours = (deliveries.c.endpoint_id == endpoint.id, deliveries.c.event_id.in_([row.event_id for row in rows]))
+    lease = {"attempt": deliveries.c.attempt + 1, "leased_until": until}
+    connection.execute(update(deliveries).where(*ours).values(**lease))
+    sealed = [bytes(endpoint.secret)]
+    if endpoint.previous_until is not None and endpoint.previous_until > now:
+        sealed.append(bytes(endpoint.previous_secret))
+    return [
+        Claim(row.event_id, endpoint.id, row.attempt + 1, until, endpoint.url, bytes(row.body), tuple(sealed))
+        for row in rows
+    ]
 
 
-def record(
-    connection: Connection,
-    claimed: Claim,
-    state: Literal["pending", "delivered", "dead"],
-    status: int | None,
-    error: str | None,
-    due: int,
-) -> bool:
-    """Write what came of a claim; False where the lease was lost to another."""
-    ours = (
-        *_key(claimed.event_id, claimed.endpoint_id),
+_concluding: Final = (
+    update(deliveries)
+    .where(
+        deliveries.c.event_id == bindparam("of_event"),
+        deliveries.c.endpoint_id == bindparam("of_endpoint"),
         _pending,
-        deliveries.c.attempt == claimed.attempt,
-        deliveries.c.leased_until == claimed.leased_until,
+        deliveries.c.attempt == bindparam("of_attempt"),
+        deliveries.c.leased_until == bindparam("of_lease"),
     )
-    outcome = {"state": state, "last_status": status, "last_error": error, "due": due, "leased_until": 0}
-    return connection.execute(update(deliveries).where(*ours).values(**outcome)).rowcount == 1
+    .values(leased_until=0)
+)
+
+
+def record(connection: Connection, concluded: Sequence[Conclusion]) -> int:
+    """Write what came of claims, and give how many still were the caller's; a lease that was lost is not.
+
+    An attempt stays in the history either way: it was made.
+    """
+    if not concluded:
+        return 0
+    rows = [
+        {
+            "of_event": one.claim.event_id,
+            "of_endpoint": one.claim.endpoint_id,
+            "of_attempt": one.claim.attempt,
+            "of_lease": one.claim.leased_until,
+            "state": one.state,
+            "last_status": one.status,
+            "last_error": one.error,
+            "due": one.due,
+        }
+        for one in concluded
+    ]
+    ours = connection.execute(_concluding, rows).rowcount
+    told = [
+        {
+            "event_id": one.claim.event_id,
+            "endpoint_id": one.claim.endpoint_id,
+            "attempt": one.claim.attempt,
+            "at_s": one.at_s,
+            "took_ms": one.took_ms,
+            "status": one.status,
+            "error": one.error,
+        }
+        for one in concluded
+    ]
+    connection.execute(insert(attempts), told)
+    _note_failing(connection, concluded)
+    return ours
+
+
+def _note_failing(connection: Connection, concluded: Sequence[Conclusion]) -> None:
+    succeeded = {one.claim.endpoint_id for one in concluded if one.error is None}
+    failed = {one.claim.endpoint_id: one.at_s for one in concluded if one.error is not None}
+    id, since = endpoints.c.id, endpoints.c.failing_since_s
+    # In one order, so that two workers never wait for each other.
+    for endpoint_id in sorted(failed.keys() - succeeded):
+        change = update(endpoints).where(id == endpoint_id, since.is_(None))
+        connection.execute(change.values(failing_since_s=failed[endpoint_id]))
+    recovered = select(id).where(id.in_(succeeded), since.is_not(None)).order_by(id)
+    for endpoint_id in connection.scalars(recovered).all() if succeeded else ():
+        connection.execute(update(endpoints).where(id == endpoint_id).values(failing_since_s=None))
 
 
 def redeliver(connection: Connection, merchant_id: str, event_id: str, endpoint_id: str, now: int) -> None:
@@ -362,14 +530,6 @@ def _insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
-
-
-def _claim(row: AnyRow, now: int) -> Claim:
-    sealed = [row.secret]
-    if row.previous_until is not None and row.previous_until > now:
-        sealed.append(row.previous_secret)
-    taken = (row.event_id, row.endpoint_id, row.attempt + 1, now + LEASE_S)
-    return Claim(*taken, row.url, bytes(row.body), tuple(bytes(secret) for secret in sealed))
 
 
 def _key(event_id: str, endpoint_id: str) -> tuple[Any, Any]:

@@ -534,9 +534,9 @@ def test_ff38_an_outcome_that_comes_after_the_lease_changes_nothing(
         late = store.claim(connection, NOW, 1, 1)[0]
         assert store.claim(connection, NOW, 1, 1) == []
         current = store.claim(connection, NOW + store.LEASE_S, 1, 1)[0]
-        assert not store.record(connection, late, "dead", 500, "late", NOW)
-        assert store.record(connection, current, "delivered", 204, None, NOW)
-        assert not store.record(connection, current, "dead", 500, "twice", NOW)
+        assert store.record(connection, [store.Conclusion(late, "dead", 500, "late", NOW, NOW)]) == 0
+        assert store.record(connection, [store.Conclusion(current, "delivered", 204, None, NOW, NOW)]) == 1
+        assert store.record(connection, [store.Conclusion(current, "dead", 500, "twice", NOW, NOW)]) == 0
     assert states(engine) == {event_id: "delivered"}
 
 
