@@ -30,6 +30,8 @@ Clock = Callable[[], int]
 SCHEDULE_S: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 RETRY_AFTER_MAX_S: Final = 86_400
 GONE: Final = 410
+# Most of a request is waiting; and the more are under way, the more share one commit.
+AT_ONCE: Final = 128
 POLL_S: Final = 0.2
 GATHER_S: Final = 0.005
 
@@ -51,7 +53,7 @@ def deliver_due(
     clock: Clock,
     *,
     limit: int = 1_000,
-    at_once: int = 32,
+    at_once: int = AT_ONCE,
 ) -> int:
     """Send what is due, until nothing is or `limit` were taken, and tell how many were taken.
 
@@ -69,7 +71,9 @@ def deliver_due(
             claims: list[store.Claim] = []
             if done or wanted > 0:
                 with engine.begin() as connection:
-                    conclude(connection, [(claim, future.result()) for future, claim in done.items()], clock())
+                    conclude(
+                        connection, [(claim, future.result()) for future, claim in done.items()], clock()
+                    )
                     if wanted > 0:
                         busy = Counter(one.endpoint_id for one in running.values())
                         claims = store.claim(connection, clock(), wanted, share, busy)

@@ -85,6 +85,7 @@ class Target:
     host: str
     port: int
     path: str
+    literal: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,16 +134,18 @@ class Egress:
             reject("webhook-url", "scheme", f"https is wanted, not {scheme or 'nothing'}")
         if "@" in parts.netloc or parts.netloc.endswith(":"):
             reject("webhook-url", "host", "a user name, a password or an empty port cannot stand in it")
+        is_numeric = bool(_NUMBER.fullmatch(host.rsplit(".", 1)[-1]))
         if parts.netloc.startswith("["):
             _literal(host, 6)
-        elif _NUMBER.fullmatch(host.rsplit(".", 1)[-1]):
+        elif is_numeric:
             _literal(host, 4)  # 127.1, 0x7f.1 and 2130706433 are addresses for some and names for others
         elif not _NAME.fullmatch(host):
             reject("webhook-url", "host", "it is neither a name nor an address")
         if port is None:
             port = 443 if scheme == "https" else 80
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return Target(url, scheme, parts.netloc, host, port, path)
+        literal = is_numeric or parts.netloc.startswith("[")
+        return Target(url, scheme, parts.netloc, host, port, path, literal)
 
     def addresses(self, target: Target) -> list[str]:
         """Resolve a target, refusing it unless each of its addresses may be reached."""
@@ -208,6 +211,7 @@ class Egress:
         try:
             response = line.connection.handle_request(request)
             is_whole = _drain(response)
+            response.close()
             return Answer(response.status, _retry_after_s(response.headers))
         finally:
             # A body that was not read to its end would be read as the next answer.
@@ -221,6 +225,8 @@ class Egress:
         self._kept.close()
 
     def _look_up(self, target: Target) -> list[str]:
+        if target.literal:
+            return [target.host]
         # The system's resolver knows no time-out, so it runs beside us and may be left behind.
         answers: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
 

@@ -32,6 +32,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -44,7 +45,6 @@ from ledger.records import reject
 AnyRow = Row[*tuple[Any, ...]]
 
 ENDPOINTS_MAX: Final = 10
-ENDPOINTS_AT_ONCE: Final = 200  # looked at for one claim
 LEASE_S: Final = 120  # well above the time that one request may take
 ROTATION_S: Final = 24 * 3600
 BODY_MAX: Final = 64 * 1024
@@ -114,6 +114,7 @@ Index(
     "ix_webhook_delivery_due",
     deliveries.c.endpoint_id,
     deliveries.c.due,
+    deliveries.c.sequence,
     sqlite_where=_pending,
     postgresql_where=_pending,
 )
@@ -328,86 +329,110 @@ def claim(
     If the process dies before it records an outcome, the lease ends and another takes
     the delivery: so events arrive at least once, never at most once.
     """
-    claims: list[Claim] = []
+    found, rooms = {}, {}
     for endpoint in _with_due(connection, now):
         share = per_endpoint if endpoint.failing_since_s is None else 1
-        room = min(share - (busy or {}).get(endpoint.id, 0), limit - len(claims))
+        room = min(share - (busy or {}).get(endpoint.id, 0), limit)
         if room > 0:
-            claims += _claim_of(connection, endpoint, now, room)
-        if len(claims) == limit:
-            break
-    return claims
+            found[endpoint.id], rooms[endpoint.id] = endpoint, room
+    if not rooms:
+        return []
+    take = _take_at_once if connection.dialect.name == "postgresql" else _take_in_turn
+    return [_claim(row, found[row.endpoint_id], now) for row in take(connection, now, rooms, limit)]
+
+
+def _claim(row: AnyRow, endpoint: AnyRow, now: int) -> Claim:
+    sealed = [endpoint.secret]
+    if endpoint.previous_until is not None and endpoint.previous_until > now:
+        sealed.append(endpoint.previous_secret)
+    held = (row.event_id, row.endpoint_id, row.attempt, now + LEASE_S)
+    return Claim(*held, endpoint.url, bytes(row.body), tuple(bytes(secret) for secret in sealed))
 
 
 def _with_due(connection: Connection, now: int) -> list[AnyRow]:
-    """Endpoints at which something is due, from a chance place on, so that all have their turn.
-
-    The query steps from one endpoint's queue to the next by the index; it does not read the queues.
-    """
+    """Endpoints at which something is due, from a chance place on, so that all have their turn."""
     start = "ep_" + secrets.token_hex(16)
-    found = [*_next_with_due(connection, now, start, None), *_next_with_due(connection, now, "", start)]
-    rows = connection.execute(
-        select(endpoints).where(endpoints.c.id.in_(found), endpoints.c.disabled.is_(None))
-    )
+    found: list[str] = []
+    for above, until in ((start, "ep_g"), ("", start)):
+        bounds = {"now": now, "above": above, "until": until}
+        found += [row.id for row in connection.execute(_STEPS, bounds)]
+    rows = connection.execute(_LIVE, {"ids": found}) if found else ()
     by_id = {row.id: row for row in rows}
     return [by_id[id] for id in found if id in by_id]
 
 
-def _next_with_due(connection: Connection, now: int, after: str, until: str | None) -> list[str]:
-    def least(of: Any, above: Any) -> Any:
-        waits = [of.c.state == "pending", of.c.due <= now, of.c.leased_until <= now, of.c.endpoint_id > above]
-        if until is not None:
-            waits.append(of.c.endpoint_id <= until)
-        return select(func.min(of.c.endpoint_id).label("id")).where(*waits)
+_LIVE: Final = select(endpoints).where(
+    endpoints.c.id.in_(bindparam("ids", expanding=True)), endpoints.c.disabled.is_(None)
+)
 
-    steps = least(deliveries.alias(), after).cte("steps", recursive=True)
-    following = least(deliveries.alias(), steps.c.id).scalar_subquery()
-    steps = steps.union_all(select(following).where(steps.c.id.is_not(None)))
-    asked = select(steps.c.id).where(steps.c.id.is_not(None)).limit(ENDPOINTS_AT_ONCE)
-    return [row.id for row in connection.execute(asked)]
+# From one endpoint's queue to the next by the index: the queues themselves are not read.
+_LEAST: Final = """
+    SELECT min(endpoint_id) FROM webhook_delivery
+    WHERE state = 'pending' AND due <= :now AND leased_until <= :now AND endpoint_id <= :until
+      AND endpoint_id >"""
+_STEPS: Final = text(
+    "WITH RECURSIVE steps(id) AS ("
+    + _LEAST
+    + " CAST(:above AS text) UNION ALL SELECT ("
+    + _LEAST
+    + " steps.id) FROM steps WHERE steps.id IS NOT NULL)"
+    + " SELECT id FROM steps WHERE id IS NOT NULL LIMIT 200"
+)
+
+# What an endpoint may be sent next: due, nobody's, and with no earlier event of its invoice still waiting.
+_NEXT: Final = """
+    SELECT d.event_id, d.endpoint_id FROM webhook_delivery d
+    WHERE d.endpoint_id = {endpoint} AND d.state = 'pending' AND d.due <= :now AND d.leased_until <= :now
+      AND NOT EXISTS (
+          SELECT 1 FROM webhook_delivery f
+          WHERE f.endpoint_id = d.endpoint_id AND f.invoice_id = d.invoice_id AND f.sequence < d.sequence
+            AND f.state = 'pending'
+      )
+    ORDER BY d.due, d.sequence LIMIT {room}
+"""
+
+# The tests stand in the query that locks: PostgreSQL repeats them on the row as it is once it is locked.
+_AT_ONCE: Final = text(
+    """
+    UPDATE webhook_delivery AS t SET attempt = t.attempt + 1, leased_until = :until
+    FROM (
+        SELECT x.event_id, x.endpoint_id
+        FROM unnest(CAST(:ids AS text[]), CAST(:rooms AS bigint[])) AS e(id, room),
+        LATERAL ("""
+    + _NEXT.format(endpoint="e.id", room="e.room")
+    + """ FOR UPDATE OF d SKIP LOCKED) x LIMIT :most
+    ) chosen, webhook_event
+    WHERE t.event_id = chosen.event_id AND t.endpoint_id = chosen.endpoint_id
+      AND webhook_event.id = t.event_id
+    RETURNING t.event_id, t.endpoint_id, t.attempt, webhook_event.body
+    """
+)
+_ONE_OF_MANY: Final = text(
+    """
+    UPDATE webhook_delivery SET attempt = attempt + 1, leased_until = :until
+    WHERE (event_id, endpoint_id) IN ("""
+    + _NEXT.format(endpoint=":id", room=":room")
+    + """)
+    RETURNING event_id, endpoint_id, attempt,
+        (SELECT body FROM webhook_event WHERE webhook_event.id = webhook_delivery.event_id) AS body
+    """
+)
 
 
-def _claim_of(connection: Connection, endpoint: AnyRow, now: int, most: int) -> list[Claim]:
-    first = deliveries.alias()
-    behind = (
-        select(first.c.event_id)
-        .where(
-            first.c.endpoint_id == deliveries.c.endpoint_id,
-            first.c.invoice_id == deliveries.c.invoice_id,
-            first.c.sequence < deliveries.c.sequence,
-            first.c.state == "pending",
-        )
-        .exists()
-    )
-    chosen = (
-        select(deliveries.c.event_id, deliveries.c.attempt, events.c.body)
-        .join(events, events.c.id == deliveries.c.event_id)
-        # In the query that locks: PostgreSQL repeats these tests on the row as it is once locked.
-        .where(
-            deliveries.c.endpoint_id == endpoint.id,
-            _pending,
-            deliveries.c.due <= now,
-            deliveries.c.leased_until <= now,
-            ~behind,
-        )
-        .order_by(deliveries.c.due, deliveries.c.sequence)
-        .limit(most)
-        .with_for_update(skip_locked=True, of=deliveries)
-    )
-    rows = connection.execute(chosen).all()
-    if not rows:
-        return []
-    until = now + LEASE_S
-    ours = (deliveries.c.endpoint_id == endpoint.id, deliveries.c.event_id.in_([row.event_id for row in rows]))
-    lease = {"attempt": deliveries.c.attempt + 1, "leased_until": until}
-    connection.execute(update(deliveries).where(*ours).values(**lease))
-    sealed = [bytes(endpoint.secret)]
-    if endpoint.previous_until is not None and endpoint.previous_until > now:
-        sealed.append(bytes(endpoint.previous_secret))
-    return [
-        Claim(row.event_id, endpoint.id, row.attempt + 1, until, endpoint.url, bytes(row.body), tuple(sealed))
-        for row in rows
-    ]
+def _take_at_once(connection: Connection, now: int, rooms: Mapping[str, int], most: int) -> list[AnyRow]:
+    asked = {"ids": list(rooms), "rooms": list(rooms.values()), "most": most}
+    return list(connection.execute(_AT_ONCE, {**asked, "now": now, "until": now + LEASE_S}))
+
+
+def _take_in_turn(connection: Connection, now: int, rooms: Mapping[str, int], most: int) -> list[AnyRow]:
+    # SQLite knows no LATERAL; there one endpoint after the other is asked, and nobody else writes meanwhile.
+    taken: list[AnyRow] = []
+    for id, room in rooms.items():
+        asked = {"id": id, "room": min(room, most - len(taken)), "now": now, "until": now + LEASE_S}
+        taken += connection.execute(_ONE_OF_MANY, asked)
+        if len(taken) == most:
+            break
+    return taken
 
 
 _concluding: Final = (

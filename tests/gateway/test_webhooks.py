@@ -397,7 +397,7 @@ def test_ff37_an_endpoint_that_hangs_leaves_room_for_the_others(
     running = threading.Thread(
         target=deliver.deliver_due,
         args=(engine, gate(timeout_s=30), sealer, Clock(NOW + 1)),
-        kwargs={"limit": 44},
+        kwargs={"limit": 44, "at_once": 32},
     )
     running.start()
     end = time.monotonic() + 15
@@ -408,6 +408,24 @@ def test_ff37_an_endpoint_that_hangs_leaves_room_for_the_others(
     running.join(15)
     assert arrived == 40
     assert held == 4
+
+
+def test_ff37_an_endpoint_that_failed_is_given_one_at_a_time_until_it_answers(
+    engine: Engine, sealer: store.Sealer, serve: Callable[..., Endpoint]
+) -> None:
+    endpoint = serve()
+    register(engine, sealer, endpoint.url)
+    enqueue(engine, "first")
+    endpoint.behave = lambda handler, _n: answer(handler, 500)
+    deliver.deliver_due(engine, gate(), sealer, Clock())
+    for number in range(10):
+        enqueue(engine, f"i{number}")
+    with engine.begin() as connection:
+        one = store.claim(connection, NOW, 10, 4)
+        assert len(one) == 1
+        assert store.claim(connection, NOW, 10, 4, {one[0].endpoint_id: 1}) == []
+        store.record(connection, [store.Conclusion(one[0], "delivered", 204, None, NOW, NOW)])
+        assert len(store.claim(connection, NOW, 10, 4)) == 4
 
 
 def test_ff37_an_event_that_is_late_in_the_table_is_sent_when_it_is_due(
