@@ -331,8 +331,8 @@ INSERT_ONLY = (
 )  # fmt: skip
 ALL = (
     invoice, invoice_event, evidence, evidence_event, decision, policy, private, cursor, nonce, flush,
-    flush_waiting, file, idempotency, refund, refund_event, attempt, settlement, payout, payout_item, payout_event,
-    message, order_claim,
+    flush_waiting, file, idempotency, refund, refund_event, attempt, settlement, payout, payout_item,
+    payout_event, message, order_claim,
 )  # fmt: skip
 
 for _table in INSERT_ONLY:
