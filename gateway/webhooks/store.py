@@ -40,6 +40,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.db import Integer64, metadata
 from gateway.webhooks import signing
 from gateway.webhooks.egress import Target
+from gateway.webhooks.events import versioned
 from ledger.records import reject
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -88,7 +89,6 @@ events: Final = Table(
     Column("body", LargeBinary, nullable=False),
     Column("created", Integer64, nullable=False),
     UniqueConstraint("invoice_id", "sequence"),
-    Index("ix_webhook_event_page", "merchant_id", "created", "id"),
     sqlite_strict=True,
 )
 
@@ -235,7 +235,7 @@ def rotate_secret(
 
     keep_old=False drops the old one at once, for a secret that leaked.
     """
-    row = _endpoint(connection, merchant_id, endpoint_id)
+    row = locked_endpoint(connection, merchant_id, endpoint_id)
     if keep_old and row.previous_until is not None and row.previous_until > now:
         # A third secret would push out one that was promised to hold.
         reject("webhook-rotation", endpoint_id, f"the old one holds until {row.previous_until}, now is {now}")
@@ -258,7 +258,7 @@ def disable_endpoint(connection: Connection, endpoint_id: str, why: str, now: in
 
 def enable_endpoint(connection: Connection, merchant_id: str, endpoint_id: str) -> None:
     """Send an endpoint events again, from the next one on."""
-    _endpoint(connection, merchant_id, endpoint_id)
+    locked_endpoint(connection, merchant_id, endpoint_id)
     change = update(endpoints).where(endpoints.c.id == endpoint_id)
     connection.execute(change.values(disabled=None, disabled_why=None, failing_since_s=None))
 
@@ -271,7 +271,7 @@ def change_endpoint(
     wants: Sequence[str] | None = None,
 ) -> None:
     """Send an endpoint's events elsewhere, or other events; what waits goes to the new address."""
-    _endpoint(connection, merchant_id, endpoint_id)
+    locked_endpoint(connection, merchant_id, endpoint_id)
     values: dict[str, Any] = {} if target is None else {"url": target.url, "failing_since_s": None}
     if wants is not None:
         values["wants"] = "".join(f"{want}," for want in wants)
@@ -300,6 +300,7 @@ def enqueue(
     in the place of the invoice's id.
     """
     assert re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", event_type), f"not an event type: {event_type}"
+    body = versioned(body)
     assert len(body) <= BODY_MAX, f"{len(body)} bytes, at most {BODY_MAX}"
     event_id = signing.new_id()
     sequence = _next_sequence(connection, invoice_id)
@@ -504,7 +505,7 @@ def redeliver(connection: Connection, merchant_id: str, event_id: str, endpoint_
 
     The endpoint may have been registered after the event. What is pending becomes due now.
     """
-    endpoint = _endpoint(connection, merchant_id, endpoint_id)
+    endpoint = locked_endpoint(connection, merchant_id, endpoint_id)
     if endpoint.disabled is not None:
         reject("webhook-endpoint", endpoint_id, f"it is disabled: {endpoint.disabled_why}")
     event = connection.execute(
@@ -520,7 +521,7 @@ def redeliver(connection: Connection, merchant_id: str, event_id: str, endpoint_
         update(deliveries).where(*_key(event_id, endpoint_id), _pending).values(due=now)
     )
     if pending.rowcount == 0:
-        upsert = _insert(connection, deliveries).values(**row, **placed, **fresh)
+        upsert = insert_or(connection, deliveries).values(**row, **placed, **fresh)
         connection.execute(upsert.on_conflict_do_update(index_elements=key, set_=fresh))
 
 
@@ -536,8 +537,8 @@ def deliveries_of(connection: Connection, merchant_id: str, invoice_id: str) -> 
     ).all()
 
 
-def _endpoint(connection: Connection, merchant_id: str, endpoint_id: str) -> AnyRow:
-    # Locked, so that two rotations cannot both think themselves the first.
+def locked_endpoint(connection: Connection, merchant_id: str, endpoint_id: str) -> AnyRow:
+    """A merchant's endpoint, locked, so that two rotations cannot both think themselves the first."""
     one = select(endpoints).where(endpoints.c.id == endpoint_id, endpoints.c.merchant_id == merchant_id)
     row = connection.execute(one.with_for_update()).one_or_none()
     if row is None:
@@ -546,12 +547,13 @@ def _endpoint(connection: Connection, merchant_id: str, endpoint_id: str) -> Any
 
 
 def _next_sequence(connection: Connection, invoice_id: str) -> int:
-    upsert = _insert(connection, sequences).values(invoice_id=invoice_id, last=1)
+    upsert = insert_or(connection, sequences).values(invoice_id=invoice_id, last=1)
     raised = upsert.on_conflict_do_update(index_elements=["invoice_id"], set_={"last": sequences.c.last + 1})
     return int(connection.execute(raised.returning(sequences.c.last)).scalar_one())
 
 
-def _insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+def insert_or(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An insert that can say what happens where the row is there already."""
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
