@@ -18,7 +18,7 @@ FORGET_AT_ONCE: Final = 5_000
 
 @dataclass(frozen=True)
 class Attempt:
-    """One request: when, how long it took, and the status or why there was none. id: its place in the list."""
+    """One request: when, how long it took, its status or why there was none. id: its place in the list."""
 
     id: int
     event_id: str
