@@ -39,6 +39,7 @@ from gateway.rails.tenge.simulator import Bank
 from gateway.rate_desk import RateDesk
 from gateway.rates import Exchange, NationalBank, Policy
 from gateway.rates_simulator import RatesSimulator
+from gateway.relayer.service import Relayer
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
 from gateway.worker import Publication, Worker
@@ -302,6 +303,7 @@ class EmbeddedCity:
         quotes = Quotes(self.city, place, self.keys.account("gateway"))
         view = LedgerView(engine)
         payments = Payments(engine, view, self.clock, self.outside.rate_desk, quotes)
+        rail = EvmRail(self.outside.web3, place)
         self.gateway = Gateway(
             engine,
             view,
@@ -313,12 +315,13 @@ class EmbeddedCity:
             self.clock,
             public_url,
             plan.bank_iban,
+            relayer=Relayer(payments, rail, self.keys.address("relayer")),
         )
         anchor = EvmAnchor(self.city, self.keys.account("operator"))
         self.worker = Worker(
             self.gateway,
             Publication(self.writer, self.watcher, (anchor,)),
-            EvmRail(self.outside.web3, place),
+            rail,
             self.city,
             self.keys.account("relayer"),
             self.bank_folder,
