@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,9 +21,11 @@ from gateway.rails.evm import EvmRail
 from gateway.rails.tenge.rail import read_file
 from gateway.relayer.flushes import Flushes
 from gateway.sending.sender import Sender
+from gateway.steps.loop import Step, run_once
 from gateway.watching.coins import CoinWatch
 from gateway.watching.service import ChainWatch
 from gateway.webhooks.deliver import deliver_due
+from gateway.webhooks.history import store as history
 from ledger.records import Invalid, Unavailable
 from ledger.writer import Anchor, Witness, Writer
 
@@ -119,31 +120,32 @@ class Worker:
         """Send the webhooks that are due."""
         return deliver_due(self.gateway.engine, self.gateway.egress, self.gateway.sealer, self.gateway.clock)
 
-    def round(self) -> None:
-        """Everything once; what fails is told and does not stop the rest."""
-        steps: tuple[Callable[[], object], ...] = (
-            self.poll_chain,
-            self.poll_bank,
-            self.flush,
-            self.gateway.payments.decide_late,
-            self.gateway.payments.expire,
-            self.gateway.payments.book_again,
-            self.record,
-            self.gateway.payments.take_answers,
-            self._publish_if_new,
-            self.deliver,
+    def forget(self) -> int:
+        """Let go what is kept for a while only."""
+        with self.gateway.engine.begin() as connection:
+            return history.forget(connection, self.gateway.clock())
+
+    def steps(self) -> tuple[Step, ...]:
+        """What a worker does: names, periods, budgets. In the order of a round; each stands alone."""
+        payments = self.gateway.payments
+        return (
+            Step("chain", self.poll_chain, every_s=1, budget_s=120),
+            Step("bank", self.poll_bank, every_s=5, budget_s=60),
+            Step("flush", self.flush, every_s=2, budget_s=120),
+            Step("late", payments.decide_late, every_s=5, budget_s=60),
+            Step("expire", payments.expire, every_s=5, budget_s=60),
+            Step("book", payments.book_again, every_s=30, budget_s=60),
+            # These two are done by whoever is the one writer.
+            Step("record", self.record, every_s=0.05, budget_s=60, shared=True),
+            Step("answers", payments.take_answers, every_s=1, budget_s=60),
+            Step("publish", self._publish_if_new, every_s=5, budget_s=300, shared=True),
+            Step("webhooks", self.deliver, every_s=0.2, budget_s=120, shared=True),
+            Step("forget", self.forget, every_s=3_600, budget_s=60),
         )
-        for step in steps:
-            try:
-                step()
-            except (Invalid, Unavailable) as error:
-                LOGGER.warning("%s: %s", getattr(step, "__name__", "step"), error)
-            except AssertionError:
-                # Our own bug, or a ledger that disagrees with itself: then nothing may follow.
-                raise
-            except Exception:
-                # A database that is away, a file system that is full: told, and tried again.
-                LOGGER.exception("%s", getattr(step, "__name__", "step"))
+
+    def round(self) -> None:
+        """Everything once, in one thread: for a city that is one process."""
+        run_once(self.steps())
 
     def _publish_if_new(self) -> None:
         if (
