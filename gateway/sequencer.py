@@ -9,95 +9,87 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from gateway.db import Engine
-from ledger.publish import LogKeys, Publisher
+from gateway.worker import Publication, Worker
+from ledger.publish import LogKeys
 from ledger.records import Unavailable
-from ledger.watcher import Clock
 from ledger.writer import Anchor, Witness, Writer, only_writer
 
 LOGGER = logging.getLogger(__name__)
 
 
 class Sequencer:
-    """Records and publishes while it holds the writer's lock; does nothing while another does."""
+    """Lets a worker record and publish while it holds the writer's lock, and not while another does."""
 
     def __init__(
         self,
-        engine: Engine,
+        worker: Worker,
         heads: Engine,
         keys: LogKeys,
-        clock: Clock,
         lock: Path,
-        publisher: Publisher,
         witness: Witness | None,
         anchors: tuple[Anchor, ...],
-        open_writer: Callable[..., Writer] = Writer,
     ) -> None:
-        self._engine, self._heads, self._keys, self._clock = engine, heads, keys, clock
-        self._lock, self._publisher, self._witness, self._anchors = lock, publisher, witness, anchors
-        self._open_writer = open_writer
+        self._worker, self._heads, self._keys, self._lock = worker, heads, keys, lock
+        self._witness, self._anchors = witness, anchors
         self._held = ExitStack()
-        self._writer: Writer | None = None
         # Recording and publishing share one memory of the ledger.
         self._turn = threading.Lock()
 
     @property
     def is_writer(self) -> bool:
         """Whether this process is the one."""
-        return self._writer is not None
+        return self._worker.publication is not None
 
-    def record(self) -> int:
-        """Have all that waits answered; returns how many answers that gave, 0 on a standby."""
+    def record(self) -> None:
+        """Have all that waits answered; nothing on a standby."""
         with self._turn:
-            writer = self._become()
-            if writer is None:
-                return 0
-            answered = 0
-            try:
-                while count := writer.step():
-                    answered += count
-            except Unavailable as error:
-                self._give_up_if_overtaken(error)
-                raise
-            return answered
+            if self._become():
+                try:
+                    self._worker.record()
+                except Unavailable as error:
+                    self._give_up_if_overtaken(error)
+                    raise
 
-    def publish(self) -> int | None:
-        """Sign, publish, have witnessed and anchor what is new; returns the size, None if nothing is."""
+    def publish(self) -> None:
+        """Sign, publish, have witnessed and anchor what is new; nothing on a standby."""
         with self._turn:
-            writer = self._become()
-            if writer is None or writer.tree.size <= self._publisher.published():
-                return None
-            return writer.publish(self._publisher, self._witness, self._anchors)
+            if self._become():
+                self._worker.publish_if_new()
 
     def close(self) -> None:
         """Let another become the writer."""
         with self._turn:
-            self._writer = None
+            self._worker.publication = None
             self._held.close()
 
-    def _become(self) -> Writer | None:
-        if self._writer is not None:
-            return self._writer
+    def _become(self) -> bool:
+        if self._worker.publication is not None:
+            return True
+        gateway = self._worker.gateway
         with ExitStack() as stack:
             try:
-                stack.enter_context(only_writer(self._engine, self._lock))
-            except Unavailable:
-                return None
-            self._writer = self._open_writer(self._engine, self._heads, self._keys, self._clock)
+                stack.enter_context(only_writer(gateway.engine, self._lock))
+            except Unavailable as error:
+                if error.service == "writer":
+                    return False
+                raise
+            writer = Writer(gateway.engine, self._heads, self._keys, gateway.clock)
+            self._worker.publication = Publication(writer, self._witness, self._anchors)
             self._held = stack.pop_all()
         LOGGER.info("this process is the writer now")
-        return self._writer
+        return True
 
     def _give_up_if_overtaken(self, error: Unavailable) -> None:
-        if error.service == "writer":
-            LOGGER.warning("no longer the writer: %s", error)
-            self._writer = None
-            try:
-                self._held.close()
-            except Exception as failure:
-                # The session that held the lock has gone: so has the lock.
-                LOGGER.warning("the writer's lock: %s", failure)
+        if error.service != "writer":
+            return
+        LOGGER.warning("no longer the writer: %s", error)
+        self._worker.publication = None
+        try:
+            self._held.close()
+        except Exception as failure:
+            # The session that held the lock has gone: so has the lock.
+            LOGGER.warning("the writer's lock: %s", failure)

@@ -51,7 +51,7 @@ class Worker:
         publication: Publication | None,
         rail: EvmRail,
         city: City,
-        relayer: LocalAccount,
+        relayer: LocalAccount | None,
         bank: Path,
     ) -> None:
         self.gateway, self.publication, self.rail = gateway, publication, rail
@@ -59,7 +59,8 @@ class Worker:
         self._flushes = Flushes(gateway.engine, rail.place, gateway.clock)
         self._watch = ChainWatch(gateway.payments, rail, self._flushes.note)
         self._coins = CoinWatch(gateway.engine, rail, gateway.clock, self._flushes.note_coin)
-        self.sender = Sender(gateway.engine, rail.pool, relayer, gateway.clock)
+        # A process without the relayer's key sends nothing; another does.
+        self.sender = None if relayer is None else Sender(gateway.engine, rail.pool, relayer, gateway.clock)
 
     def poll_chain(self) -> list[str]:
         """Take what the chain shows from the cursor on; returns the invoices that it touched."""
@@ -100,7 +101,8 @@ class Worker:
 
     def send(self) -> None:
         """Send what is queued for the chain, and follow what was sent."""
-        self.sender.step()
+        if self.sender is not None:
+            self.sender.step()
         if self.gateway.relayer is not None:
             self.gateway.relayer.follow()
 
@@ -138,7 +140,7 @@ class Worker:
             # These two are done by whoever is the one writer.
             Step("record", self.record, every_s=0.05, budget_s=60, shared=True),
             Step("answers", payments.take_answers, every_s=1, budget_s=60),
-            Step("publish", self._publish_if_new, every_s=5, budget_s=300, shared=True),
+            Step("publish", self.publish_if_new, every_s=5, budget_s=300, shared=True),
             Step("webhooks", self.deliver, every_s=0.2, budget_s=120, shared=True),
             Step("forget", self.forget, every_s=3_600, budget_s=60),
         )
@@ -147,7 +149,8 @@ class Worker:
         """Everything once, in one thread: for a city that is one process."""
         run_once(self.steps())
 
-    def _publish_if_new(self) -> None:
+    def publish_if_new(self) -> None:
+        """Publish where the ledger has grown since."""
         if (
             self.publication is not None
             and self.publication.writer.tree.size > self.gateway.publisher.published()
