@@ -56,7 +56,8 @@ def serve(
     import uvicorn
 
     from gateway.app import create_app
-    from gateway.embedded import Clock, EmbeddedCity, Plan
+    from gateway.embedded import Clock, EmbeddedCity
+    from gateway.plan import Plan
 
     if not (folder / "plan.json").exists():
         demo(folder)

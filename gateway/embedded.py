@@ -13,11 +13,10 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from contextlib import ExitStack
-from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import coincurve
 import httpx
@@ -28,12 +27,13 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.types import RPCEndpoint
 
-from contracts.bindings import CONTRACTS, City, Deployment
+from contracts.bindings import CONTRACTS, City
 from contracts.devchain import DevChain
 from gateway import db
 from gateway.app import Gateway
 from gateway.ledger_view import LedgerView
 from gateway.payments.service import Payments
+from gateway.plan import Plan
 from gateway.rails.evm import EvmRail, Place, Quotes
 from gateway.rails.tenge.simulator import Bank
 from gateway.rate_desk import RateDesk
@@ -147,40 +147,6 @@ class Keys:
     def sealer(self) -> Sealer:
         """What seals webhook secrets."""
         return Sealer([urlsafe_b64encode(bytes.fromhex(self._hex["webhooks"])).decode()])
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a restart must know of the first start: written once, after the deployment."""
-
-    deployment: Deployment
-    token: bytes
-    bank_iban: str
-
-    def save(self, path: Path) -> None:
-        """Write it beside its place and rename it."""
-        d = self.deployment
-        told = {
-            "ledger": d.ledger.hex(),
-            "chain_id": d.chain_id,
-            **{name: getattr(d, name).hex() for name in CONTRACTS},
-            "block": d.block,
-            "code_hashes": {name: code.hex() for name, code in d.code_hashes.items()},
-            "token": self.token.hex(),
-            "bank_iban": self.bank_iban,
-        }
-        beside = path.with_suffix(".new")
-        beside.write_text(json.dumps(told, indent=1))
-        beside.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> Plan:
-        """Read it back."""
-        told: dict[str, Any] = json.loads(path.read_text())
-        hexes = {name: bytes.fromhex(told[name]) for name in ("ledger", *CONTRACTS)}
-        codes = {name: bytes.fromhex(code) for name, code in told["code_hashes"].items()}
-        deployment = Deployment(chain_id=told["chain_id"], block=told["block"], code_hashes=codes, **hexes)
-        return cls(deployment, bytes.fromhex(told["token"]), told["bank_iban"])
 
 
 class Outside:
@@ -299,7 +265,7 @@ class EmbeddedCity:
         )
         self.publisher = Publisher(self.folder / "bundle", log, trust)
         self.city = City(self.outside.web3, deployment)
-        place = Place(deployment, {plan.token: "USDT"})
+        place = Place(deployment, plan.tokens)
         quotes = Quotes(self.city, place, self.keys.account("gateway"))
         view = LedgerView(engine)
         payments = Payments(engine, view, self.clock, self.outside.rate_desk, quotes)

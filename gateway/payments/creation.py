@@ -90,6 +90,14 @@ class Request:
         return sha256(repr(asked).encode() + back).digest()
 
 
+class Limits(Protocol):
+    """When nobody is quoted; Unavailable with both numbers then."""
+
+    def check(self, asset: str) -> None:
+        """Refuse to quote in this asset now."""
+        ...
+
+
 class _Overtaken(Exception):
     """Another request made the same invoice first."""
 
@@ -124,9 +132,10 @@ class Creation:
         rates: Rates,
         chain: ChainQuotes | None,
         states: States,
+        limits: Limits | None = None,
     ) -> None:
         self._engine, self._view, self._clock, self._rates, self._chain = engine, view, clock, rates, chain
-        self._states, self._nonces = states, Nonces(engine)
+        self._states, self._nonces, self._limits = states, Nonces(engine), limits
 
     def create(self, request: Request, idempotency_key: str | None = None) -> Invoice:
         """Make an invoice, or find the one that answers this request already.
@@ -245,6 +254,8 @@ class Creation:
         """What is due in units of the asset, and the rate by which."""
         if request.asset == TENGE:
             return request.tiyn, {}
+        if self._limits is not None:
+            self._limits.check(request.asset)
         believed = self._rates.current(request.asset)
         return quote_amount(request.tiyn, believed, request.spread_bps), {
             "numerator": str(believed.numerator),
