@@ -44,12 +44,14 @@ class Settings(BaseSettings):
     bundle: str = ""
     origin: str = ""
     watcher: str = ""
+    watcher_vkeys: str = ""
     relayer: str = ""
     egress_allow: str = ""
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     lag_most_s: int = 300
     rate_age_most_s: int = 900
+    time_shift_s: int = 0
 
     def check(self) -> None:
         """Refuse to start in production with a default or a missing secret (field failure 51)."""
@@ -68,6 +70,8 @@ class Settings(BaseSettings):
         if self.egress_allow.strip():
             # Else any merchant could have us ask our own network (field failure 44).
             reject("settings", "QAZYNA_EGRESS_ALLOW", "webhooks into one's own network are for development")
+        if self.time_shift_s:
+            reject("settings", "QAZYNA_TIME_SHIFT_S", "only a sample city has a time of its own")
         if self.metrics_port and not ipaddress.ip_address(self.metrics_host).is_loopback:
             reject(
                 "settings", "QAZYNA_METRICS_HOST", "metrics are served on loopback; let a proxy guard them"
