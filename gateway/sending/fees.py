@@ -27,6 +27,9 @@ def first(base_fee: int, tip: int, most: int) -> Fees | None:
 def bumped(before: Fees, base_fee: int, tip: int, most: int) -> Fees | None:
     """What replaces an offer: at least 12.5 % more of both, and what is usual now; None above the cap."""
     tip = max(_more(before.tip), tip)
+    if base_fee + tip > most:
+        # It could not be taken now, and having offered the cap nothing could be offered any more.
+        return None
     max_fee = max(_more(before.max_fee), tip)
     if max_fee > most:
         return None

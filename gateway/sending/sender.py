@@ -281,15 +281,15 @@ class Sender:
                 # Used: the receipts say by whom, in the next step.
                 continue
             newest = versions[call.id][-1]
+            why = call.why if newest.fills else ""
             # Only the first of those that wait can be what all wait for.
             if call.nonce == facts.used and self._is_slow(newest, facts, now):
-                newest = self._bump(facts, call, newest, now) or newest
-            if (
-                newest.sent_s is None
-                or now - newest.sent_s >= self.policy.resend_s
-                or call.state is State.SIGNED
-            ):
-                changed += self._offer_one(facts, call, newest, now)
+                bumped = self._bump(facts, call, newest, now)
+                if bumped is None:
+                    why = f"an eighth more than {newest.max_fee} wei for each gas is over the cap"
+                newest = bumped or newest
+            if newest.sent_s is None or now - newest.sent_s >= self.policy.resend_s:
+                changed += self._offer_one(facts, call, newest, now, why)
         return changed
 
     def _is_slow(self, newest: Signed, facts: Facts, now: int) -> bool:
@@ -300,26 +300,25 @@ class Sender:
     def _bump(
         self, facts: Facts, call: Stored, newest: Signed, now: int, *, fills: bool = False
     ) -> Signed | None:
-        """Sign the next version: the same nonce, so that one of them at most is executed."""
+        """Sign the next version, None over the cap: the same nonce, so that one at most is executed."""
         assert call.nonce is not None
         before = Fees(newest.max_fee, newest.tip)
         offer = fees.bumped(before, facts.base_fee, facts.tip, self.policy.fee_most)
         if offer is None:
-            self._note(call, now, call.state, f"more than {newest.max_fee} wei for each gas is over the cap")
             return None
         fills = fills or newest.fills
         with self._engine.begin() as connection:
             self._lock(connection)
             return self._store_signed(connection, call.call, call.nonce, offer, now, fills=fills)
 
-    def _offer_one(self, facts: Facts, call: Stored, signed: Signed, now: int) -> bool:
+    def _offer_one(self, facts: Facts, call: Stored, signed: Signed, now: int, slow: str) -> bool:
         answer, why = self._chain.offer(facts.nodes, signed.raw)
         with self._engine.begin() as connection:
             self._lock(connection)
             store.set_sent(connection, [signed.hash], now)
         match answer:
             case Answer.TAKEN:
-                return self._note(call, now, State.SENT, call.why if signed.fills else "")
+                return self._note(call, now, State.SENT, slow)
             case Answer.USED | Answer.SILENT:
                 # Neither done nor not done: the chain is asked before anything else is (field failure 19).
                 return self._note(call, now, State.UNKNOWN, why[:300])

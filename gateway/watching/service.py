@@ -70,7 +70,7 @@ class ChainWatch:
 
     def _ours(self, addresses: Collection[bytes]) -> Collection[bytes]:
         with reading(self._engine) as connection:
-            return store.deposits_among(connection, addresses)
+            return payments_store.deposits_among(connection, addresses)
 
     def _kept(self, tail: Tail | None, position: int, head: Head) -> int:
         """Up to which block what was taken still stands: it is not read again before it is final."""
