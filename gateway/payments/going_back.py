@@ -77,7 +77,8 @@ class GoingBack:
             return self._follow_city(refund) if refund.source is Source.CITY else 0
         except Invalid as refused:
             # The ledger's answer is an answer: the promise is not made, and nothing can go.
-            return self._note_state(refund, RefundState.FAILED, str(refused), problem=str(refused))
+            why = str(refused)
+            return self._note_state(refund, RefundState.FAILED, why, problem=why, record_id=None)
         except Unavailable as error:
             # Told, and asked again: what is not known is not known (field failure 19).
             LOGGER.warning("refund %s waits: %s", refund.id, error)

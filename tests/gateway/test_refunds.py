@@ -494,6 +494,14 @@ def test_what_fails_three_times_waits_for_a_person(town: Town):
     found = treasury.refunds.look(refund.id)
     assert (found.state, found.problem) == (RefundState.FAILED, "reverted: NotEnough")
     assert len(treasury.sender.queued) == 3
+    with pytest.raises(Invalid, match="may be under way"):
+        treasury.refunds.cancel(refund.id, ACTOR, "the ledger promises it")
+    treasury.sender.reverts = 0
+    treasury.refunds.retry(refund.id, ACTOR, "there is money now")
+    treasury.refunds.follow()
+    treasury.sender.step()
+    treasury.settle()
+    assert treasury.refunds.look(refund.id).state is RefundState.FINAL
 
 
 def test_what_the_ledger_refuses_fails_and_says_why(town: Town):
@@ -513,6 +521,11 @@ def test_what_the_ledger_refuses_fails_and_says_why(town: Town):
     treasury.refunds.follow()
     found = treasury.refunds.look(refund.id)
     assert (found.state, "F1" in str(found.problem)) == (RefundState.FAILED, True)
+    # It stays reserved until a person has seen why.
+    assert town.status(invoice) == "refund_pending"
+    with pytest.raises(Invalid, match="only a failed one that is promised"):
+        treasury.refunds.retry(refund.id, ACTOR, "again")
+    treasury.refunds.cancel(refund.id, ACTOR, "the ledger refused it")
     assert town.status(invoice) == "final"
 
 
