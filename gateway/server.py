@@ -27,13 +27,19 @@ from gateway.ledger_view import LedgerView
 from gateway.limits import Limits, Most
 from gateway.measures import store as measures
 from gateway.metrics import Health, Measures, Timing, registry_of
+from gateway.payments.refunds import Refunds
 from gateway.payments.service import ChainQuotes, Payments
+from gateway.payments.settlements import Settlements
+from gateway.payments.unmatched import Unmatched
 from gateway.plan import Plan
 from gateway.rails.evm import EvmRail, HttpNode, Place, Pool, Quotes
 from gateway.rails.evm.provider import web3_of
+from gateway.rails.evm.sight import EvmSight
+from gateway.rails.evm.treasury import EvmTreasury
 from gateway.rate_desk import RateDesk
 from gateway.rate_plan import RatePlan, policy_of, read_plan, sources_of
 from gateway.relayer.service import Relayer
+from gateway.sending import service as sending
 from gateway.sequencer import Sequencer
 from gateway.settings import Mode, Settings
 from gateway.steps.loop import Step, select_steps
@@ -216,7 +222,14 @@ class Server:
             settings.public_url,
             self.plan.bank_iban,
             relayer=self._relayer(),
+            refunds=Refunds(self.payments, EvmSight(self.pool, self.place), sending, self._treasury()),
+            unmatched=Unmatched(self.payments),
+            settlements=Settlements(self.payments),
         )
+
+    def _treasury(self) -> EvmTreasury:
+        """Asks the Treasury for the city's share of a refund, against the public bundle."""
+        return EvmTreasury(self.city, self.publisher, self.engine, self.payments.view, self.clock)
 
     def _relayer(self) -> Relayer | None:
         if self.settings.relayer:

@@ -129,7 +129,11 @@ class Worker:
 
     def steps(self) -> tuple[Step, ...]:
         """What a worker does: names, periods, budgets. In the order of a round; each stands alone."""
-        payments = self.gateway.payments
+        payments, refunds, settlements = (
+            self.gateway.payments,
+            self.gateway.refunds,
+            self.gateway.settlements,
+        )
         return (
             Step("chain", self.poll_chain, every_s=1, budget_s=120),
             Step("bank", self.poll_bank, every_s=5, budget_s=60),
@@ -140,6 +144,8 @@ class Worker:
             # These two are done by whoever is the one writer.
             Step("record", self.record, every_s=0.05, budget_s=60, shared=True),
             Step("answers", payments.take_answers, every_s=1, budget_s=60),
+            *((Step("refunds", refunds.follow, every_s=5, budget_s=120),) if refunds else ()),
+            *((Step("settlements", settlements.follow, every_s=30, budget_s=120),) if settlements else ()),
             Step("publish", self.publish_if_new, every_s=5, budget_s=300, shared=True),
             Step("webhooks", self.deliver, every_s=0.2, budget_s=120, shared=True),
             Step("forget", self.forget, every_s=3_600, budget_s=60),

@@ -17,6 +17,7 @@ from gateway.merchants import store as _merchants
 from gateway.payments.store import tables as _payments
 from gateway.relayer import store as _relayer
 from gateway.sending import store as _sending
+from gateway.steps import store as _steps
 from gateway.watching import store as _watching
 from gateway.webhooks import store as _webhooks
 
@@ -25,7 +26,7 @@ VERSION_TABLE: Final = "gateway_version"
 FIRST: Final = "0001"
 # What every gateway ever had; it tells an old database from an empty one.
 OLDEST_TABLE: Final = "invoice"
-STORES: Final = (_merchants, _payments, _relayer, _sending, _watching, _webhooks)
+STORES: Final = (_merchants, _payments, _relayer, _sending, _watching, _webhooks, _steps)
 
 
 def upgrade(engine: db.Engine, to: str = "head") -> None:
