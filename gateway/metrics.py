@@ -38,7 +38,7 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@dataclass
+@dataclass(eq=False)
 class Measures(Collector):
     """Everything that is measured in this process; what it has no part of is not told.
 

@@ -44,7 +44,8 @@ from gateway.sequencer import Sequencer
 from gateway.settings import Mode, Settings
 from gateway.steps.loop import Step, select_steps
 from gateway.webhooks.egress import Egress
-from gateway.worker import Worker
+from gateway.webhooks.store import Sealer
+from gateway.worker import Worker, courier_steps
 from ledger import migrations as ledger_migrations
 from ledger import store as ledger_store
 from ledger.anchor import EvmAnchor
@@ -197,6 +198,11 @@ class Server:
         return made
 
     @cached_property
+    def sealer(self) -> Sealer:
+        """What seals webhook secrets."""
+        return sealer(self.settings.secret.get_secret_value())
+
+    @cached_property
     def publisher(self) -> Publisher:
         """The public bundle; it can be signed only where the log's keys are."""
         deployment = self.plan.deployment
@@ -216,7 +222,7 @@ class Server:
             self.payments,
             self.quotes,
             self.publisher,
-            sealer(settings.secret.get_secret_value()),
+            self.sealer,
             self.egress,
             self.clock,
             settings.public_url,
@@ -280,6 +286,11 @@ class Server:
 
     def steps(self, only: Sequence[str] = ()) -> tuple[Step, ...]:
         """The steps of this process: those that are named; else all that it has the keys for."""
+        courier = courier_steps(self.engine, self.egress, self.sealer, self.clock)
+        if only and set(only) <= {step.name for step in courier}:
+            # Neither a node nor a key of the city: such a process can stand where webhooks leave.
+            self.measures = Measures(self.engine, self.clock)
+            return select_steps(courier, only)
         steps = select_steps(self.worker.steps(), only)
         wants_ledger = bool(LEDGER_STEPS & {step.name for step in steps})
         if wants_ledger and not self.keyring.has("log"):

@@ -16,6 +16,7 @@ from eth_account.signers.local import LocalAccount
 
 from contracts.bindings import City
 from gateway.app import Gateway
+from gateway.db import Engine
 from gateway.payments import store
 from gateway.rails.evm import EvmRail
 from gateway.rails.tenge.rail import read_file
@@ -24,8 +25,10 @@ from gateway.sending.sender import Sender
 from gateway.steps.loop import Step, run_once
 from gateway.watching.coins import CoinWatch
 from gateway.watching.service import ChainWatch
-from gateway.webhooks.deliver import deliver_due
+from gateway.webhooks.deliver import Clock, deliver_due
+from gateway.webhooks.egress import Egress
 from gateway.webhooks.history import store as history
+from gateway.webhooks.store import Sealer
 from ledger.records import Invalid, Unavailable
 from ledger.writer import Anchor, Witness, Writer
 
@@ -40,6 +43,22 @@ class Publication:
     writer: Writer
     witness: Witness | None
     anchors: tuple[Anchor, ...]
+
+
+def courier_steps(engine: Engine, egress: Egress, sealer: Sealer, clock: Clock) -> tuple[Step, ...]:
+    """Sending webhooks, and forgetting how: all that it takes is the database and the operator's secret."""
+
+    def deliver() -> int:
+        return deliver_due(engine, egress, sealer, clock)
+
+    def forget() -> int:
+        with engine.begin() as connection:
+            return history.forget(connection, clock())
+
+    return (
+        Step("webhooks", deliver, every_s=0.2, budget_s=120, shared=True),
+        Step("forget", forget, every_s=3_600, budget_s=60),
+    )
 
 
 class Worker:
@@ -122,18 +141,10 @@ class Worker:
         """Send the webhooks that are due."""
         return deliver_due(self.gateway.engine, self.gateway.egress, self.gateway.sealer, self.gateway.clock)
 
-    def forget(self) -> int:
-        """Let go what is kept for a while only."""
-        with self.gateway.engine.begin() as connection:
-            return history.forget(connection, self.gateway.clock())
-
     def steps(self) -> tuple[Step, ...]:
         """What a worker does: names, periods, budgets. In the order of a round; each stands alone."""
-        payments, refunds, settlements = (
-            self.gateway.payments,
-            self.gateway.refunds,
-            self.gateway.settlements,
-        )
+        gateway = self.gateway
+        payments, refunds, settlements = gateway.payments, gateway.refunds, gateway.settlements
         return (
             Step("chain", self.poll_chain, every_s=1, budget_s=120),
             Step("bank", self.poll_bank, every_s=5, budget_s=60),
@@ -147,8 +158,7 @@ class Worker:
             *((Step("refunds", refunds.follow, every_s=5, budget_s=120),) if refunds else ()),
             *((Step("settlements", settlements.follow, every_s=30, budget_s=120),) if settlements else ()),
             Step("publish", self.publish_if_new, every_s=5, budget_s=300, shared=True),
-            Step("webhooks", self.deliver, every_s=0.2, budget_s=120, shared=True),
-            Step("forget", self.forget, every_s=3_600, budget_s=60),
+            *courier_steps(gateway.engine, gateway.egress, gateway.sealer, gateway.clock),
         )
 
     def round(self) -> None:
