@@ -6,7 +6,8 @@ import logging
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -14,10 +15,13 @@ from rich.console import Console
 from ledger.records import reject
 
 if TYPE_CHECKING:
+    from gateway.exports.tables import Shape
     from gateway.server import Server
 
 console = Console(highlight=False)
 database = typer.Typer(no_args_is_help=True, help="The databases' tables.")
+export = typer.Typer(no_args_is_help=True, help="Take everything out.")
+bring = typer.Typer(no_args_is_help=True, help="Bring everything in again.")
 Only = Annotated[list[str] | None, typer.Option("--only", help="a step; again for each; without: all")]
 
 
@@ -25,6 +29,8 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command()(worker)
     app.add_typer(database, name="db")
+    app.add_typer(export, name="export")
+    app.add_typer(bring, name="import")
 
 
 def worker(
@@ -118,6 +124,37 @@ def check() -> None:
         for name, found, wanted in server.versions():
             console.print(f"{name}: {found} of {wanted}")
         _check_tables(server)
+
+
+@export.command("tables")
+def export_tables(
+    folder: Annotated[Path, typer.Argument(help="an empty or new folder")],
+    shape: Annotated[str, typer.Option(help="jsonl or csv")] = "jsonl",
+    private: Annotated[bool, typer.Option("--private", help="with what is personal")] = False,
+) -> None:
+    """Write every table of gateway, ledger and signed heads into FOLDER, with a manifest."""
+    from gateway.exports.tables import databases, export_all
+    from gateway.server import Server
+    from gateway.settings import Settings
+
+    if shape not in {"jsonl", "csv"}:
+        reject("export", "shape", f"jsonl or csv, not {shape[:20]!a}")
+    with Server(Settings()) as server:
+        _check_tables(server)
+        sources = databases(server.engine, server.heads)
+        export_all(sources, folder, cast("Shape", shape), console.print, private=private)
+
+
+@bring.command("tables")
+def import_tables(folder: Annotated[Path, typer.Argument(help="made by `qazyna export tables`")]) -> None:
+    """Fill the empty databases of the settings from FOLDER; the tables are made first."""
+    from gateway.exports.tables import databases, import_all
+    from gateway.server import Server
+    from gateway.settings import Settings
+
+    with Server(Settings()) as server:
+        server.upgrade()
+        import_all(databases(server.engine, server.heads), folder, console.print)
 
 
 def _check_tables(server: Server) -> None:
