@@ -6,6 +6,7 @@ It begins again by itself: what is asked is how things stand now, and nothing is
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +24,9 @@ class Rates(Protocol):
     def current(self, asset: str) -> CombinedRate:
         """The rate that holds now."""
         ...
+
+
+ASKED_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,24 +49,32 @@ class Limits:
         """Refuse to quote in this asset while something is over its limit; with both numbers."""
         if asset == TENGE:
             return
-        if self.rail is not None and (lag_s := self.lag_s()) > self.most.lag_s:
-            why = f"the chain {self.rail} is seen as it was {lag_s} s ago, at most {self.most.lag_s}"
-            raise Unavailable("quotes", why)
+        self._check_lag()
         age_s = self.rate_age_s(asset)
         if age_s > self.most.rate_age_s:
             why = f"the rate of {asset} is {age_s} s old, at most {self.most.rate_age_s}"
+            raise Unavailable("quotes", why)
+
+    def _check_lag(self) -> None:
+        with self._lock:
+            known = self._seen
+        # What was good a moment ago is good; what was not may have become so.
+        is_fresh = known is not None and time.monotonic() - known[0] < ASKED_EVERY_S
+        if known is not None and is_fresh and self._clock() - known[1] <= self.most.lag_s:
+            return
+        if (lag_s := self.lag_s()) > self.most.lag_s:
+            why = f"the chain {self.rail} is seen as it was {lag_s} s ago, at most {self.most.lag_s}"
             raise Unavailable("quotes", why)
 
     def lag_s(self) -> int:
         """How long ago that was of which all payments are known."""
         if self.rail is None:
             return 0
-        now = self._clock()
+        with reading(self._engine) as connection:
+            seen_s = store.seen_until(connection, self.rail)
         with self._lock:
-            if self._seen is None or self._seen[0] != now:
-                with reading(self._engine) as connection:
-                    self._seen = (now, store.seen_until(connection, self.rail))
-            return max(now - self._seen[1], 0)
+            self._seen = (time.monotonic(), seen_s)
+        return max(self._clock() - seen_s, 0)
 
     def rate_age_s(self, asset: str) -> int:
         """How old the rate is that would be quoted; Unavailable where there is none."""

@@ -89,6 +89,8 @@ def serve_city() -> None:
             f"http://{settings.metrics_host}:{served.server_port}/metrics",
             soft_wrap=True,
         )
+        # Uvicorn ends gracefully and then raises the signal again: from there on it is ours, and no death.
+        _until_told()
         try:
             uvicorn.run(
                 app,

@@ -42,7 +42,7 @@ from ledger.records import Invalid, Transfer, decode
 from tests import servers
 from tests.gateway.conftest import build
 
-SECRET = "a secret of 32 characters at least, for tests alone"
+SECRET = "a secret of 32 characters at least for tests alone"
 WAIT_S = 90
 NO_TRANSACTIONS = (False,)
 
