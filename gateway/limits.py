@@ -42,7 +42,8 @@ class Limits:
 
     def __init__(self, engine: Engine, clock: Clock, rates: Rates, rail: str | None, most: Most) -> None:
         self._engine, self._clock, self._rates, self.rail, self.most = engine, clock, rates, rail, most
-        self._seen: tuple[int, int] | None = None
+        # When it was asked, by this machine's own clock, and what was said.
+        self._seen: tuple[float, int] | None = None
         self._lock = threading.Lock()
 
     def check(self, asset: str) -> None:

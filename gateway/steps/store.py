@@ -86,8 +86,8 @@ class Locks:
         try:
             yield is_ours
         finally:
-            if is_ours:
-                # Where the session has gone, its locks have gone with it.
+            # Where the session has gone, its locks have gone with it.
+            if is_ours and self._session is not None:
                 with suppress(Unavailable):
                     self._ask(func.pg_advisory_unlock, name)
 
