@@ -20,7 +20,7 @@ from web3 import Web3
 from gateway.demo import START_S
 from gateway.embedded import Clock, EmbeddedCity, Plan
 from gateway.payments.store import Invoice
-from gateway.rails.evm import EvmRail, HttpNode, Place, Pool
+from gateway.rails.evm import FLUSHED, EvmRail, HttpNode, Place, Pool
 from gateway.relayer.encoding import router_call
 from gateway.worker import Worker
 from ledger.records import Transfer, keccak256
@@ -130,6 +130,12 @@ class AnvilTown(Town):
         deployment, old = self.city.plan.deployment, self.city.worker
         rail = EvmRail(Pool(made, servers.CHAIN_ID, needed=needed), Place(deployment, {self.token: "USDT"}))
         return Worker(old.gateway, old.publication, rail, old._city, old._relayer, old._bank)
+
+    def flushes(self) -> int:
+        """How often a deposit address was emptied, by the router's own words."""
+        router = "0x" + self.city.plan.deployment.router.hex()
+        asked = {"fromBlock": "0x0", "address": router, "topics": ["0x" + FLUSHED.hex()]}
+        return len(self.node.call("eth_getLogs", asked))
 
     def rescan(self) -> dict[str, int]:
         """Every final Transfer to one of our addresses, read again from block 0 by nothing of ours.
