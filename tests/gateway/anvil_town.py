@@ -17,6 +17,7 @@ from typing import Any
 from eth_typing import HexStr
 from web3 import Web3
 
+from contracts.bindings import COIN, Terms
 from gateway.demo import START_S
 from gateway.embedded import Clock, EmbeddedCity, Plan
 from gateway.payments.store import Invoice
@@ -130,6 +131,11 @@ class AnvilTown(Town):
         deployment, old = self.city.plan.deployment, self.city.worker
         rail = EvmRail(Pool(made, servers.CHAIN_ID, needed=needed), Place(deployment, {self.token: "USDT"}))
         return Worker(old.gateway, old.publication, rail, old._city, old._relayer, old._bank)
+
+    def flush_coin(self, invoice: Invoice) -> None:
+        """Anybody empties a deposit address of the chain's coin."""
+        terms = Terms(invoice.number, invoice.purpose, invoice.payee, invoice.share_bps)
+        self.city.city.flush(self.payer, [terms], COIN)
 
     def flushes(self) -> int:
         """How often a deposit address was emptied, by the router's own words."""
