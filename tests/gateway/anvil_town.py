@@ -191,12 +191,14 @@ def built(folder: Path) -> Iterator[tuple[servers.Anvil, Miner]]:
 
 
 @contextmanager
-def opened_on(node: servers.Anvil, miner: Miner, built_folder: Path, folder: Path) -> Iterator[AnvilTown]:
+def opened_on(
+    node: servers.Anvil, miner: Miner, built_folder: Path, folder: Path, database: str = ""
+) -> Iterator[AnvilTown]:
     """A copy of that city for one test; the node goes back to where it was afterwards."""
     shutil.copytree(built_folder, folder)
     snapshot = node.call("evm_snapshot")
     clock = Clock(int((folder / "clock").read_text()))
-    with EmbeddedCity(folder, clock, rpc_url=node.url) as city:
+    with EmbeddedCity(folder, clock, database=database, rpc_url=node.url) as city:
         plan = Plan.load(city.plan_path)
         city.start(plan)
         assert city.outside.bank.open_account() == plan.bank_iban
