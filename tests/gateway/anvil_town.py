@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -215,12 +216,16 @@ def opened_on(
             miner.is_on = True
 
 
+@cache
 def compiled() -> dict[str, dict[str, Any]]:
-    """ABI and bytecode of the contracts in Payers.sol, by the compiler that the project pins."""
+    """ABI, bytecode and code of the contracts in Payers.sol, by the compiler that the project pins."""
     asked = {
         "language": "Solidity",
         "sources": {"Payers.sol": {"content": PAYERS.read_text(encoding="utf-8")}},
-        "settings": {"evmVersion": "cancun", "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object"]}}},
+        "settings": {
+            "evmVersion": "cancun",
+            "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
+        },
     }
     done = subprocess.run(
         [servers.ROOT / "tools" / "solc", "--standard-json"], input=json.dumps(asked), capture_output=True,
@@ -230,6 +235,10 @@ def compiled() -> dict[str, dict[str, Any]]:
     errors = [error for error in told.get("errors", []) if error["severity"] == "error"]
     assert errors == [], errors
     return {
-        name: {"abi": made["abi"], "bytecode": "0x" + made["evm"]["bytecode"]["object"]}
+        name: {
+            "abi": made["abi"],
+            "bytecode": "0x" + made["evm"]["bytecode"]["object"],
+            "runtime": "0x" + made["evm"]["deployedBytecode"]["object"],
+        }
         for name, made in told["contracts"]["Payers.sol"].items()
     }
