@@ -16,7 +16,10 @@ from gateway.api.quota import Quota
 from gateway.db import Engine
 from gateway.ledger_view import LedgerView
 from gateway.pages import routes as pages
+from gateway.payments.refunds import Refunds
 from gateway.payments.service import Clock, Payments
+from gateway.payments.settlements import Settlements
+from gateway.payments.unmatched import Unmatched
 from gateway.rails.evm import Quotes
 from gateway.relayer import routes as relayer_routes
 from gateway.relayer.service import Relayer
@@ -54,6 +57,9 @@ class Gateway:
     public_url: str
     bank_iban: str
     spread_bps: int = 50
+    refunds: Refunds | None = None
+    unmatched: Unmatched | None = None
+    settlements: Settlements | None = None
     invoice_quota: Quota = field(default_factory=lambda: Quota(INVOICES_A_MINUTE))
     bill_quota: Quota = field(default_factory=lambda: Quota(BILLS_A_MINUTE))
     authorization_quota: Quota = field(default_factory=lambda: Quota(AUTHORIZATIONS_A_MINUTE))
