@@ -102,3 +102,34 @@ contract FakeToken {
         emit Transfer(msg.sender, treasury, amount);
     }
 }
+
+/// @notice Takes the place of an OpenZeppelin token, whose storage begins so, and refuses whom it likes.
+contract DenyingToken {
+    mapping(address => uint256) public balanceOf;
+    mapping(address => mapping(address => uint256)) public allowance;
+    uint256[20] private _between;
+    address public denied;
+
+    event Transfer(address indexed from, address indexed to, uint256 value);
+
+    function deny(address holder) external {
+        denied = holder;
+    }
+
+    function transfer(address to, uint256 amount) external returns (bool) {
+        return _move(msg.sender, to, amount);
+    }
+
+    function transferFrom(address from, address to, uint256 amount) external returns (bool) {
+        allowance[from][msg.sender] -= amount;
+        return _move(from, to, amount);
+    }
+
+    function _move(address from, address to, uint256 amount) private returns (bool) {
+        require(from != denied && to != denied, "denied");
+        balanceOf[from] -= amount;
+        balanceOf[to] += amount;
+        emit Transfer(from, to, amount);
+        return true;
+    }
+}

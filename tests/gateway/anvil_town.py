@@ -11,16 +11,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from eth_typing import HexStr
 from web3 import Web3
 
+from contracts.bindings import COIN, Terms
 from gateway.demo import START_S
 from gateway.embedded import Clock, EmbeddedCity, Plan
 from gateway.payments.store import Invoice
-from gateway.rails.evm import EvmRail, HttpNode, Place, Pool
+from gateway.rails.evm import FLUSHED, EvmRail, HttpNode, Place, Pool
 from gateway.relayer.encoding import router_call
 from gateway.worker import Worker
 from ledger.records import Transfer, keccak256
@@ -131,6 +133,17 @@ class AnvilTown(Town):
         rail = EvmRail(Pool(made, servers.CHAIN_ID, needed=needed), Place(deployment, {self.token: "USDT"}))
         return Worker(old.gateway, old.publication, rail, old._city, old._relayer, old._bank)
 
+    def flush_coin(self, invoice: Invoice) -> None:
+        """Anybody empties a deposit address of the chain's coin."""
+        terms = Terms(invoice.number, invoice.purpose, invoice.payee, invoice.share_bps)
+        self.city.city.flush(self.payer, [terms], COIN)
+
+    def flushes(self) -> int:
+        """How often a deposit address was emptied, by the router's own words."""
+        router = "0x" + self.city.plan.deployment.router.hex()
+        asked = {"fromBlock": "0x0", "address": router, "topics": ["0x" + FLUSHED.hex()]}
+        return len(self.node.call("eth_getLogs", asked))
+
     def rescan(self) -> dict[str, int]:
         """Every final Transfer to one of our addresses, read again from block 0 by nothing of ours.
 
@@ -179,12 +192,14 @@ def built(folder: Path) -> Iterator[tuple[servers.Anvil, Miner]]:
 
 
 @contextmanager
-def opened_on(node: servers.Anvil, miner: Miner, built_folder: Path, folder: Path) -> Iterator[AnvilTown]:
+def opened_on(
+    node: servers.Anvil, miner: Miner, built_folder: Path, folder: Path, database: str = ""
+) -> Iterator[AnvilTown]:
     """A copy of that city for one test; the node goes back to where it was afterwards."""
     shutil.copytree(built_folder, folder)
     snapshot = node.call("evm_snapshot")
     clock = Clock(int((folder / "clock").read_text()))
-    with EmbeddedCity(folder, clock, rpc_url=node.url) as city:
+    with EmbeddedCity(folder, clock, database=database, rpc_url=node.url) as city:
         plan = Plan.load(city.plan_path)
         city.start(plan)
         assert city.outside.bank.open_account() == plan.bank_iban
@@ -201,12 +216,16 @@ def opened_on(node: servers.Anvil, miner: Miner, built_folder: Path, folder: Pat
             miner.is_on = True
 
 
+@cache
 def compiled() -> dict[str, dict[str, Any]]:
-    """ABI and bytecode of the contracts in Payers.sol, by the compiler that the project pins."""
+    """ABI, bytecode and code of the contracts in Payers.sol, by the compiler that the project pins."""
     asked = {
         "language": "Solidity",
         "sources": {"Payers.sol": {"content": PAYERS.read_text(encoding="utf-8")}},
-        "settings": {"evmVersion": "cancun", "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object"]}}},
+        "settings": {
+            "evmVersion": "cancun",
+            "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
+        },
     }
     done = subprocess.run(
         [servers.ROOT / "tools" / "solc", "--standard-json"], input=json.dumps(asked), capture_output=True,
@@ -216,6 +235,10 @@ def compiled() -> dict[str, dict[str, Any]]:
     errors = [error for error in told.get("errors", []) if error["severity"] == "error"]
     assert errors == [], errors
     return {
-        name: {"abi": made["abi"], "bytecode": "0x" + made["evm"]["bytecode"]["object"]}
+        name: {
+            "abi": made["abi"],
+            "bytecode": "0x" + made["evm"]["bytecode"]["object"],
+            "runtime": "0x" + made["evm"]["deployedBytecode"]["object"],
+        }
         for name, made in told["contracts"]["Payers.sol"].items()
     }

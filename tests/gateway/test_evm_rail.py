@@ -100,7 +100,7 @@ def test_two_payments_by_router_in_one_transaction_are_two(town: Town):
     assert len({transfer.evidence for transfer in booked}) == 2
 
 
-def test_one_transfer_to_the_treasury_is_not_the_proof_of_two_payments(town: Town):
+def test_ff59_one_transfer_to_the_treasury_is_not_the_proof_of_two_payments(town: Town):
     """Logs as a router would write them that forgot the second payment's transfer."""
     first, second = town.invoice(), town.invoice()
     router, rail = town.city.plan.deployment.router, town.city.worker.rail
