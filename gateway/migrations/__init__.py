@@ -15,6 +15,9 @@ from sqlalchemy import MetaData, Table, inspect, select
 from gateway import db
 from gateway.merchants import store as _merchants
 from gateway.payments.store import tables as _payments
+from gateway.relayer import store as _relayer
+from gateway.sending import store as _sending
+from gateway.watching import store as _watching
 from gateway.webhooks import store as _webhooks
 
 HERE: Final = Path(__file__).parent
@@ -22,7 +25,7 @@ VERSION_TABLE: Final = "gateway_version"
 FIRST: Final = "0001"
 # What every gateway ever had; it tells an old database from an empty one.
 OLDEST_TABLE: Final = "invoice"
-STORES: Final = (_merchants, _payments, _webhooks)
+STORES: Final = (_merchants, _payments, _relayer, _sending, _watching, _webhooks)
 
 
 def upgrade(engine: db.Engine, to: str = "head") -> None:
