@@ -25,7 +25,7 @@ from gateway.sending.sender import Sender
 from gateway.steps.loop import Step, run_once
 from gateway.watching.coins import CoinWatch
 from gateway.watching.service import ChainWatch
-from gateway.webhooks.deliver import Clock, deliver_due
+from gateway.webhooks.deliver import Clock, Courier, deliver_due
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.history import store as history
 from gateway.webhooks.store import Sealer
@@ -47,16 +47,14 @@ class Publication:
 
 def courier_steps(engine: Engine, egress: Egress, sealer: Sealer, clock: Clock) -> tuple[Step, ...]:
     """Sending webhooks, and forgetting how: all that it takes is the database and the operator's secret."""
-
-    def deliver() -> int:
-        return deliver_due(engine, egress, sealer, clock)
+    courier = Courier(engine, egress, sealer, clock)
 
     def forget() -> int:
         with engine.begin() as connection:
             return history.forget(connection, clock())
 
     return (
-        Step("webhooks", deliver, every_s=0.2, budget_s=120, shared=True),
+        Step("webhooks", courier.work, every_s=0.2, budget_s=60, shared=True, close=courier.close),
         Step("forget", forget, every_s=3_600, budget_s=60),
     )
 
@@ -158,7 +156,7 @@ class Worker:
             *((Step("refunds", refunds.follow, every_s=5, budget_s=120),) if refunds else ()),
             *((Step("settlements", settlements.follow, every_s=30, budget_s=120),) if settlements else ()),
             Step("publish", self.publish_if_new, every_s=5, budget_s=300, shared=True),
-            *courier_steps(gateway.engine, gateway.egress, gateway.sealer, gateway.clock),
+            Step("webhooks", self.deliver, every_s=0.2, budget_s=60, shared=True),
         )
 
     def round(self) -> None:

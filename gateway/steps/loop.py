@@ -30,6 +30,7 @@ class Step:
 
     budget_s: how long it may take before that is told. shared: any number of machines may do it at the
     same time, because what it takes is claimed row by row, or because it has a lock of its own.
+    close: what is still to be done once the loop has ended.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Step:
     every_s: float
     budget_s: float
     shared: bool = False
+    close: Callable[[], None] | None = None
 
 
 @dataclass
@@ -86,6 +88,9 @@ class Loop:
         deadline = time.monotonic() + self.grace_s
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
+        for step in self.steps:
+            if step.close is not None:
+                step.close()
         self._locks.close()
         if self.broken is not None:
             raise self.broken

@@ -34,6 +34,7 @@ GONE: Final = 410
 AT_ONCE: Final = 128
 POLL_S: Final = 0.2
 GATHER_S: Final = 0.005
+TURN_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,64 @@ class Outcome:
     took_ms: int = 0
 
 
+class Courier:
+    """Sends what is due, with many requests under way at once.
+
+    One endpoint has at most an eighth of them, and one that fails a single one, so that those which
+    answer slowly leave room for all others. Any number of processes may do this at the same time.
+    Outcomes and the next claims are written together: one commit serves as many requests as ended while
+    the last one was made.
+    """
+
+    def __init__(
+        self, engine: Engine, egress: Egress, sealer: store.Sealer, clock: Clock, at_once: int = AT_ONCE
+    ) -> None:
+        self._engine, self._egress, self._sealer, self._clock = engine, egress, sealer, clock
+        self._at_once, self._share = at_once, max(1, at_once // 8)
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="webhook")
+        self._running: dict[Future[Outcome], store.Claim] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests are under way."""
+        return bool(self._running)
+
+    def step(self, most: int = AT_ONCE) -> int:
+        """Write what ended, take what is due, and wait a moment; returns how many were taken, `most` at most."""
+        running = self._running
+        done = {future: running.pop(future) for future in [one for one in running if one.done()]}
+        wanted = min(self._at_once - len(running), most)
+        claims: list[store.Claim] = []
+        if done or wanted > 0:
+            ended = [(claim, future.result()) for future, claim in done.items()]
+            with self._engine.begin() as connection:
+                conclude(connection, ended, self._clock())
+                if wanted > 0:
+                    busy = Counter(one.endpoint_id for one in running.values())
+                    claims = store.claim(connection, self._clock(), wanted, self._share, busy)
+        for claimed in claims:
+            future = self._threads.submit(attempt, self._egress, self._sealer, claimed, self._clock)
+            running[future] = claimed
+        if running:
+            _wait_for_some(running, self._at_once)
+        return len(claims)
+
+    def work(self, turn_s: float = TURN_S) -> int:
+        """Send for a moment; what is slow goes on meanwhile, and is written by the next turn."""
+        end, taken = time.monotonic() + turn_s, 0
+        while True:
+            taken += self.step()
+            if not self._running or time.monotonic() >= end:
+                return taken
+
+    def close(self, grace_s: float = TURN_S * 25) -> None:
+        """Take nothing more, and write what ends in time; the rest is sent again when its lease ends."""
+        end = time.monotonic() + grace_s
+        while self._running and time.monotonic() < end:
+            self.step(0)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 def deliver_due(
     engine: Engine,
     egress: Egress,
@@ -55,34 +114,15 @@ def deliver_due(
     limit: int = 1_000,
     at_once: int = AT_ONCE,
 ) -> int:
-    """Send what is due, until nothing is or `limit` were taken, and tell how many were taken.
-
-    One endpoint has at most an eighth of the requests under way, and one that fails a single one, so
-    that those which answer slowly leave room for all others. Any number of processes may do this
-    at the same time. Outcomes and the next claims are written together: one commit serves as many
-    requests as ended while the last one was made.
-    """
-    taken, share = 0, max(1, at_once // 8)
-    running: dict[Future[Outcome], store.Claim] = {}
-    with ThreadPoolExecutor(at_once, thread_name_prefix="webhook") as threads:
+    """Send what is due, until nothing is or `limit` were taken and ended; returns how many were taken."""
+    courier, taken = Courier(engine, egress, sealer, clock, at_once), 0
+    try:
         while True:
-            done = {future: running.pop(future) for future in [one for one in running if one.done()]}
-            wanted = min(at_once - len(running), limit - taken)
-            claims: list[store.Claim] = []
-            if done or wanted > 0:
-                with engine.begin() as connection:
-                    conclude(
-                        connection, [(claim, future.result()) for future, claim in done.items()], clock()
-                    )
-                    if wanted > 0:
-                        busy = Counter(one.endpoint_id for one in running.values())
-                        claims = store.claim(connection, clock(), wanted, share, busy)
-            for claimed in claims:
-                running[threads.submit(attempt, egress, sealer, claimed, clock)] = claimed
-            taken += len(claims)
-            if not running:
+            taken += courier.step(limit - taken)
+            if not courier.is_busy:
                 return taken
-            _wait_for_some(running, at_once)
+    finally:
+        courier.close(0)
 
 
 def _wait_for_some(running: Collection[Future[Outcome]], at_once: int) -> None:
