@@ -88,12 +88,16 @@ class Loop:
         deadline = time.monotonic() + self.grace_s
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
+        self.close()
+        if self.broken is not None:
+            raise self.broken
+
+    def close(self) -> None:
+        """Do what is still to be done, and hold nothing any more."""
         for step in self.steps:
             if step.close is not None:
                 step.close()
         self._locks.close()
-        if self.broken is not None:
-            raise self.broken
 
     def hung(self) -> list[str]:
         """Steps that have been under way for many times their budget."""

@@ -111,8 +111,10 @@ class Locks:
 
     def _drop(self) -> None:
         if self._session is not None:
+            # Out of the pool, and closed for good: its locks must not stay with whoever gets it next.
             with suppress(DBAPIError):
-                self._session.invalidate()
+                self._session.detach()
+            with suppress(DBAPIError):
                 self._session.close()
             self._session = None
 

@@ -70,7 +70,7 @@ class Courier:
         return bool(self._running)
 
     def step(self, most: int = AT_ONCE) -> int:
-        """Write what ended, take what is due, and wait a moment; returns how many were taken, `most` at most."""
+        """Write what ended, take at most so many that are due, wait a moment; returns how many were taken."""
         running = self._running
         done = {future: running.pop(future) for future in [one for one in running if one.done()]}
         wanted = min(self._at_once - len(running), most)

@@ -221,6 +221,8 @@ def pay(site: Site, wallet: dict[str, Any]) -> None:
 
 def server_of(site: Site, monkeypatch: pytest.MonkeyPatch, **more: str) -> Server:
     """The parts of a process, in this one."""
+    for name in [name for name in os.environ if name.startswith("QAZYNA_")]:
+        monkeypatch.delenv(name)
     for name, value in site.environment(**more).items():
         if name.startswith("QAZYNA_"):
             monkeypatch.setenv(name, value)

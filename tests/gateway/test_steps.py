@@ -119,6 +119,7 @@ def test_a_step_that_fails_is_told_waits_longer_and_stops_nobody(engines: tuple[
     loop = Loop(engines[0], [bad, good])
     waits = [loop.turn(bad) for _ in range(3)]
     loop.turn(good)
+    loop.close()
     assert done == [1]
     assert waits == sorted(waits)
     assert waits[0] >= 2
@@ -173,6 +174,7 @@ def test_a_database_that_is_away_is_waited_for(engines: tuple[db.Engine, db.Engi
     loop = Loop(away, [step(lambda: None)])
     assert loop.turn(loop.steps[0]) >= 2
     assert loop.progress["work"].failures == 1
+    loop.close()
     away.dispose()
 
 

@@ -36,7 +36,7 @@ from ledger.records import Invalid, Unavailable
 
 NOW = 1_800_000_000
 KEY = "x8bHqTnwYvRk3e1Uu0bZ5sJm2cWq7iDfLtAoGp9hNlE="
-BODY = b'{"type":"invoice.paid"}'
+BODY = b'{"version":"1","type":"invoice.paid"}'
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
