@@ -23,7 +23,7 @@ from gateway.webhooks.deliver import AT_ONCE, deliver_due
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
 
-COUNT, RUNS = 8_000, 5
+COUNT, RUNS = 4_000, 5
 # Merchants with an endpoint each; and events for each invoice, which wait for each other.
 ENDPOINTS, EVENTS_EACH = 50, 4
 WAITING = 100_000
