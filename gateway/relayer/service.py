@@ -7,6 +7,7 @@ and gas is bounded for each invoice, each payer and each hour (field failure 27)
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -43,6 +44,7 @@ SIGNATURE_BYTES = 65
 HOUR_S, DAY_S = 3_600, 86_400
 # EIP-2: of the two signatures that say the same, the one with the greater s is refused.
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+_ID = re.compile("[0-9a-f]{32}")
 _DOMAIN_SEPARATOR = keccak256(b"DOMAIN_SEPARATOR()")[:4]
 
 
@@ -146,9 +148,10 @@ class Relayer:
             return self._bring(connection, invoice, quote, asked, nonce, call, now)
 
     def look(self, invoice_id: str, id: str) -> Told:
-        """How far an authorization is."""
+        """How far an authorization is; Invalid where there is none."""
+        invoice, _, _ = self._payments.look(invoice_id)
         with reading(self._engine) as connection:
-            known = store.authorization_by_id(connection, invoice_id, id)
+            known = store.authorization_by_id(connection, invoice.id, id) if _ID.fullmatch(id) else None
             if known is None:
                 reject("not_found", "authorization", f"this invoice has no authorization {id[:40]!a}")
             return self._told(connection, known)

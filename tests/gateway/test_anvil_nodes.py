@@ -360,3 +360,30 @@ def test_a_second_node_that_dies_in_the_middle_is_no_second_any_more(
     worker.poll_chain()
     assert town.status(invoice) == "final"
     assert aside(worker) == {1}
+
+
+def test_ff04_a_node_without_the_last_block_of_a_range_moves_no_cursor_over_what_it_has_not_seen(
+    anvil_town: AnvilTown, proxies: list[RpcProxy]
+):
+    """It says that it is at the head, and answers about blocks that it does not have with no logs and no error."""
+    town = anvil_town
+    invoice = town.invoice()
+    worker = town.worker_on(proxies[0].url)
+    worker.poll_chain()
+    town.pay(invoice)
+    town.mine(65)
+    last = hex(town.block())
+
+    def behind(method: str, parameters: list[Any], answer: Answer) -> Answer:
+        if method == "eth_getLogs":
+            return told(answer, [])
+        return told(answer, None) if method == "eth_getBlockByNumber" and parameters[0] == last else answer
+
+    proxies[0].wrong = behind
+    before = cursor(town, worker)
+    with pytest.raises(Unavailable):
+        worker.poll_chain()
+    assert cursor(town, worker) == before
+    proxies[0].wrong = None
+    worker.poll_chain()
+    assert town.status(invoice) == "final"

@@ -101,7 +101,16 @@ def quiet_node() -> Iterator[servers.Anvil]:
 
 @pytest.fixture
 def desk(quiet_node: servers.Anvil, tmp_path: Path) -> Iterator[Desk]:
-    engine = db.engine(f"sqlite:///{tmp_path}/sending.db")
+    yield from opened_desk(quiet_node, tmp_path, f"sqlite:///{tmp_path}/sending.db")
+
+
+@pytest.fixture
+def postgres_desk(quiet_node: servers.Anvil, tmp_path: Path, postgres_database: str) -> Iterator[Desk]:
+    yield from opened_desk(quiet_node, tmp_path, postgres_database)
+
+
+def opened_desk(quiet_node: servers.Anvil, tmp_path: Path, database: str) -> Iterator[Desk]:
+    engine = db.engine(database)
     db.create_all(engine)
     account: LocalAccount = Account.from_key(sha256(str(tmp_path).encode()).digest())
     quiet_node.call("anvil_setBalance", account.address, hex(100 * ETHER))
@@ -211,6 +220,14 @@ def test_ff25_many_at_once_have_each_its_nonce_in_the_order_of_the_queue(desk: D
 
 
 def test_ff25_of_two_senders_at_once_one_sends(desk: Desk):
+    check_two_senders(desk)
+
+
+def test_ff25_of_two_senders_at_once_one_sends_on_postgresql(postgres_desk: Desk):
+    check_two_senders(postgres_desk)
+
+
+def check_two_senders(desk: Desk) -> None:
     ids = [desk.call(f"two {number}") for number in range(10)]
     senders = [desk.sender(Policy(lease_s=1_000)), desk.sender(Policy(lease_s=1_000))]
     failed: list[Exception] = []

@@ -19,7 +19,7 @@ from gateway.payments import store
 from gateway.payments.service import Payments
 from gateway.payments.store import Invoice
 from gateway.rails import Kind, Stage
-from gateway.rails.evm import PAID, TRANSFER, EvmRail, Place, log_of
+from gateway.rails.evm import PAID, TRANSFER, EvmRail, Place, Term, log_of
 from gateway.rails.evm.split import split
 from gateway.worker import Worker
 from ledger import store as ledger_store
@@ -457,3 +457,62 @@ def test_the_rail_gives_the_same_evidence_on_another_node(town: Town, anvil_url:
     head = rail.head()
     [again] = rail.scan(start + 1, head.latest, head, {address}.intersection)
     assert again.key != seen.key
+
+
+def test_ff13_a_token_outside_its_term_pays_nothing_by_itself_and_is_not_lost(town: Town):
+    """The Council ended the token; what comes all the same waits for a person."""
+    rail, invoice, before = town.city.worker.rail, town.invoice(), town.invoice()
+    town.deposit(before)
+    town.mine()
+    ends_s = town.city.outside.web3.eth.get_block("latest")["timestamp"] + 1
+    deployment = rail.place.deployment
+    rail.place = Place(deployment, rail.place.tokens, {(deployment.router, town.token): Term(0, ends_s)})
+    town.wait(60)
+    town.deposit(invoice)
+    town.finalise()
+    assert (town.status(before), town.status(invoice)) == ("final", "open")
+    [waiting] = town.unmatched()
+    assert (waiting.invoice_id, waiting.amount_minor) == (None, invoice.due_minor)
+    assert invoice.deposit_address is not None
+    assert invoice.deposit_address.hex() in waiting.reference
+
+
+def test_ff06_the_lag_is_told_and_grows_while_nothing_is_seen(town: Town, node: Node):
+    node.worker.poll_chain()
+    watch = node.worker._watch
+    near = watch.sight()
+    assert near.position > 0
+    node.wrong = MISBEHAVIOURS["is broken"]
+    town.wait(500)
+    with pytest.raises(Unavailable):
+        node.worker.poll_chain()
+    # A block's time may be a few seconds ahead of the clock.
+    assert 490 <= watch.sight().lag_s - near.lag_s <= 500
+    [condition] = node.worker.rail.conditions()
+    assert (condition.failures, "500" in condition.why) == (1, True)
+    node.wrong = None
+    node.worker.poll_chain()
+    assert watch.sight().lag_s <= near.lag_s + 1
+
+
+def test_a_block_is_read_when_it_is_new_and_once_more_when_it_is_final(town: Town, node: Node):
+    invoice = town.invoice()
+    node.worker.poll_chain()
+    town.pay(invoice)
+    read: list[tuple[int, int]] = []
+
+    def note(method: str, parameters: list[Any], answer: Any) -> Any:
+        if method == "eth_getLogs":
+            read.append((int(parameters[0]["fromBlock"], 16), int(parameters[0]["toBlock"], 16)))
+        return answer
+
+    node.wrong = note
+    height = town.city.outside.web3.eth.block_number
+    stages = []
+    for _ in range(4):
+        node.worker.poll_chain()
+        node.worker.poll_chain()
+        stages.append(town.status(invoice))
+        town.mine()
+    assert stages == ["detected", "paid", "final", "final"]
+    assert len([one for one in read if one[0] <= height <= one[1]]) == 2

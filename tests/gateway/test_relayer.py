@@ -268,7 +268,13 @@ def test_the_route_takes_an_authorization_from_anybody_and_bounds_how_often(town
     town.city.worker.send()
     found = client.get(f"{path}/{answer.json()['id']}").json()
     assert (found["state"], len(found["transaction"])) == ("paid", 66)
-    assert client.get(f"{path}/nothing").status_code == 404
+    for unknown in ("nothing", "%00", "0" * 32, "%ff"):
+        assert client.get(f"{path}/{unknown}").status_code == 404
+    assert client.get(f"/v1/invoices/%00/authorizations/{answer.json()['id']}").status_code == 404
+    assert (
+        client.get(f"/v1/invoices/{town.invoice().id}/authorizations/{answer.json()['id']}").status_code
+        == 404
+    )
     for wrong in (
         {**body, "signature": "0x00"},
         {**body, "payer": "0x00"},
