@@ -132,6 +132,9 @@ class GoingBack:
             for asset in sorted({one.asset for one in waiting}):
                 mine = [one for one in waiting if one.asset == asset]
                 wallets = self._wallets(mine)
+                if self._sight.is_coin(asset):
+                    moved += sum(self._follow_coin(one, wallets[one.id], head.final) for one in mine)
+                    continue
                 first = min(one.since_block or 0 for one in mine)
                 receivers = {one.receiver for one in mine}
                 seen = self._sight.moved(asset, set(wallets.values()), receivers, first, head.latest)
@@ -139,6 +142,22 @@ class GoingBack:
         except Unavailable as error:
             LOGGER.warning("refunds by wallet wait: %s", error)
         return moved
+
+    def _follow_coin(self, refund: Refund, wallet: bytes, final: int) -> int:
+        """The coin leaves no log: only the transaction that was named is looked at."""
+        assert self._sight is not None
+        if refund.reported is None:
+            return 0
+        found = self._sight.coin_moved(refund.asset, refund.reported)
+        wanted = (wallet, refund.receiver, refund.amount_minor)
+        if found is not None and (found.sender, found.receiver, found.amount_minor) != wanted:
+            with self._engine.begin() as connection:
+                why = f"0x{refund.reported.hex()} sends {found.amount_minor} to 0x{found.receiver.hex()}"
+                rows.set_refund(connection, refund.id, reported=None, problem=why)
+            return 0
+        if found is not None and found.block < (refund.since_block or 0):
+            found = None
+        return self._note_wallet(refund.id, found, final)
 
     def _wallets(self, refunds: Sequence[Refund]) -> dict[str, bytes]:
         with reading(self._engine) as connection:
