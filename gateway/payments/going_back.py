@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -22,8 +23,9 @@ from gateway.payments.service import Payments
 from gateway.payments.store import refunds as rows
 from gateway.sending.call import State
 from ledger import store as ledger_store
-from ledger.records import Approval, Invalid, Transfer, Unavailable, decode, hash_struct
+from ledger.records import Approval, Invalid, Transfer, Unavailable, decode, hash_struct, reject
 from ledger.records import Refund as RefundRecord
+from ledger.rules import TENGE
 from ledger.writer import submit
 
 LOGGER = logging.getLogger(__name__)
@@ -132,6 +134,9 @@ class GoingBack:
             for asset in sorted({one.asset for one in waiting}):
                 mine = [one for one in waiting if one.asset == asset]
                 wallets = self._wallets(mine)
+                if self._sight.is_coin(asset):
+                    moved += sum(self._follow_coin(one, wallets[one.id], head.final) for one in mine)
+                    continue
                 first = min(one.since_block or 0 for one in mine)
                 receivers = {one.receiver for one in mine}
                 seen = self._sight.moved(asset, set(wallets.values()), receivers, first, head.latest)
@@ -139,6 +144,22 @@ class GoingBack:
         except Unavailable as error:
             LOGGER.warning("refunds by wallet wait: %s", error)
         return moved
+
+    def _follow_coin(self, refund: Refund, wallet: bytes, final: int) -> int:
+        """The coin leaves no log: only the transaction that was named is looked at."""
+        assert self._sight is not None
+        if refund.reported is None:
+            return 0
+        found = self._sight.coin_moved(refund.asset, refund.reported)
+        wanted = (wallet, refund.receiver, refund.amount_minor)
+        if found is not None and (found.sender, found.receiver, found.amount_minor) != wanted:
+            with self._engine.begin() as connection:
+                why = f"0x{refund.reported.hex()} sends {found.amount_minor} to 0x{found.receiver.hex()}"
+                rows.set_refund(connection, refund.id, reported=None, problem=why)
+            return 0
+        if found is not None and found.block < (refund.since_block or 0):
+            found = None
+        return self._note_wallet(refund.id, found, final)
 
     def _wallets(self, refunds: Sequence[Refund]) -> dict[str, bytes]:
         with reading(self._engine) as connection:
@@ -227,6 +248,9 @@ class GoingBack:
         if refund.outgoing_id is not None:
             return self._follow_call(refund)
         promised = self._promised(refund)
+        if refund.asset == TENGE:
+            # A bank's transfer is made by people; `by_bank` is told when it has gone.
+            return 0
         if promised is None or self._treasury is None or self._outgoing is None or self._sight is None:
             return 0
         # Proofs are made before the transaction; only what is stored is decided inside it.
@@ -246,6 +270,39 @@ class GoingBack:
             rows.set_attempt(connection, KIND, refund.id, attempt, "queued", "", outgoing_id=id)
             rows.set_refund(connection, refund.id, outgoing_id=id, problem=None)
         return 1
+
+    def by_bank(self, id: str, entry: bytes, actor: str) -> Refund:
+        """Take the bank's booking of a refund: it names our own reference, and the ledger books it (W5).
+
+        entry: the booked debit as the bank's statement has it. It is personal, so the ledger gets a
+        salted commitment to it.
+        """
+        with reading(self._engine) as connection:
+            refund = rows.refund(connection, id)
+        if refund is None or refund.source is not Source.CITY or refund.asset != TENGE:
+            reject("not_found", "refund", f"no refund by bank is called {id[:40]!a}")
+        if refund.id.encode() not in entry:
+            reject("P6", "entry", f"the bank's entry does not name our reference {refund.id}")
+        if refund.state is RefundState.FINAL:
+            return refund
+        promised = self._promised(refund) if refund.record_id is not None else None
+        if promised is None:
+            reject("F3", "refund", "the ledger has no promise in effect: the seats have not signed it")
+        now = self._clock()
+        with self._engine.begin() as connection:
+            locked = self._locked(connection, id)
+            if locked.state is RefundState.FINAL:
+                return locked
+            salt = secrets.token_bytes(32)
+            commitment = sha256(salt + entry).digest()
+            store.add_private(connection, commitment, salt, entry)
+            record = _booked(refund, promised, commitment)
+            submit(connection, record, now)
+            why = f"{actor}: booked by the bank"
+            self._move(connection, locked, RefundState.FINAL, why, now, transfer_id=record.id, problem=None)
+            moved = rows.refund(connection, id)
+            assert moved is not None
+        return moved
 
     def _next_attempt(self, refund: Refund) -> int:
         with reading(self._engine) as connection:

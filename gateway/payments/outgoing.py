@@ -59,6 +59,10 @@ class Sight(Protocol):
         """The token of an asset."""
         ...
 
+    def is_coin(self, asset: str) -> bool:
+        """Whether an asset is the chain's coin, which leaves no log when it moves."""
+        ...
+
     def is_ours(self, address: bytes) -> bool:
         """Whether an address is a contract of the city or a token: no money goes back there."""
         ...
@@ -71,6 +75,10 @@ class Sight(Protocol):
         self, asset: str, senders: Collection[bytes], receivers: Collection[bytes], first: int, last: int
     ) -> list[Moved]:
         """The transfers of an asset from one of these to one of those, in a range of blocks."""
+        ...
+
+    def coin_moved(self, asset: str, transaction: bytes) -> Moved | None:
+        """What a transaction sent of the chain's coin; None where it is in no block, or failed."""
         ...
 
     def is_signed_by_contract(self, address: bytes, digest: bytes, signature: bytes) -> bool:

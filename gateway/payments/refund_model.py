@@ -76,6 +76,7 @@ class Refund:
     changed_s: int
     since_block: int | None = None
     outgoing_id: str | None = None
+    reported: bytes | None = None
     transfer_key: str | None = None
     record_id: bytes | None = None
     transfer_id: bytes | None = None

@@ -169,6 +169,29 @@ class Refunds:
             self._move(connection, refund, RefundState.CANCELLED, actor, why, now)
         return self.look(id)
 
+    def report(self, id: str, transaction: bytes, actor: str) -> Refund:
+        """Name the transaction by which a wallet sent the coin back; the chain decides whether it did.
+
+        A token's transfer is found without: it leaves a log.
+        """
+        with self._engine.begin() as connection:
+            refund = _one(connection, id)
+            is_coin = self._sight is not None and self._sight.is_coin(refund.asset)
+            if refund.source is not Source.MERCHANT or refund.state is not RefundState.PENDING or not is_coin:
+                why = f"a refund in {refund.asset} that is {refund.state.value} takes no transaction"
+                reject("P6", "refund", why)
+            if len(transaction) != 32:
+                reject("E2", "transaction", f"a transaction's hash has 32 bytes, this has {len(transaction)}")
+            if (other := rows.refund_reported(connection, transaction)) not in {None, id}:
+                reject("conflict", "transaction", f"it was named for the refund {other}")
+            why = f"{actor} names 0x{transaction.hex()}"
+            rows.set_refund(connection, id, reported=transaction, problem=why)
+        return self.look(id)
+
+    def by_bank(self, id: str, entry: bytes, actor: str) -> Refund:
+        """Take the bank's booking of a refund in tenge, which names our own reference (field failure 43)."""
+        return self._going.by_bank(id, entry, actor)
+
     def retry(self, id: str, actor: str, why: str) -> Refund:
         """Try once more what certainly did not go, and what the ledger still promises."""
         now = self._clock()
@@ -233,6 +256,9 @@ class Refunds:
         if self._sight is None:
             reject("P6", "refund", "there is no chain here")
         token, chain_id = self._sight.token(refund.asset), self._sight.chain_id
+        if self._sight.is_coin(refund.asset):
+            link = f"ethereum:0x{refund.receiver.hex()}@{chain_id}?value={refund.amount_minor}"
+            return Prepared(chain_id, refund.receiver, b"", refund.amount_minor, link)
         data = _TRANSFER + refund.receiver.rjust(32, b"\0") + refund.amount_minor.to_bytes(32, "big")
         where = f"address=0x{refund.receiver.hex()}&uint256={refund.amount_minor}"
         return Prepared(chain_id, token, data, 0, f"ethereum:0x{token.hex()}@{chain_id}/transfer?{where}")

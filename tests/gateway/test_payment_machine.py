@@ -99,6 +99,12 @@ class Chain:
     def token(self, asset: str) -> bytes:
         return b"\7" * 20
 
+    def is_coin(self, asset: str) -> bool:
+        return False
+
+    def coin_moved(self, asset: str, transaction: bytes) -> Moved | None:
+        raise AssertionError("no coin here")
+
     def is_ours(self, address: bytes) -> bool:
         return address == self.treasury
 

@@ -546,3 +546,82 @@ def test_the_city_pays_back_only_against_a_receipt_on_the_ledger(town: Town):
         refunds.request(ACTOR, invoice.id, key, 1, None, "k", source=Source.CITY)
     with pytest.raises(Invalid, match="must be named"):
         refunds.request(ACTOR, invoice.id, None, 1, None, "k", source=Source.CITY)
+
+
+def test_the_city_s_share_goes_back_by_the_gateways_own_sender(town: Town):
+    """The same with what runs in earnest: the durable sender of the worker."""
+    treasury = Treasury(town)
+    treasury.refunds = refunds_of(town)
+    invoice = paid(town)
+    seen = next(seen for seen in town.seen(invoice) if seen.city_minor)
+    refunds, worker = treasury.refunds, town.city.worker
+    refund = refunds.request(ACTOR, invoice.id, seen.key, 100, None, "city", source=Source.CITY)
+    refunds.approve(refund.id, ACTOR)
+    treasury.sign("authority")
+    treasury.anchor()
+    had = town.city.city.balance(town.token, payer(town))
+    for _ in range(4):
+        refunds.follow()
+        worker.sender.step()
+        town.finalise()
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.FINAL
+    assert town.city.city.balance(town.token, payer(town)) == had + 100
+    town.record()
+    assert [transfer.amount for transfer in town.revenue()][1:] == [100]
+
+
+def test_the_coin_goes_back_by_the_transaction_that_its_sender_names(town: Town):
+    """The coin leaves no log, so that the wallet's own transaction is looked at, and believed when final."""
+    invoice = paid(town)
+    sight = town.city.gateway.refunds._sight
+    refunds = Refunds(town.payments, AsCoin(sight))
+    refund = refunds.approve(refunds.request(ACTOR, invoice.id, None, 1_000, None, "k").id, ACTOR)
+    prepared = refunds.prepared(refund)
+    assert (prepared.to, prepared.data, prepared.value) == (payer(town), b"", 1_000)
+    assert prepared.link == f"ethereum:0x{payer(town).hex()}@{prepared.chain_id}?value=1000"
+
+    def transfer(value: int) -> bytes:
+        asked = {"to": Web3.to_checksum_address(prepared.to), "value": value, "gas": 30_000}
+        merchant = town.city.keys.account("merchant")
+        receipt = bindings._transact(town.city.outside.web3, merchant, asked, "coin")
+        return bytes(receipt["transactionHash"])
+
+    refunds.follow()
+    wrong = transfer(999)
+    refunds.report(refund.id, wrong, ACTOR)
+    refunds.follow()
+    assert (refunds.look(refund.id).state, refunds.look(refund.id).reported) == (RefundState.PENDING, None)
+    for unknown in (b"\1" * 32, b"\1" * 31):
+        if len(unknown) == 32:
+            refunds.report(refund.id, unknown, ACTOR)
+            refunds.follow()
+            assert refunds.look(refund.id).state is RefundState.PENDING
+        else:
+            with pytest.raises(Invalid, match="32 bytes"):
+                refunds.report(refund.id, unknown, ACTOR)
+    right = transfer(1_000)
+    refunds.report(refund.id, right, ACTOR)
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.SENT
+    town.finalise()
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.FINAL
+    other = refunds.approve(refunds.request(ACTOR, invoice.id, None, 1_000, None, "k2").id, ACTOR)
+    with pytest.raises(Invalid, match="named for the refund"):
+        refunds.report(other.id, right, ACTOR)
+    with pytest.raises(Invalid, match="takes no transaction"):
+        refunds_of(town).report(other.id, b"\2" * 32, ACTOR)
+
+
+class AsCoin:
+    """The town's eyes, to which its token is the coin."""
+
+    def __init__(self, sight) -> None:
+        self._sight = sight
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._sight, name)
+
+    def is_coin(self, asset: str) -> bool:
+        return asset == "USDT"

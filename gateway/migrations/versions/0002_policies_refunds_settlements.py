@@ -156,6 +156,7 @@ def upgrade() -> None:
         sa.Column("request", Hash32, nullable=False),
         sa.Column("since_block", Integer64, nullable=True),
         sa.Column("outgoing_id", sa.Text, nullable=True),
+        sa.Column("reported", Hash32, nullable=True),
         sa.Column("transfer_key", sa.Text, nullable=True),
         sa.Column("record_id", Hash32, nullable=True),
         sa.Column("transfer_id", Hash32, nullable=True),
@@ -168,6 +169,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("outgoing_id", name=op.f("uq_refund_outgoing_id")),
         sa.UniqueConstraint("owner", "idempotency_key", name=op.f("uq_refund_owner_idempotency_key")),
         sa.UniqueConstraint("record_id", name=op.f("uq_refund_record_id")),
+        sa.UniqueConstraint("reported", name=op.f("uq_refund_reported")),
         sa.UniqueConstraint("transfer_id", name=op.f("uq_refund_transfer_id")),
         sa.UniqueConstraint("transfer_key", name=op.f("uq_refund_transfer_key")),
     )

@@ -29,6 +29,7 @@ def _refund_of(row: Any) -> Refund:
         changed_s=row.changed_s,
         since_block=row.since_block,
         outgoing_id=row.outgoing_id,
+        reported=None if row.reported is None else bytes(row.reported),
         transfer_key=row.transfer_key,
         record_id=None if row.record_id is None else bytes(row.record_id),
         transfer_id=None if row.transfer_id is None else bytes(row.transfer_id),
@@ -177,6 +178,14 @@ def refund_events(connection: Connection, id: str) -> list[tuple[str, str, str, 
         .order_by(tables.refund_event.c.sequence)
     )
     return [(row.state, row.actor, row.why, row.at_s) for row in rows]
+
+
+def refund_reported(connection: Connection, transaction: bytes) -> str | None:
+    """The refund for which a transaction was named."""
+    found: str | None = connection.execute(
+        select(tables.refund.c.id).where(tables.refund.c.reported == transaction)
+    ).scalar()
+    return found
 
 
 def is_transfer_taken(connection: Connection, key: str) -> bool:

@@ -255,6 +255,8 @@ refund = Table(
     # From which block on its outgoing transfer can be, and which transfer it was: one for each refund.
     Column("since_block", Integer64, nullable=True),
     Column("outgoing_id", Text, nullable=True, unique=True),
+    # The coin leaves no log: whoever sent it names the transaction, and one is of one refund.
+    Column("reported", Hash32, nullable=True, unique=True),
     Column("transfer_key", Text, nullable=True, unique=True),
     # The ledger's promise, and the transfer that books what has gone.
     Column("record_id", Hash32, nullable=True, unique=True),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 
-from contracts.bindings import CONTRACTS
+from contracts.bindings import COIN, CONTRACTS
 from gateway.payments.outgoing import Moved, Seen
 from gateway.rails.evm.logs import TRANSFER, Log, check_shape, read_log
 from gateway.rails.evm.place import Place
 from gateway.rails.evm.pool import Pool
-from gateway.rails.evm.rpc import Refused, data, to_hex
+from gateway.rails.evm.rpc import Refused, data, quantity, to_hex
 from gateway.rails.evm.split import evidence_document, evidence_key
 from ledger.records import WORD, Unavailable, keccak256
 
@@ -32,6 +33,10 @@ class EvmSight:
     def token(self, asset: str) -> bytes:
         """The token of an asset."""
         return self._place.token(asset)
+
+    def is_coin(self, asset: str) -> bool:
+        """Whether an asset is the chain's coin."""
+        return self.token(asset) == COIN
 
     def is_ours(self, address: bytes) -> bool:
         """Whether an address is a contract of the city or a token."""
@@ -118,6 +123,26 @@ class EvmSight:
         if not isinstance(found, list):
             raise Unavailable(self.rail, f"{method} answered no list")
         return found
+
+    def coin_moved(self, asset: str, transaction: bytes) -> Moved | None:
+        """What a transaction sent of the chain's coin itself; what a contract passes on is not seen here."""
+        try:
+            sent = self._pool.ask("eth_getTransactionByHash", to_hex(transaction))
+            receipt = self._pool.ask("eth_getTransactionReceipt", to_hex(transaction))
+            if sent is None or receipt is None or quantity(receipt["status"]) != 1 or sent["to"] is None:
+                return None
+            block_hash, amount = data(receipt["blockHash"], WORD), quantity(sent["value"])
+            if data(sent["hash"], WORD) != transaction or data(sent["blockHash"], WORD) != block_hash:
+                raise ValueError("a transaction that was not asked for")
+            key = f"evm:{self.chain_id}:{block_hash.hex()}:{transaction.hex()}:coin"
+            told = {"kind": "evm-coin-transfer", "chainId": str(self.chain_id), "amount": str(amount)}
+            told |= {"blockHash": to_hex(block_hash), "transaction": to_hex(transaction)}
+            document = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+            sender, receiver = data(sent["from"], 20), data(sent["to"], 20)
+            block = quantity(receipt["blockNumber"])
+        except (Refused, *_MALFORMED) as error:
+            raise Unavailable(self.rail, f"{type(error).__name__}: {error}"[:300]) from error
+        return Moved(key, asset, sender, receiver, amount, block, transaction, document)
 
     def is_signed_by_contract(self, address: bytes, digest: bytes, signature: bytes) -> bool:
         """Whether a contract says that a signature is its own (ERC-1271); no contract there is a no."""
