@@ -15,6 +15,8 @@ MODULES = {
     "audits": ("ledger.audit.",),
     "hordak": ("reference.hordak",),
     "chain": ("gas.",),
+    "webhooks": ("webhooks.",),
+    "evm": ("evm.",),
 }
 
 

@@ -16,8 +16,13 @@ from gateway.api.quota import Quota
 from gateway.db import Engine
 from gateway.ledger_view import LedgerView
 from gateway.pages import routes as pages
+from gateway.payments.refunds import Refunds
 from gateway.payments.service import Clock, Payments
+from gateway.payments.settlements import Settlements
+from gateway.payments.unmatched import Unmatched
 from gateway.rails.evm import Quotes
+from gateway.relayer import routes as relayer_routes
+from gateway.relayer.service import Relayer
 from gateway.settings import Settings
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
@@ -29,6 +34,7 @@ BODY_LIMIT_BYTES = 64 * 1024
 # For each key, and for each address that has none.
 INVOICES_A_MINUTE = 6_000
 BILLS_A_MINUTE = 60
+AUTHORIZATIONS_A_MINUTE = 20
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -51,8 +57,13 @@ class Gateway:
     public_url: str
     bank_iban: str
     spread_bps: int = 50
+    refunds: Refunds | None = None
+    unmatched: Unmatched | None = None
+    settlements: Settlements | None = None
     invoice_quota: Quota = field(default_factory=lambda: Quota(INVOICES_A_MINUTE))
     bill_quota: Quota = field(default_factory=lambda: Quota(BILLS_A_MINUTE))
+    authorization_quota: Quota = field(default_factory=lambda: Quota(AUTHORIZATIONS_A_MINUTE))
+    relayer: Relayer | None = None
 
     def receipt(self, position: int) -> bytes:
         """The receipt of a record: a tlog-proof that carries the record itself in its extra line."""
@@ -71,6 +82,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     errors.install(app)
     pages.install_errors(app)
     app.include_router(routes.router)
+    app.include_router(relayer_routes.router)
     app.include_router(pages.router)
 
     @app.get("/log/{path:path}", include_in_schema=False)

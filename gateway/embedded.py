@@ -13,11 +13,10 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from contextlib import ExitStack
-from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import coincurve
 import httpx
@@ -28,23 +27,30 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.types import RPCEndpoint
 
-from contracts.bindings import CONTRACTS, City, Deployment
+from contracts.bindings import CONTRACTS, City
 from contracts.devchain import DevChain
-from gateway import db
+from gateway import db, migrations
 from gateway.app import Gateway
 from gateway.ledger_view import LedgerView
+from gateway.payments.refunds import Refunds
 from gateway.payments.service import Payments
+from gateway.payments.settlements import Settlements
+from gateway.payments.unmatched import Unmatched
+from gateway.plan import Plan
 from gateway.rails.evm import EvmRail, Place, Quotes
+from gateway.rails.evm.sight import EvmSight
+from gateway.rails.evm.treasury import EvmTreasury
 from gateway.rails.tenge.simulator import Bank
 from gateway.rate_desk import RateDesk
 from gateway.rates import Exchange, NationalBank, Policy
 from gateway.rates_simulator import RatesSimulator
+from gateway.relayer.service import Relayer
+from gateway.sending import service as sending
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
 from gateway.worker import Publication, Worker
 from ledger.anchor import EvmAnchor
 from ledger.cosigning import Policy as WitnessPolicy
-from ledger.cosigning import read_witnesses
 from ledger.publish import LogKeys, Publisher, Trust
 from ledger.records import Unavailable
 from ledger.watcher import Watcher
@@ -150,40 +156,6 @@ class Keys:
         return Sealer([urlsafe_b64encode(bytes.fromhex(self._hex["webhooks"])).decode()])
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a restart must know of the first start: written once, after the deployment."""
-
-    deployment: Deployment
-    token: bytes
-    bank_iban: str
-
-    def save(self, path: Path) -> None:
-        """Write it beside its place and rename it."""
-        d = self.deployment
-        told = {
-            "ledger": d.ledger.hex(),
-            "chain_id": d.chain_id,
-            **{name: getattr(d, name).hex() for name in CONTRACTS},
-            "block": d.block,
-            "code_hashes": {name: code.hex() for name, code in d.code_hashes.items()},
-            "token": self.token.hex(),
-            "bank_iban": self.bank_iban,
-        }
-        beside = path.with_suffix(".new")
-        beside.write_text(json.dumps(told, indent=1))
-        beside.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> Plan:
-        """Read it back."""
-        told: dict[str, Any] = json.loads(path.read_text())
-        hexes = {name: bytes.fromhex(told[name]) for name in ("ledger", *CONTRACTS)}
-        codes = {name: bytes.fromhex(code) for name, code in told["code_hashes"].items()}
-        deployment = Deployment(chain_id=told["chain_id"], block=told["block"], code_hashes=codes, **hexes)
-        return cls(deployment, bytes.fromhex(told["token"]), told["bank_iban"])
-
-
 class Outside:
     """What is outside the city, simulated: a chain, a bank, rate sources; web3 may be another node's."""
 
@@ -281,7 +253,7 @@ class EmbeddedCity:
         engine, heads = db.engine(self._database), db.engine(self._heads)
         self._stack.callback(engine.dispose)
         self._stack.callback(heads.dispose)
-        db.create_all(engine)
+        migrations.upgrade(engine)
         self._stack.enter_context(only_writer(engine, self.folder / "writer.lock"))
         log = self.keys.log()
         self.writer = Writer(engine, heads, log, self.clock)
@@ -295,16 +267,19 @@ class EmbeddedCity:
         )
         deployment = plan.deployment
         contracts = {name: getattr(deployment, name) for name in CONTRACTS}
-        policy = self._policy()
-        known = [] if policy is None else [v for one in policy.witnesses for v in one.verifiers]
+        policy = WitnessPolicy.of(self.folder / "witnesses")
+        known = [] if policy is None else policy.verifiers
         verifiers = [*log.verifiers(), self.watcher.verifier(), *known]
         trust = Trust(deployment.ledger, deployment.chain_id, contracts, verifiers)
         self.publisher = Publisher(self.folder / "bundle", log, trust)
         self.city = City(self.outside.web3, deployment)
-        place = Place(deployment, {plan.token: "USDT"})
+        place = Place(deployment, plan.tokens)
         quotes = Quotes(self.city, place, self.keys.account("gateway"))
         view = LedgerView(engine)
         payments = Payments(engine, view, self.clock, self.outside.rate_desk, quotes)
+        rail = EvmRail(self.outside.web3, place)
+        treasury = EvmTreasury(self.city, self.publisher, engine, view, self.clock)
+        refunds = Refunds(payments, EvmSight(rail.pool, place), sending, treasury)
         self.gateway = Gateway(
             engine,
             view,
@@ -316,21 +291,20 @@ class EmbeddedCity:
             self.clock,
             public_url,
             plan.bank_iban,
+            relayer=Relayer(payments, rail, self.keys.address("relayer")),
+            refunds=refunds,
+            unmatched=Unmatched(payments),
+            settlements=Settlements(payments),
         )
         anchor = EvmAnchor(self.city, self.keys.account("operator"), self.clock)
         self.worker = Worker(
             self.gateway,
             Publication(self.writer, self.watcher, (anchor,), policy),
-            EvmRail(self.outside.web3, place),
+            rail,
             self.city,
             self.keys.account("relayer"),
             self.bank_folder,
         )
-
-    def _policy(self) -> WitnessPolicy | None:
-        """Which witnesses must have signed before a chain gets a head: the file `witnesses`, if there."""
-        path = self.folder / "witnesses"
-        return WitnessPolicy(*read_witnesses(path.read_text())) if path.exists() else None
 
     def take_bank_files(self) -> None:
         """What a bank's file transfer does: new files appear in the folder."""

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
-from contracts.bindings import City, Terms
+from contracts.bindings import City
 from gateway.app import Gateway
-from gateway.db import reading
+from gateway.db import Engine
 from gateway.payments import store
-from gateway.rails import Evidence, Kind, Stage
-from gateway.rails.evm import EvmRail, gone
+from gateway.rails.evm import EvmRail
 from gateway.rails.tenge.rail import read_file
-from gateway.webhooks.deliver import deliver_due
+from gateway.relayer.flushes import Flushes
+from gateway.sending.sender import Sender
+from gateway.steps.loop import Step, run_once
+from gateway.watching.coins import CoinWatch
+from gateway.watching.service import ChainWatch
+from gateway.webhooks.deliver import Clock, Courier, deliver_due
+from gateway.webhooks.egress import Egress
+from gateway.webhooks.history import store as history
+from gateway.webhooks.store import Sealer
 from ledger.anchoring import Anchor, is_held, is_settled
 from ledger.cosigning import Policy
 from ledger.records import Invalid, Unavailable
@@ -30,10 +36,6 @@ from ledger.writer import Witness, Writer
 
 LOGGER = logging.getLogger(__name__)
 BANK_RAIL = "bank"
-FLUSH_BATCH = 20
-# Longer than a transaction is waited for.
-FLUSH_LEASE_S = 300
-CHAIN_KINDS = (Kind.ROUTER, Kind.DEPOSIT, Kind.FLUSH)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,20 @@ class Publication:
     policy: Policy | None = None
 
 
+def courier_steps(engine: Engine, egress: Egress, sealer: Sealer, clock: Clock) -> tuple[Step, ...]:
+    """Sending webhooks, and forgetting how: all that it takes is the database and the operator's secret."""
+    courier = Courier(engine, egress, sealer, clock)
+
+    def forget() -> int:
+        with engine.begin() as connection:
+            return history.forget(connection, clock())
+
+    return (
+        Step("webhooks", courier.work, every_s=0.2, budget_s=60, shared=True, close=courier.close),
+        Step("forget", forget, every_s=3_600, budget_s=60),
+    )
+
+
 class Worker:
     """One worker. bank: where the bank's files arrive; relayer: pays for flushes and has no power."""
 
@@ -56,42 +72,20 @@ class Worker:
         publication: Publication | None,
         rail: EvmRail,
         city: City,
-        relayer: LocalAccount,
+        relayer: LocalAccount | None,
         bank: Path,
     ) -> None:
         self.gateway, self.publication, self.rail = gateway, publication, rail
         self._city, self._relayer, self._bank = city, relayer, bank
+        self._flushes = Flushes(gateway.engine, rail.place, gateway.clock)
+        self._watch = ChainWatch(gateway.payments, rail, self._flushes.note)
+        self._coins = CoinWatch(gateway.engine, rail, gateway.clock, self._flushes.note_coin)
+        # A process without the relayer's key sends nothing; another does.
+        self.sender = None if relayer is None else Sender(gateway.engine, rail.pool, relayer, gateway.clock)
 
     def poll_chain(self) -> list[str]:
         """Take what the chain shows from the cursor on; returns the invoices that it touched."""
-        payments, engine, rail = self.gateway.payments, self.gateway.engine, self.rail
-        head = rail.head()
-        touched: list[str] = []
-        first = 0
-        while first <= head.latest:
-            with engine.begin() as connection:
-                position, round = store.lock_rail(connection, rail.name, rail.place.deployment.block)
-            # Above what is final the cursor does not pass, but one poll reads each block once.
-            first = max(first, position + 1)
-            last = min(first + rail.range_blocks - 1, head.latest)
-            with reading(engine) as connection:
-                deposits = store.open_deposits(connection)
-            found = rail.scan(first, last, head, deposits.keys())
-            with engine.begin() as connection:
-                if store.lock_rail(connection, rail.name)[1] != round:
-                    # Another worker took these blocks, perhaps as they are after a reorganisation.
-                    return touched
-                at_end = last == head.latest
-                standing = store.unsettled(connection, CHAIN_KINDS)
-                found = [*found, *_gone(standing, found, first, None if at_end else last)]
-                # Only what is final is passed; the rest is asked for again, so that it can go.
-                passed = max(position, min(last, head.final))
-                store.move_cursor(connection, rail.name, passed, head.time_s if at_end else 0)
-                touched.extend(payments.take(connection, found))
-                if at_end:
-                    return touched
-            first = last + 1
-        return touched
+        return self._watch.poll()
 
     def poll_bank(self) -> list[str]:
         """Read the bank's files that are new; a file that cannot be read is noted and left for a person."""
@@ -119,24 +113,19 @@ class Worker:
         return touched
 
     def flush(self) -> int:
-        """Flush deposit addresses that hold final money, in batches of one token; returns how many."""
-        with reading(self.gateway.engine) as connection:
-            waiting = store.unflushed(connection)
-        if not waiting:
-            return 0
-        now = self.gateway.clock()
-        with self.gateway.engine.begin() as connection:
-            # Dies after this: nobody flushes these until the claim ends; the money stays where it is.
-            mine = [one for one in waiting if store.claim_flush(connection, one.id, now, FLUSH_LEASE_S)]
-        by_asset: dict[str, list[Terms]] = {}
-        for invoice in mine:
-            terms = Terms(invoice.number, invoice.purpose, invoice.payee, invoice.share_bps)
-            by_asset.setdefault(invoice.asset, []).append(terms)
-        for asset, all_terms in by_asset.items():
-            token = self.rail.place.token(asset)
-            for start in range(0, len(all_terms), FLUSH_BATCH):
-                self._city.flush(self._relayer, all_terms[start : start + FLUSH_BATCH], token)
-        return len(mine)
+        """Flush deposit addresses that hold final money, through the sender; returns of how many invoices."""
+        self._coins.poll()
+        self._flushes.follow()
+        queued = self._flushes.queue()
+        self.send()
+        return queued
+
+    def send(self) -> None:
+        """Send what is queued for the chain, and follow what was sent."""
+        if self.sender is not None:
+            self.sender.step()
+        if self.gateway.relayer is not None:
+            self.gateway.relayer.follow()
 
     def record(self) -> None:
         """Have the writer answer all that waits."""
@@ -154,32 +143,32 @@ class Worker:
         """Send the webhooks that are due."""
         return deliver_due(self.gateway.engine, self.gateway.egress, self.gateway.sealer, self.gateway.clock)
 
-    def round(self) -> None:
-        """Everything once; what fails is told and does not stop the rest."""
-        steps: tuple[Callable[[], object], ...] = (
-            self.poll_chain,
-            self.poll_bank,
-            self.flush,
-            self.gateway.payments.expire,
-            self.gateway.payments.book_again,
-            self.record,
-            self.gateway.payments.take_answers,
-            self._publish_if_new,
-            self.deliver,
+    def steps(self) -> tuple[Step, ...]:
+        """What a worker does: names, periods, budgets. In the order of a round; each stands alone."""
+        gateway = self.gateway
+        payments, refunds, settlements = gateway.payments, gateway.refunds, gateway.settlements
+        return (
+            Step("chain", self.poll_chain, every_s=1, budget_s=120),
+            Step("bank", self.poll_bank, every_s=5, budget_s=60),
+            Step("flush", self.flush, every_s=2, budget_s=120),
+            Step("late", payments.decide_late, every_s=5, budget_s=60),
+            Step("expire", payments.expire, every_s=5, budget_s=60),
+            Step("book", payments.book_again, every_s=30, budget_s=60),
+            # These two are done by whoever is the one writer.
+            Step("record", self.record, every_s=0.05, budget_s=60, shared=True),
+            Step("answers", payments.take_answers, every_s=1, budget_s=60),
+            *((Step("refunds", refunds.follow, every_s=5, budget_s=120),) if refunds else ()),
+            *((Step("settlements", settlements.follow, every_s=30, budget_s=120),) if settlements else ()),
+            Step("publish", self.publish_if_new, every_s=5, budget_s=300, shared=True),
+            Step("webhooks", self.deliver, every_s=0.2, budget_s=60, shared=True),
         )
-        for step in steps:
-            try:
-                step()
-            except (Invalid, Unavailable) as error:
-                LOGGER.warning("%s: %s", getattr(step, "__name__", "step"), error)
-            except AssertionError:
-                # Our own bug, or a ledger that disagrees with itself: then nothing may follow.
-                raise
-            except Exception:
-                # A database that is away, a file system that is full: told, and tried again.
-                LOGGER.exception("%s", getattr(step, "__name__", "step"))
 
-    def _publish_if_new(self) -> None:
+    def round(self) -> None:
+        """Everything once, in one thread: for a city that is one process."""
+        run_once(self.steps())
+
+    def publish_if_new(self) -> None:
+        """Publish where the ledger has grown since, or a chain has not got it yet."""
         if self.publication is None:
             return
         writer, anchors = self.publication.writer, self.publication.anchors
@@ -194,19 +183,3 @@ class Worker:
         """Rounds until told to stop."""
         while not stop.wait(every_s):
             self.round()
-
-
-def _gone(
-    stored: Sequence[store.Seen], found: Sequence[Evidence], first: int, last: int | None
-) -> list[Evidence]:
-    """What stood on blocks that are no more."""
-    standing = {piece.key: piece for piece in stored}
-    keys = gone([(key, piece.block) for key, piece in standing.items()], found, first, last)
-    return [_as_gone(standing[key]) for key in keys]
-
-
-def _as_gone(seen: store.Seen) -> Evidence:
-    return replace(
-        Evidence(seen.key, seen.kind, seen.stage, seen.asset, seen.amount_minor, seen.city_minor),
-        stage=Stage.GONE,
-    )

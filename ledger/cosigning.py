@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -103,6 +104,16 @@ class Policy:
             reject(
                 "witness", "witness policy", f"a quorum of {self.needed} of {len(self.witnesses)} witnesses"
             )
+
+    @classmethod
+    def of(cls, path: Path) -> Policy | None:
+        """The policy in a file of the form of docs/operator.md; None where there is no file."""
+        return cls(*read_witnesses(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+    @property
+    def verifiers(self) -> list[Verifier]:
+        """The keys of all its witnesses."""
+        return [verifier for one in self.witnesses for verifier in one.verifiers]
 
     def collect(self, publisher: Publisher) -> Unavailable | None:
         """Have the published head cosigned, and add what comes; what is missing of the quorum, or None.

@@ -21,12 +21,13 @@ from contracts.bindings import Quote, Signature, Terms
 from gateway.app import create_app
 from gateway.db import reading
 from gateway.demo import MERCHANT_BIN, SALE_CODE, START_S, enact_all, open_city
-from gateway.embedded import Clock, EmbeddedCity, Plan
+from gateway.embedded import Clock, EmbeddedCity
 from gateway.kz import iban_check_digits
 from gateway.merchants import store as merchants
 from gateway.payments import store
 from gateway.payments.service import Request
 from gateway.payments.store import Invoice, Seen
+from gateway.plan import Plan
 from gateway.rails.evm import EvmRail, Place
 from gateway.rails.tenge.simulator import Transfer as BankTransfer
 from gateway.webhooks import store as webhooks
@@ -147,7 +148,9 @@ class Town:
     # --- what time does ---
 
     def poll(self) -> list[str]:
-        return self.city.worker.poll_chain()
+        touched: list[str] = self.city.worker.poll_chain()
+        self.payments.decide_late()
+        return touched
 
     def mine(self, blocks: int = 1) -> None:
         self.city.outside.mine(blocks)
@@ -261,9 +264,9 @@ def assemble(*parts: bytes) -> bytes:
 # --- fixtures ---------------------------------------------------------------------------------------
 
 
-def build(folder: Path, database: str = "") -> None:
+def build(folder: Path, database: str = "", rpc_url: str = "") -> None:
     """A city whose acts are in force, with a merchant and a payer who has money."""
-    with EmbeddedCity(folder, Clock(START_S), database=database) as city:
+    with EmbeddedCity(folder, Clock(START_S), database=database, rpc_url=rpc_url) as city:
         day = open_city(city, lambda _: None)
         day.publish()
         enact_all(day, [Asset], ["USDT"])
@@ -358,8 +361,9 @@ class Node:
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
         provider = Web3.HTTPProvider(
-            f"http://127.0.0.1:{self._server.server_port}",
+            self.url,
             request_kwargs={"timeout": 0.3},
             exception_retry_configuration=None,
         )
@@ -420,4 +424,26 @@ def town_of_module(built_town: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("shared") / "city"
     shutil.copytree(built_town, folder)
     with opened(folder) as found:
+        yield found
+
+
+# --- the town on a real node ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def built_on_anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A node with the whole city on it, the one that mines it, and the city's folder."""
+    from tests.gateway.anvil_town import built
+
+    folder = tmp_path_factory.mktemp("anvil") / "city"
+    with built(folder) as (node, miner):
+        yield node, miner, folder
+
+
+@pytest.fixture
+def anvil_town(built_on_anvil: Any, tmp_path: Path) -> Iterator[Any]:
+    """A copy of that city for one test; the node goes back to where it was afterwards."""
+    from tests.gateway.anvil_town import opened_on
+
+    with opened_on(*built_on_anvil, tmp_path / "city") as found:
         yield found

@@ -10,7 +10,7 @@ from typing import Any, Never
 import pytest
 from web3 import Web3
 
-from contracts.bindings import City, Paid, Terms, decode_event, deploy_token
+from contracts.bindings import City, Terms, deploy_token
 from gateway import db
 from gateway.db import reading
 from gateway.demo import RETENTION_END_S
@@ -19,7 +19,8 @@ from gateway.payments import store
 from gateway.payments.service import Payments
 from gateway.payments.store import Invoice
 from gateway.rails import Kind, Stage
-from gateway.rails.evm import PAID, TRANSFER, EvmRail, Place
+from gateway.rails.evm import PAID, TRANSFER, EvmRail, Place, Term, log_of
+from gateway.rails.evm.split import split
 from gateway.worker import Worker
 from ledger import store as ledger_store
 from ledger.records import Unavailable, keccak256
@@ -99,13 +100,12 @@ def test_two_payments_by_router_in_one_transaction_are_two(town: Town):
     assert len({transfer.evidence for transfer in booked}) == 2
 
 
-def test_one_transfer_to_the_treasury_is_not_the_proof_of_two_payments(town: Town):
+def test_ff59_one_transfer_to_the_treasury_is_not_the_proof_of_two_payments(town: Town):
     """Logs as a router would write them that forgot the second payment's transfer."""
     first, second = town.invoice(), town.invoice()
     router, rail = town.city.plan.deployment.router, town.city.worker.rail
     parts = fund(town, first.due_minor + second.due_minor)
     receipt = town.send(*parts, call(router, pay_call(town, first)), call(router, pay_call(town, second)))
-    head = rail.head()
     logs = [log for log in receipt["logs"] if len(log["data"]) >= 32]
     paid = [log for log in logs if bytes(log["topics"][0]) == PAID]
     moved = [
@@ -115,11 +115,11 @@ def test_one_transfer_to_the_treasury_is_not_the_proof_of_two_payments(town: Tow
         and bytes(log["topics"][2])[12:] == town.city.plan.deployment.treasury
     ]
     assert len(paid) == len(moved) == 2
-    left = moved[:1]
-    assert rail._split(paid[0], decode_event(Paid, paid[0]), left, head) is not None
+    left, [one, another] = [log_of(moved[0])], map(log_of, paid)
+    assert split(rail.place, one, left, Stage.FINAL) is not None
     # The same event told again has no second transfer, and an earlier one is not what moved its money.
-    assert rail._split(paid[0], decode_event(Paid, paid[0]), left, head) is None
-    assert rail._split(paid[1], decode_event(Paid, paid[1]), moved[:1], head) is None
+    assert split(rail.place, one, left, Stage.FINAL) is None
+    assert split(rail.place, another, [log_of(moved[0])], Stage.FINAL) is None
 
 
 def test_a_batch_sender_pays_two_deposit_addresses_and_one_of_them_twice(town: Town):
@@ -188,11 +188,13 @@ def test_a_flush_that_nobody_finished_is_taken_up_by_another(town: Town, node: N
     invoice = town.invoice()
     town.deposit(invoice)
     town.finalise()
-    with town.city.gateway.engine.begin() as connection:
-        assert store.claim_flush(connection, invoice.id, town.city.clock(), 300)
-    assert town.city.worker.flush() == 0
-    town.wait(301)
-    assert node.worker.flush() == 1
+    assert invoice.deposit_address is not None
+    # It dies after it has queued the flush, and before it sends it.
+    assert town.city.worker._flushes.queue() == 1
+    assert node.worker.flush() == 0
+    assert town.city.city.balance(town.token, invoice.deposit_address) == 0
+    town.finalise()
+    assert len(town.submitted()) == 1
 
 
 def test_a_transfer_of_nothing_changes_nothing(town: Town):
@@ -298,7 +300,7 @@ def test_a_worker_with_an_older_view_changes_nothing_after_one_with_a_newer(town
     town.pay(invoice)
 
     def meanwhile(method: str, parameters: list[object], answer: object) -> object:
-        if method == "eth_getLogs" and node.asked.count(method) == 2:
+        if method == "eth_getLogs" and node.asked.count(method) == 1:
             town.city.outside.web3.provider.make_request("evm_revert", [snapshot])
             town.mine(3)
             town.poll()
@@ -446,12 +448,71 @@ def test_the_rail_gives_the_same_evidence_on_another_node(town: Town, anvil_url:
     snapshot = web3.provider.make_request("evm_snapshot", [])["result"]
     city.transfer(account, token, address, 7)
     head = rail.head()
-    [seen] = rail.scan(start + 1, head.latest, head, [address])
+    [seen] = rail.scan(start + 1, head.latest, head, {address}.intersection)
     assert (seen.kind, seen.amount_minor, seen.at_s) == (Kind.DEPOSIT, 7, head.time_s)
     assert web3.provider.make_request("evm_revert", [snapshot])["result"] is True
-    assert rail.scan(start + 1, rail.head().latest, rail.head(), [address]) == []
+    assert rail.scan(start + 1, rail.head().latest, rail.head(), {address}.intersection) == []
     web3.provider.make_request("evm_mine", [])
     city.transfer(account, token, address, 7)
     head = rail.head()
-    [again] = rail.scan(start + 1, head.latest, head, [address])
+    [again] = rail.scan(start + 1, head.latest, head, {address}.intersection)
     assert again.key != seen.key
+
+
+def test_ff13_a_token_outside_its_term_pays_nothing_by_itself_and_is_not_lost(town: Town):
+    """The Council ended the token; what comes all the same waits for a person."""
+    rail, invoice, before = town.city.worker.rail, town.invoice(), town.invoice()
+    town.deposit(before)
+    town.mine()
+    ends_s = town.city.outside.web3.eth.get_block("latest")["timestamp"] + 1
+    deployment = rail.place.deployment
+    rail.place = Place(deployment, rail.place.tokens, {(deployment.router, town.token): Term(0, ends_s)})
+    town.wait(60)
+    town.deposit(invoice)
+    town.finalise()
+    assert (town.status(before), town.status(invoice)) == ("final", "open")
+    [waiting] = town.unmatched()
+    assert (waiting.invoice_id, waiting.amount_minor) == (None, invoice.due_minor)
+    assert invoice.deposit_address is not None
+    assert invoice.deposit_address.hex() in waiting.reference
+
+
+def test_ff06_the_lag_is_told_and_grows_while_nothing_is_seen(town: Town, node: Node):
+    node.worker.poll_chain()
+    watch = node.worker._watch
+    near = watch.sight()
+    assert near.position > 0
+    node.wrong = MISBEHAVIOURS["is broken"]
+    town.wait(500)
+    with pytest.raises(Unavailable):
+        node.worker.poll_chain()
+    # A block's time may be a few seconds ahead of the clock.
+    assert 490 <= watch.sight().lag_s - near.lag_s <= 500
+    [condition] = node.worker.rail.conditions()
+    assert (condition.failures, "500" in condition.why) == (1, True)
+    node.wrong = None
+    node.worker.poll_chain()
+    assert watch.sight().lag_s <= near.lag_s + 1
+
+
+def test_a_block_is_read_when_it_is_new_and_once_more_when_it_is_final(town: Town, node: Node):
+    invoice = town.invoice()
+    node.worker.poll_chain()
+    town.pay(invoice)
+    read: list[tuple[int, int]] = []
+
+    def note(method: str, parameters: list[Any], answer: Any) -> Any:
+        if method == "eth_getLogs":
+            read.append((int(parameters[0]["fromBlock"], 16), int(parameters[0]["toBlock"], 16)))
+        return answer
+
+    node.wrong = note
+    height = town.city.outside.web3.eth.block_number
+    stages = []
+    for _ in range(4):
+        node.worker.poll_chain()
+        node.worker.poll_chain()
+        stages.append(town.status(invoice))
+        town.mine()
+    assert stages == ["detected", "paid", "final", "final"]
+    assert len([one for one in read if one[0] <= height <= one[1]]) == 2
