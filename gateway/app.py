@@ -11,13 +11,16 @@ from fastapi.responses import FileResponse
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.api import errors, routes
+from gateway.api import errors, openapi, routes
 from gateway.api.quota import Quota
+from gateway.api.route import Limits
 from gateway.db import Engine
 from gateway.ledger_view import LedgerView
+from gateway.merchants.links.service import Links
 from gateway.pages import routes as pages
 from gateway.payments.service import Clock, Payments
 from gateway.rails.evm import Quotes
+from gateway.sandbox.service import Sandbox
 from gateway.settings import Settings
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
@@ -53,6 +56,17 @@ class Gateway:
     spread_bps: int = 50
     invoice_quota: Quota = field(default_factory=lambda: Quota(INVOICES_A_MINUTE))
     bill_quota: Quota = field(default_factory=lambda: Quota(BILLS_A_MINUTE))
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Where merchants try out."""
+        return Sandbox(self.engine, self.view, self.clock, self.payments.rates)
+
+    @property
+    def links(self) -> Links:
+        """Payment links."""
+        return Links(self.payments, self.spread_bps)
 
     def receipt(self, position: int) -> bytes:
         """The receipt of a record: a tlog-proof that carries the record itself in its extra line."""
@@ -72,6 +86,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     pages.install_errors(app)
     app.include_router(routes.router)
     app.include_router(pages.router)
+    openapi.install(app)
 
     @app.get("/log/{path:path}", include_in_schema=False)
     def _log(path: str) -> FileResponse:
