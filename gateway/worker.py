@@ -156,6 +156,7 @@ class Worker:
             self.poll_chain,
             self.poll_bank,
             self.flush,
+            self.gateway.payments.decide_late,
             self.gateway.payments.expire,
             self.gateway.payments.book_again,
             self.record,

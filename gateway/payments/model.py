@@ -7,7 +7,7 @@ webhook read this one state (field failure 17).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,30 +25,48 @@ class Status(StrEnum):
     FINAL = "final"
     EXPIRED = "expired"
     VOID = "void"
+    REFUND_PENDING = "refund_pending"
+    REFUNDED = "refunded"
 
 
 class Note(StrEnum):
-    """What else is true of an invoice that has money."""
+    """What else is true of an invoice."""
 
     PARTIAL = "partially_paid"
     OVER = "overpaid"
     LATE = "late"
+    # Money is here that does not count: it came late and was not accepted, or not yet.
+    HELD = "held"
+    # Some money is going back, or has gone; where it is so much that the rest does not cover what
+    # was asked, the status says so too.
+    REFUND_PENDING = "refund_pending"
+    REFUNDED = "refunded"
+    # Whether it was paid, or whether a refund has gone, cannot be seen just now.
+    UNKNOWN = "unknown"
 
 
-_LIVE = frozenset({Status.DETECTED, Status.CONFIRMING, Status.PAID, Status.FINAL})
+_COVERED = frozenset({Status.DETECTED, Status.CONFIRMING, Status.PAID, Status.FINAL})
+_BACK = frozenset({Status.REFUND_PENDING, Status.REFUNDED})
 
-# Every legal move. All is reversible until final, since blocks can go; after final only what is
-# added can differ (money that comes later), and that does not change the status. What was voided
-# is void for ever; money that comes all the same is told like any other.
+
+def _others(status: Status) -> frozenset[Status]:
+    return frozenset(Status) - {status}
+
+
+# Every legal move. All is reversible until final, since blocks can go. From final on only a refund
+# leads, and new money from there back: a refund that is pending can fail, one that is final cannot.
+# What was voided is void for ever; money that comes all the same is told like any other.
 MOVES: dict[Status, frozenset[Status]] = {
-    Status.OPEN: frozenset(Status) - {Status.OPEN},
-    Status.DETECTED: frozenset(Status) - {Status.DETECTED},
-    Status.CONFIRMING: frozenset(Status) - {Status.CONFIRMING},
-    Status.PAID: frozenset(Status) - {Status.PAID},
-    Status.FINAL: frozenset(),
+    Status.OPEN: _others(Status.OPEN),
+    Status.DETECTED: _others(Status.DETECTED),
+    Status.CONFIRMING: _others(Status.CONFIRMING),
+    Status.PAID: _others(Status.PAID),
+    Status.FINAL: _BACK,
     # To open again only where a clock was put back.
-    Status.EXPIRED: frozenset(Status) - {Status.EXPIRED},
-    Status.VOID: _LIVE,
+    Status.EXPIRED: _others(Status.EXPIRED),
+    Status.VOID: _COVERED | _BACK,
+    Status.REFUND_PENDING: _others(Status.REFUND_PENDING),
+    Status.REFUNDED: _COVERED | {Status.REFUND_PENDING},
 }
 
 _ORDER = (Stage.DETECTED, Stage.CONFIRMING, Stage.PAID, Stage.FINAL)
@@ -80,6 +98,8 @@ class Payment:
     """The part of a piece of evidence that decides a state.
 
     amount_minor: in the payment's own asset; at_s: when the money moved, or else when it was seen.
+    is_accepted: whether it counts although it came late; of what came in time nobody asks. is_spent:
+    it was decided that it pays nothing, because it was kept apart or given back.
     """
 
     kind: Kind
@@ -87,50 +107,92 @@ class Payment:
     asset: str
     amount_minor: int
     at_s: int
+    is_accepted: bool = True
+    is_spent: bool = False
+
+
+@dataclass(frozen=True)
+class Returned:
+    """Money of an invoice that goes back, in units received. is_final: the outgoing transfer is.
+
+    is_known: False while nobody can say whether it has gone (field failure 19).
+    """
+
+    asset: str
+    amount_minor: int
+    is_final: bool
+    is_known: bool = True
 
 
 @dataclass(frozen=True)
 class Derived:
-    """The state of an invoice: its status, what is there and what is missing."""
+    """The state of an invoice: its status, what is there, what is missing, what does not count.
+
+    All in base units of what was asked; paid_minor is what counts, refunds not taken off.
+    """
 
     status: Status
     notes: frozenset[Note]
     paid_minor: int
     missing_minor: int
     over_minor: int
+    held_minor: int = 0
+    refunded_minor: int = 0
 
 
-def derive(terms: Terms, payments: Iterable[Payment], now: int) -> Derived:
+def derive(
+    terms: Terms,
+    payments: Iterable[Payment],
+    now: int,
+    returned: Sequence[Returned] = (),
+    clock: int | None = None,
+) -> Derived:
     """The state that the evidence makes.
 
-    The weakest piece that is needed decides: an invoice is final when final money covers it.
-    Money that is gone does not count, and money of a flush was counted as its deposit.
+    The weakest piece that is needed decides: an invoice is final when final money covers it, and
+    what goes back on top of it. Money that is gone does not count, money of a flush was counted as
+    its deposit, and late money counts once it was accepted.
     now: up to when all payments are known, which is not the clock while a rail is blind
-    (field failure 07).
+    (field failure 07); clock: the clock, where it is another.
     """
-    counted = {terms.asset, TENGE}
-    live = [p for p in payments if p.kind in PAYS and p.stage is not Stage.GONE and p.asset in counted]
-    paid = worth(terms, live)
+    live = [p for p in payments if p.kind in PAYS and p.stage is not Stage.GONE and not p.is_spent]
+    live = [p for p in live if p.asset in {terms.asset, TENGE}]
+    held = [p for p in live if p.at_s > terms.expires_s and not p.is_accepted]
+    counted = [p for p in live if p.at_s <= terms.expires_s or p.is_accepted]
+    paid, back = worth(terms, counted), worth(terms, returned)
     # Nobody pays an invoice with nothing, however much may be missing.
     needed = max(terms.due_minor - terms.tolerance_minor, 1)
-    notes = set()
-    if live and paid < needed:
-        notes.add(Note.PARTIAL)
-    if paid > terms.due_minor:
-        notes.add(Note.OVER)
-    if any(p.at_s > terms.expires_s for p in live):
-        notes.add(Note.LATE)
     status = Status.VOID if terms.voided else Status.EXPIRED if now > terms.expires_s else Status.OPEN
-    if paid >= needed:
-        status = _STATUS[_covering_stage(terms, live, needed)]
-    elif live and status is Status.OPEN:
+    if paid >= needed + back:
+        status = _STATUS[_covering_stage(terms, counted, needed + back)]
+    elif returned:
+        status = Status.REFUNDED if all(one.is_final for one in returned) else Status.REFUND_PENDING
+    elif counted and status is Status.OPEN:
         status = Status.DETECTED
+    is_blind = (
+        clock is not None and now <= terms.expires_s < clock and status in {Status.OPEN, Status.DETECTED}
+    )
+    notes = {
+        Note.PARTIAL: bool(counted) and paid < needed,
+        Note.OVER: paid > terms.due_minor,
+        Note.LATE: any(p.at_s > terms.expires_s for p in live),
+        Note.HELD: bool(held),
+        Note.REFUND_PENDING: any(not one.is_final for one in returned),
+        Note.REFUNDED: any(one.is_final for one in returned),
+        Note.UNKNOWN: is_blind or any(not one.is_known for one in returned),
+    }
     return Derived(
-        status, frozenset(notes), paid, max(terms.due_minor - paid, 0), max(paid - terms.due_minor, 0)
+        status,
+        frozenset(note for note, holds in notes.items() if holds),
+        paid,
+        max(terms.due_minor - paid, 0),
+        max(paid - terms.due_minor, 0),
+        worth(terms, held),
+        worth(terms, [one for one in returned if one.is_final]),
     )
 
 
-def worth(terms: Terms, payments: Iterable[Payment]) -> int:
+def worth(terms: Terms, payments: Iterable[Payment | Returned]) -> int:
     """Payments in base units of what was asked (field failure 35).
 
     Tenge count at the rate that was quoted: their sum is rounded down, so that the price in any
@@ -149,9 +211,9 @@ def follow(before: Status, derived: Status) -> Status:
     """The status to keep: what was derived, unless the move is none of MOVES.
 
     That would be our own bug, and the answer to it is not to lose the evidence: what was final
-    stays final, and everything else is what the evidence says.
+    stays final unless money goes back, and everything else is what the evidence says.
     """
-    return before if before is Status.FINAL else derived
+    return before if before is Status.FINAL and derived not in _BACK else derived
 
 
 def _covering_stage(terms: Terms, live: list[Payment], needed: int) -> Stage:

@@ -147,7 +147,9 @@ class Town:
     # --- what time does ---
 
     def poll(self) -> list[str]:
-        return self.city.worker.poll_chain()
+        touched: list[str] = self.city.worker.poll_chain()
+        self.payments.decide_late()
+        return touched
 
     def mine(self, blocks: int = 1) -> None:
         self.city.outside.mine(blocks)

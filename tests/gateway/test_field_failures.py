@@ -442,7 +442,7 @@ def test_ff53_a_page_of_a_merchant_with_20000_invoices_is_as_quick_as_the_first(
     one = town.invoice()
     engine = town.city.gateway.engine
     with reading(engine) as connection:
-        row = dict(connection.execute(store._invoice.select()).mappings().one())
+        row = dict(connection.execute(store.tables.invoice.select()).mappings().one())
     rows = [
         {
             **row,
@@ -456,7 +456,7 @@ def test_ff53_a_page_of_a_merchant_with_20000_invoices_is_as_quick_as_the_first(
         for number in range(20_000)
     ]
     with engine.begin() as connection:
-        connection.execute(insert(store._invoice), rows)
+        connection.execute(insert(store.tables.invoice), rows)
     with reading(engine) as connection:
         plan = connection.execute(
             text(

@@ -1,0 +1,63 @@
+"""Brings the gateway's tables in a database to this version, whatever version made them.
+
+An empty database gets today's tables at once; an older one is changed step by step, its rows
+kept. The ledger's tables in the same database have a history of their own (ledger/migrations).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import MetaData, Table, inspect, select
+
+# Each puts its tables into the metadata.
+from gateway import db
+from gateway.merchants import store as _merchants
+from gateway.payments.store import tables as _payments
+from gateway.webhooks import store as _webhooks
+
+HERE: Final = Path(__file__).parent
+VERSION_TABLE: Final = "gateway_version"
+FIRST: Final = "0001"
+# What every gateway ever had; it tells an old database from an empty one.
+OLDEST_TABLE: Final = "invoice"
+STORES: Final = (_merchants, _payments, _webhooks)
+
+
+def upgrade(engine: db.Engine, to: str = "head") -> None:
+    """Bring the gateway's tables to a version; what is there already is left alone.
+
+    One transaction for all: it ends with every step done or with none.
+    """
+    with engine.begin() as connection:
+        found = set(inspect(connection).get_table_names())
+        if VERSION_TABLE in found and to == "head":
+            version = Table(VERSION_TABLE, MetaData(), autoload_with=connection)
+            if connection.execute(select(version.c.version_num)).scalar() == LATEST:
+                return
+        # Only now: this import takes longer than all that a start has to do here.
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(HERE))
+        config.set_main_option("version_locations", str(HERE / "versions"))
+        config.set_main_option("path_separator", "os")
+        config.attributes.update(connection=connection, version_table=VERSION_TABLE, metadata=db.metadata)
+        if VERSION_TABLE not in found and OLDEST_TABLE not in found and to == "head":
+            db.metadata.create_all(connection)
+            command.stamp(config, "head")
+            return
+        if VERSION_TABLE not in found and OLDEST_TABLE in found:
+            # Made before there were versions.
+            command.stamp(config, FIRST)
+        command.upgrade(config, to)
+
+
+def _latest() -> str:
+    return max(path.name.partition("_")[0] for path in (HERE / "versions").glob("[0-9]*.py"))
+
+
+# The newest step: a start that has nothing to do need not read the steps.
+LATEST: Final = _latest()
