@@ -86,6 +86,8 @@ def state(derived: Derived) -> dict[str, object]:
         "paid": str(derived.paid_minor),
         "missing": str(derived.missing_minor),
         "over": str(derived.over_minor),
+        "held": str(derived.held_minor),
+        "refunded": str(derived.refunded_minor),
         "status": derived.status.value,
         "notes": sorted(note.value for note in derived.notes),
     }

@@ -23,7 +23,7 @@ from gateway.api.schemas import (
     NewMerchant,
     Rotation,
 )
-from gateway.db import reading
+from gateway.db import Connection, reading
 from gateway.merchants import service, store
 from gateway.merchants.roles import OPERATOR, Caller
 from gateway.webhooks import store as webhooks
@@ -72,7 +72,7 @@ def new_key_of_merchant(id: str, request: Request, caller: Operator, body: NewKe
 
 
 def _made(
-    connection: store.Connection, caller: Caller, body: NewKey, now: int, merchant_id: str | None = None
+    connection: Connection, caller: Caller, body: NewKey, now: int, merchant_id: str | None = None
 ) -> KeyAnswer:
     key = service.make_key(
         connection,
@@ -108,8 +108,8 @@ def ask_change(body: NewChange, request: Request, caller: Owner) -> ChangeAnswer
     """Ask that the wallet, the IBAN or the contact change.
 
     It holds after 48 hours; the old contact and all webhook endpoints are told at once, and each key of the
-    owner that is older than the change can cancel it until then (DELETE). Invoices use the old wallet until it
-    holds, and those made before it keep theirs.
+    owner that is older than the change can cancel it until then (DELETE). Invoices use the old wallet until
+    it holds, and those made before it keep theirs.
     """
     gateway = gateway_of(request)
     asked = {name: value for name, value in body.model_dump().items() if value is not None}

@@ -53,7 +53,7 @@ def routes() -> Iterator[tuple[str, str, APIRoute, Door]]:
     for part in PARTS:
         for route in part.router.routes:
             assert isinstance(route, APIRoute), route
-            for method in sorted(route.methods):
+            for method in sorted(route.methods or ()):
                 yield method, route.path, route, door_of(route.dependant.dependencies)
 
 
@@ -147,7 +147,7 @@ def _exemplify(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
 
 
 _TEXTS = {
-    "text/csv": "time_s,day,invoice,reference\r\n1790000000,2026-09-22,7f3k9m2p5q8r1s4t6v0w3x5y7z,order-17\r\n",
+    "text/csv": "final_s,day,invoice\r\n1790000600,2026-09-22,7f3k9m2p5q8r1s4t6v0w3x5y7z\r\n",
     "text/plain": "c2sp.org/tlog-proof@v1\nextra ...\nindex 4\n",
 }
 
@@ -170,4 +170,5 @@ def example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
             return [example(schema["items"], schemas)]
         case "boolean":
             return False
-    raise AssertionError(f"no example of {schema}")
+        case other:
+            raise AssertionError(f"no example of {other}: {schema}")

@@ -1,4 +1,4 @@
-"""Pages of lists by keyset: what comes after the last row that was seen, however many rows there are (FF 53)."""
+"""Pages of lists by keyset: what comes after the last row seen, however many there are (field failure 53)."""
 
 from __future__ import annotations
 

@@ -217,6 +217,8 @@ class InvoiceAnswer(BaseModel):
     paid: Number
     missing: Number
     over: Number
+    held: Number = "0"
+    refunded: Number = "0"
     status: Annotated[str, Field(examples=["open"])]
     notes: Annotated[list[str], Field(examples=[[]])]
     created_s: Seconds
@@ -288,13 +290,13 @@ class LinkList(BaseModel):
 class StatementLine(BaseModel):
     """One piece of money: gross = city + net, base units of the asset; tiyn: gross at the quoted rate."""
 
-    time_s: Annotated[str, Field(examples=["1790000000"])]
+    final_s: Annotated[str, Field(examples=["1790000600"])]
     day: Annotated[str, Field(examples=["2026-09-22"])]
+    moved_s: Annotated[str, Field(examples=["1790000000"])]
     invoice: Annotated[str, Field(examples=["7f3k9m2p5q8r1s4t6v0w3x5y7z"])]
     reference: Annotated[str, Field(examples=["order-17"])]
     title: Text
-    kind: Annotated[str, Field(examples=["router"])]
-    stage: Annotated[str, Field(examples=["final"])]
+    method: Annotated[str, Field(examples=["direct"])]
     asset: Annotated[str, Field(examples=["USDT"])]
     gross: Number
     city: Annotated[Number, Field(examples=["733"])]
@@ -304,7 +306,7 @@ class StatementLine(BaseModel):
 
 
 class Statement(BaseModel):
-    """What came from since_s on and before until_s, oldest first."""
+    """What was final from since_s on and before until_s, oldest first."""
 
     since_s: Seconds
     until_s: Seconds

@@ -35,12 +35,12 @@ def statement(
     after: After = None,
     limit: Rows = 200,
 ) -> Statement:
-    """What came from since_s on and before until_s, oldest first; by default the last 31 days."""
+    """What was final from since_s on and before until_s, oldest first; by default the last 31 days."""
     gateway = gateway_of(request)
     since, until = _interval(gateway.clock(), since_s, until_s)
     start = place(after, (-1, ""))
     found = service.page(gateway.engine, str(caller.merchant_id), since, until, start, limit)
-    rows = [(line.entry.at_s, line.entry.key) for line in found]
+    rows = [(line.noted_s, line.key) for line in found]
     lines = [StatementLine(**service.as_row(line)) for line in found]
     return Statement(since_s=since, until_s=until, lines=lines, next=next_of(rows, limit))
 
@@ -60,7 +60,7 @@ def statement_csv(
     start = place(after, (-1, ""))
     found = service.page(gateway.engine, str(caller.merchant_id), since, until, start, limit)
     headers = {"Content-Disposition": 'attachment; filename="statement.csv"', "Cache-Control": "no-store"}
-    following = next_of([(line.entry.at_s, line.entry.key) for line in found], limit)
+    following = next_of([(line.noted_s, line.key) for line in found], limit)
     if following is not None:
         asked = {"since_s": since, "until_s": until, "after": following, "limit": limit}
         headers["Link"] = f'</v1/statements.csv?{urlencode(asked)}>; rel="next"'

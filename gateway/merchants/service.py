@@ -106,12 +106,9 @@ def cancel_change(connection: Connection, caller: Caller, id: str, now: int, tel
     if caller.revoked and not _may_still_cancel(connection, caller, change):
         reject("key", "Authorization", "this key was revoked before the change was asked for")
     if not store.cancel_change(connection, id, caller.key_id, now):
-        why = (
-            f"cancelled at {change.cancelled_s}"
-            if change.cancelled_s
-            else f"holds since {change.effective_s}"
-        )
-        reject("conflict", "change", f"it cannot be cancelled any more: {why}, now is {now}")
+        held_s, done_s = change.effective_s, change.cancelled_s
+        why = f"it holds since {held_s}" if done_s is None else f"it was cancelled at {done_s}"
+        reject("conflict", "change", f"{why}, now is {now}")
     held = store.merchant_at(connection, caller.merchant_id, now)
     assert held is not None
     _notify(connection, held, change, "cancelled", now, tell)

@@ -13,16 +13,20 @@ from sqlalchemy import MetaData, Table, inspect, select
 
 # Each puts its tables into the metadata.
 from gateway import db
+from gateway.api import store as _api
 from gateway.merchants import store as _merchants
+from gateway.merchants.links import store as _links
 from gateway.payments.store import tables as _payments
+from gateway.sandbox import store as _sandbox
 from gateway.webhooks import store as _webhooks
+from gateway.webhooks.listing import store as _listing
 
 HERE: Final = Path(__file__).parent
 VERSION_TABLE: Final = "gateway_version"
 FIRST: Final = "0001"
 # What every gateway ever had; it tells an old database from an empty one.
 OLDEST_TABLE: Final = "invoice"
-STORES: Final = (_merchants, _payments, _webhooks)
+STORES: Final = (_merchants, _payments, _webhooks, _api, _links, _sandbox, _listing)
 
 
 def upgrade(engine: db.Engine, to: str = "head") -> None:

@@ -138,9 +138,7 @@ class Sandbox:
             if not invoice.voided:
                 derived = self._derive(connection, invoice, now)
                 if derived.paid_minor:
-                    reject(
-                        "conflict", "invoice", f"it has {derived.paid_minor} and can be refunded, not voided"
-                    )
+                    reject("conflict", "invoice", f"it has {derived.paid_minor}: refund it")
                 store.void(connection, id)
                 invoice = self._one(connection, merchant_id, id)
                 self._tell(connection, invoice, self._derive(connection, invoice, now), now)
@@ -193,6 +191,8 @@ class Sandbox:
             "paid": str(derived.paid_minor),
             "missing": str(derived.missing_minor),
             "over": str(derived.over_minor),
+            "held": str(derived.held_minor),
+            "refunded": str(derived.refunded_minor),
             "evidence": [],
             "sandbox": True,
         }

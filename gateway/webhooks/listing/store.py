@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select
+from sqlalchemy import Connection, Index, insert, or_, select
 
 from gateway.webhooks import signing
 from gateway.webhooks.store import deliveries, endpoints, events
 from ledger.records import reject
+
+Index("ix_webhook_event_page", events.c.merchant_id, events.c.created, events.c.id)
 
 
 @dataclass(frozen=True)
