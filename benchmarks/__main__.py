@@ -14,6 +14,7 @@ MODULES = {
     "replay": ("ledger.replay",),
     "hordak": ("reference.hordak",),
     "chain": ("gas.",),
+    "api": ("api.",),
 }
 
 
