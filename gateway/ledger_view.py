@@ -42,6 +42,16 @@ class LedgerView:
         """The account that a code's revenue in an asset is booked to."""
         return self._account(fund, asset, frozenset({rules.REVENUE}), code)
 
+    def unmatched_account(self, asset: str) -> tuple[str, str] | None:
+        """Fund and account that count money which nobody could match yet; None where there are none."""
+        found = [
+            (account.record.fund, name)
+            for name, account in self.refresh().accounts.items()
+            if account.record.kind == rules.PAYABLE and account.record.asset == asset
+        ]
+        # What may be the city's in the end is kept with what the city keeps.
+        return min(found, key=lambda one: (one[0] != rules.RETAINED, one), default=None)
+
     def _account(self, fund: str, asset: str, kinds: frozenset[str], code: str | None = None) -> str:
         for name, account in self.refresh().accounts.items():
             record = account.record

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from contracts.bindings import City, Terms
 from gateway.app import Gateway
 from gateway.db import reading
 from gateway.payments import store
-from gateway.rails import Evidence, Kind, Stage
-from gateway.rails.evm import EvmRail, gone
+from gateway.rails.evm import EvmRail
 from gateway.rails.tenge.rail import read_file
+from gateway.watching.service import ChainWatch
 from gateway.webhooks.deliver import deliver_due
 from ledger.records import Invalid, Unavailable
 from ledger.writer import Anchor, Witness, Writer
@@ -31,7 +31,6 @@ BANK_RAIL = "bank"
 FLUSH_BATCH = 20
 # Longer than a transaction is waited for.
 FLUSH_LEASE_S = 300
-CHAIN_KINDS = (Kind.ROUTER, Kind.DEPOSIT, Kind.FLUSH)
 
 
 @dataclass(frozen=True)
@@ -57,37 +56,11 @@ class Worker:
     ) -> None:
         self.gateway, self.publication, self.rail = gateway, publication, rail
         self._city, self._relayer, self._bank = city, relayer, bank
+        self._watch = ChainWatch(gateway.payments, rail)
 
     def poll_chain(self) -> list[str]:
         """Take what the chain shows from the cursor on; returns the invoices that it touched."""
-        payments, engine, rail = self.gateway.payments, self.gateway.engine, self.rail
-        head = rail.head()
-        touched: list[str] = []
-        first = 0
-        while first <= head.latest:
-            with engine.begin() as connection:
-                position, round = store.lock_rail(connection, rail.name, rail.place.deployment.block)
-            # Above what is final the cursor does not pass, but one poll reads each block once.
-            first = max(first, position + 1)
-            last = min(first + rail.range_blocks - 1, head.latest)
-            with reading(engine) as connection:
-                deposits = store.open_deposits(connection)
-            found = rail.scan(first, last, head, deposits.keys())
-            with engine.begin() as connection:
-                if store.lock_rail(connection, rail.name)[1] != round:
-                    # Another worker took these blocks, perhaps as they are after a reorganisation.
-                    return touched
-                at_end = last == head.latest
-                standing = store.unsettled(connection, CHAIN_KINDS)
-                found = [*found, *_gone(standing, found, first, None if at_end else last)]
-                # Only what is final is passed; the rest is asked for again, so that it can go.
-                passed = max(position, min(last, head.final))
-                store.move_cursor(connection, rail.name, passed, head.time_s if at_end else 0)
-                touched.extend(payments.take(connection, found))
-                if at_end:
-                    return touched
-            first = last + 1
-        return touched
+        return self._watch.poll()
 
     def poll_bank(self) -> list[str]:
         """Read the bank's files that are new; a file that cannot be read is noted and left for a person."""
@@ -187,19 +160,3 @@ class Worker:
         """Rounds until told to stop."""
         while not stop.wait(every_s):
             self.round()
-
-
-def _gone(
-    stored: Sequence[store.Seen], found: Sequence[Evidence], first: int, last: int | None
-) -> list[Evidence]:
-    """What stood on blocks that are no more."""
-    standing = {piece.key: piece for piece in stored}
-    keys = gone([(key, piece.block) for key, piece in standing.items()], found, first, last)
-    return [_as_gone(standing[key]) for key in keys]
-
-
-def _as_gone(seen: store.Seen) -> Evidence:
-    return replace(
-        Evidence(seen.key, seen.kind, seen.stage, seen.asset, seen.amount_minor, seen.city_minor),
-        stage=Stage.GONE,
-    )

@@ -10,7 +10,7 @@ from web3.types import TxReceipt
 
 from contracts.bindings import City, Execution
 from gateway.budget.desk import Desk, Proposed
-from gateway.rails.evm import TRANSFER, evidence_document
+from gateway.rails.evm import TRANSFER, evidence_document, log_of
 from ledger import store
 from ledger.publish import Publisher
 from ledger.records import Certificate, Commitment, Milestone, Order, Transfer, reject
@@ -73,7 +73,7 @@ def book_payment(
             f"transaction {receipt['transactionHash'].hex()}",
             f"no log moves {order.amount} to the payee",
         )
-    document = evidence_document(writer.state.contracts["treasury"].chain_id, moved[0], order.amount)
+    document = evidence_document(writer.state.contracts["treasury"].chain_id, log_of(moved[0]), order.amount)
     with writer.engine.begin() as connection:
         evidence = store.add_document(connection, document)
     record = Transfer(

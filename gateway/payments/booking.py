@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from hashlib import sha256
@@ -13,10 +14,12 @@ from gateway.payments.state import Clock
 from gateway.payments.store import Seen
 from gateway.rails import BOOKS, Evidence
 from ledger import store as ledger_store
-from ledger.records import Invalid, Transfer
+from ledger.records import ZERO_HASH, Invalid, Transfer, decode, hash_struct
 from ledger.writer import submit
 
 LOGGER = logging.getLogger(__name__)
+# The purpose of money of which nobody knows what it is for.
+UNMATCHED = "unmatched"
 
 
 def transfer_id(key: str) -> bytes:
@@ -80,6 +83,79 @@ class Booking:
         )
         submit(connection, transfer, now)
         store.set_booked(connection, piece.key, evidence_hash, transfer.id)
+
+    # --- what nobody could match (SPEC W3, W4) ----------------------------------------------
+
+    def book_unmatched(self, connection: Connection, piece: Seen, now: int) -> None:
+        """Count money of the bank apart until somebody claims it, where there is an account for that."""
+        found = self._view.unmatched_account(piece.asset)
+        evidence_hash = piece.evidence_hash
+        if found is None or evidence_hash is None or piece.transfer_id is not None:
+            return
+        fund, payable = found
+        transfer = Transfer(
+            time=0,
+            id=transfer_id(piece.key),
+            debit=self._view.money_account(fund, piece.asset),
+            credit=payable,
+            asset=piece.asset,
+            amount=piece.city_minor,
+            purpose=UNMATCHED,
+            authority=ZERO_HASH,
+            evidence=evidence_hash,
+        )
+        submit(connection, transfer, now)
+        store.set_booked(connection, piece.key, evidence_hash, transfer.id)
+
+    def try_match(self, connection: Connection, piece: Seen, now: int) -> None:
+        """Give unmatched money to the code of the invoice that it was assigned to."""
+        assert piece.invoice_id is not None
+        invoice = store.invoice(connection, piece.invoice_id)
+        assert invoice is not None
+        self._match(connection, piece, invoice.purpose, f"invoice {invoice.id}", now)
+
+    def retain(self, connection: Connection, piece: Seen, code: str, now: int) -> None:
+        """Give what nobody claimed for a year to a code; booked gross where it was not booked before."""
+        if piece.transfer_id is not None:
+            self._match(connection, piece, code, "nobody for a year", now)
+        elif piece.evidence_hash is not None and piece.city_minor:
+            rule, authority = self._view.revenue_rule(code, now)
+            transfer = Transfer(
+                time=0,
+                id=transfer_id(piece.key),
+                debit=self._view.money_account(rule.fund, piece.asset),
+                credit=self._view.revenue_account(code, rule.fund, piece.asset),
+                asset=piece.asset,
+                amount=piece.city_minor,
+                purpose=code,
+                authority=authority,
+                evidence=piece.evidence_hash,
+            )
+            submit(connection, transfer, now)
+            store.set_booked(connection, piece.key, piece.evidence_hash, transfer.id)
+
+    def _match(self, connection: Connection, piece: Seen, code: str, whose: str, now: int) -> None:
+        assert piece.position is not None
+        receipt = decode(next(ledger_store.records(self._engine, piece.position, piece.position + 1)))
+        assert isinstance(receipt, Transfer)
+        if receipt.purpose != UNMATCHED:
+            return
+        rule, _ = self._view.revenue_rule(code, now)
+        told = {"kind": "match", "receipt": "0x" + hash_struct(receipt).hex(), "of": whose}
+        document = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+        transfer = Transfer(
+            time=0,
+            id=sha256(b"match " + piece.key.encode()).digest(),
+            debit=receipt.credit,
+            credit=self._view.revenue_account(code, rule.fund, piece.asset),
+            asset=piece.asset,
+            amount=piece.city_minor,
+            purpose=code,
+            authority=hash_struct(receipt),
+            evidence=ledger_store.add_document(connection, document),
+        )
+        submit(connection, transfer, now)
+        store.set_booked(connection, piece.key, piece.evidence_hash or transfer.evidence, transfer.id)
 
     def book_again(self) -> int:
         """Book what could not be booked before; returns how many pieces went to the ledger."""

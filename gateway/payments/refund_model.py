@@ -51,6 +51,7 @@ class Proof(StrEnum):
     FIXED = "fixed"  # the payer said so before paying
     SIGNED = "signed"  # the address signed the terms of the refund (EIP-712)
     CONTRACT = "contract"  # the address is a contract and says so (ERC-1271)
+    SEATS = "seats"  # the Authority and the Auditor sign where it goes, on the ledger
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from gateway.payments.late import judge_at_once
 from gateway.payments.settled import note_settled
 from gateway.payments.state import Clock, States
 from gateway.payments.store import Seen
-from gateway.rails import BOOKS, PAYS, Evidence, Stage
+from gateway.rails import BOOKS, PAYS, Evidence, Kind, Stage
 from ledger.records import reject
 
 
@@ -74,7 +74,11 @@ class Taking:
         self._booking.keep_proof(connection, piece)
         seen = store.evidence(connection, piece.key)
         assert seen is not None
-        if seen.invoice_id is None or seen.kind not in BOOKS:
+        if seen.kind not in BOOKS:
+            return
+        if seen.invoice_id is None:
+            if seen.kind is Kind.BANK:
+                self._booking.book_unmatched(connection, seen, now)
             return
         note_settled(connection, seen, now)
         if seen.city_minor:

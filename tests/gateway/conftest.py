@@ -360,8 +360,9 @@ class Node:
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
         provider = Web3.HTTPProvider(
-            f"http://127.0.0.1:{self._server.server_port}",
+            self.url,
             request_kwargs={"timeout": 0.3},
             exception_retry_configuration=None,
         )

@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("created_s", Integer64, nullable=False),
         sa.Column("changed_s", Integer64, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_payout")),
+        sa.UniqueConstraint("provider", "bank_reference", name=op.f("uq_payout_provider_bank_reference")),
     )
     op.create_index("ix_payout_due", "payout", ["state", "due_s"], unique=False)
     op.create_index("ix_payout_page", "payout", ["merchant_id", "created_s", "id"], unique=False)

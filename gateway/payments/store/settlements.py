@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from gateway.payments.store import tables
 from gateway.payments.store.tables import insert_into
+from ledger.records import reject
 
 
 class PayoutState(StrEnum):
@@ -207,9 +208,12 @@ def add_payout(connection: Connection, payout: Payout, items: Sequence[str], act
             changed_s=payout.changed_s,
         )
     )
-    rows = [{"settlement_id": item, "payout_id": payout.id} for item in items]
-    connection.execute(insert(tables.payout_item), rows)
-    _note(connection, payout.id, payout.state, actor, f"{len(rows)} settlements", payout.created_s)
+    new = insert_into(connection, tables.payout_item).on_conflict_do_nothing(index_elements=["settlement_id"])
+    for item in items:
+        values = new.values(settlement_id=item, payout_id=payout.id)
+        if connection.execute(values.returning(tables.payout_item.c.payout_id)).first() is None:
+            reject("conflict", item, "another payout has this settlement")
+    _note(connection, payout.id, payout.state, actor, f"{len(items)} settlements", payout.created_s)
 
 
 def payout(connection: Connection, id: str) -> Payout | None:
@@ -222,6 +226,16 @@ def locked_payout(connection: Connection, id: str) -> Payout | None:
     """The payout with this reference; nobody else moves it until we commit."""
     row = connection.execute(select(tables.payout).where(tables.payout.c.id == id).with_for_update()).first()
     return None if row is None else _payout_of(row)
+
+
+def payout_of_bank_reference(connection: Connection, provider: str, bank_reference: str) -> str | None:
+    """The payout that a provider paid under a bank's reference."""
+    found: str | None = connection.execute(
+        select(tables.payout.c.id).where(
+            tables.payout.c.provider == provider, tables.payout.c.bank_reference == bank_reference
+        )
+    ).scalar()
+    return found
 
 
 def payouts_of(connection: Connection, merchant_id: str, before: tuple[int, str], most: int) -> list[Payout]:

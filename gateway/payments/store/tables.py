@@ -303,6 +303,8 @@ payout = Table(
     Column("changed_s", Integer64, nullable=False),
     Index("ix_payout_page", "merchant_id", "created_s", "id"),
     Index("ix_payout_due", "state", "due_s"),
+    # A bank's reference is of one payment: the database refuses to believe it twice.
+    UniqueConstraint("provider", "bank_reference"),
 )
 payout_item = Table(
     # A settlement is paid out once.

@@ -1,0 +1,359 @@
+"""How approved refunds go, and how it is known that they went.
+
+What holds if the process dies here: each step is one transaction, and what it starts has a name that
+follows from the refund. So the same step again finds what it did, and the chain or the ledger
+is asked before anything is tried again (field failures 19, 23, 24, 43).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any, Final
+
+from gateway.db import Connection, reading
+from gateway.payments import store
+from gateway.payments.outgoing import Moved, Outgoing, Promised, Sight, TreasuryDoor
+from gateway.payments.refund_model import MOVES, UNDER_WAY, Refund, RefundState, Source
+from gateway.payments.service import Payments
+from gateway.payments.store import refunds as rows
+from gateway.sending.call import State
+from ledger import store as ledger_store
+from ledger.records import Approval, Invalid, Transfer, Unavailable, decode, hash_struct
+from ledger.records import Refund as RefundRecord
+from ledger.writer import submit
+
+LOGGER = logging.getLogger(__name__)
+AT_ONCE: Final = 200
+KIND: Final = "refund"
+# After so many a person has to look: each costs gas.
+TRIES: Final = 3
+STEP: Final = "refunds"
+
+
+class GoingBack:
+    """Brings refunds that were approved to their end."""
+
+    def __init__(
+        self,
+        payments: Payments,
+        sight: Sight | None,
+        outgoing: Outgoing | None,
+        treasury: TreasuryDoor | None,
+    ) -> None:
+        self._payments, self._sight, self._outgoing, self._treasury = payments, sight, outgoing, treasury
+        self._engine, self._clock = payments.engine, payments.clock
+
+    def start(self, id: str) -> None:
+        """Begin an approved refund; what cannot begin now is begun by the next round."""
+        try:
+            self._begin(id)
+        except (Invalid, Unavailable) as error:
+            LOGGER.warning("refund %s does not begin: %s", id, error)
+            with self._engine.begin() as connection:
+                rows.set_refund(connection, id, problem=str(error))
+
+    def follow(self) -> int:
+        """One round over all that is under way; returns how many moved."""
+        moved, after = 0, (-1, "")
+        while True:
+            with reading(self._engine) as connection:
+                page = rows.refunds_in(connection, UNDER_WAY, AT_ONCE, after)
+            moved += self._follow_wallets([one for one in page if one.source is Source.MERCHANT])
+            for refund in page:
+                moved += self._follow_one(refund)
+            if len(page) < AT_ONCE:
+                return moved
+            after = (page[-1].created_s, page[-1].id)
+
+    def _follow_one(self, refund: Refund) -> int:
+        try:
+            if refund.state is RefundState.APPROVED:
+                self._begin(refund.id)
+                return 1
+            return self._follow_city(refund) if refund.source is Source.CITY else 0
+        except Invalid as refused:
+            # The ledger's answer is an answer: the promise is not made, and nothing can go.
+            return self._note_state(refund, RefundState.FAILED, str(refused))
+        except Unavailable as error:
+            # Told, and asked again: what is not known is not known (field failure 19).
+            LOGGER.warning("refund %s waits: %s", refund.id, error)
+            with self._engine.begin() as connection:
+                rows.set_refund(connection, refund.id, problem=str(error))
+            return 0
+
+    def _begin(self, id: str) -> None:
+        now = self._clock()
+        with self._engine.begin() as connection:
+            refund = self._locked(connection, id)
+            if refund.state is not RefundState.APPROVED:
+                return
+            noted: dict[str, Any] = {"problem": None}
+            if refund.source is Source.CITY:
+                noted["record_id"] = self._promise(connection, refund, now)
+            elif self._sight is not None:
+                # Nothing that was sent before now can be this refund.
+                noted["since_block"] = (store.cursor(connection, self._sight.rail) or 0) + 1
+            self._move(connection, refund, RefundState.PENDING, "", now, **noted)
+
+    def _locked(self, connection: Connection, id: str) -> Refund:
+        found = rows.refund(connection, id)
+        assert found is not None
+        if found.invoice_id is not None:
+            store.locked_invoice(connection, found.invoice_id)
+        locked = rows.locked_refund(connection, id)
+        assert locked is not None
+        return locked
+
+    def _move(
+        self, connection: Connection, refund: Refund, state: RefundState, why: str, now: int, **noted: Any
+    ) -> None:
+        assert state in MOVES[refund.state], f"{refund.state} to {state} is no move"
+        rows.set_refund_state(connection, refund.id, state, STEP, why, now, **noted)
+        if refund.invoice_id is not None:
+            self._payments.states.follow(connection, refund.invoice_id, now, changed=True)
+
+    # --- by the merchant's own wallet ---------------------------------------------------
+
+    def _follow_wallets(self, refunds: Sequence[Refund]) -> int:
+        """See which merchants' wallets have sent: one question for each asset, however many refunds."""
+        waiting = [
+            one for one in refunds if one.state is not RefundState.APPROVED and one.since_block is not None
+        ]
+        if not waiting or self._sight is None:
+            return 0
+        moved = 0
+        try:
+            head = self._sight.head()
+            for asset in sorted({one.asset for one in waiting}):
+                mine = [one for one in waiting if one.asset == asset]
+                wallets = self._wallets(mine)
+                first = min(one.since_block or 0 for one in mine)
+                receivers = {one.receiver for one in mine}
+                seen = self._sight.moved(asset, set(wallets.values()), receivers, first, head.latest)
+                moved += self._match(mine, wallets, seen, head.final)
+        except Unavailable as error:
+            LOGGER.warning("refunds by wallet wait: %s", error)
+        return moved
+
+    def _wallets(self, refunds: Sequence[Refund]) -> dict[str, bytes]:
+        with reading(self._engine) as connection:
+            found = {}
+            for refund in refunds:
+                assert refund.invoice_id is not None
+                invoice = store.invoice(connection, refund.invoice_id)
+                assert invoice is not None
+                found[refund.id] = invoice.payee
+        return found
+
+    def _match(
+        self, refunds: Sequence[Refund], wallets: dict[str, bytes], seen: Sequence[Moved], final: int
+    ) -> int:
+        """One transfer stands for one refund, in the order in which they were asked (field failure 15)."""
+        left, count = {one.key: one for one in seen}, 0
+        for refund in refunds:
+            fitting = [
+                one
+                for one in left.values()
+                if (one.sender, one.receiver) == (wallets[refund.id], refund.receiver)
+                and one.amount_minor == refund.amount_minor
+                and one.block >= (refund.since_block or 0)
+            ]
+            mine = next((one for one in fitting if one.key == refund.transfer_key), None)
+            mine = mine or next(iter(fitting), None)
+            if mine is not None:
+                del left[mine.key]
+            count += self._note_wallet(refund.id, mine, final)
+        return count
+
+    def _note_wallet(self, id: str, moved: Moved | None, final: int) -> int:
+        now = self._clock()
+        with self._engine.begin() as connection:
+            refund = self._locked(connection, id)
+            if refund.state not in UNDER_WAY:
+                return 0
+            if moved is None:
+                if refund.state is not RefundState.SENT:
+                    return 0
+                # Its block is gone.
+                self._move(
+                    connection, refund, RefundState.PENDING, "its block is gone", now, transfer_key=None
+                )
+                return 1
+            if refund.transfer_key != moved.key and rows.is_transfer_taken(connection, moved.key):
+                return 0
+            state = RefundState.FINAL if moved.block <= final else RefundState.SENT
+            if state is refund.state and refund.transfer_key == moved.key:
+                return 0
+            if state is refund.state:
+                rows.set_refund(connection, id, transfer_key=moved.key)
+                return 1
+            self._move(connection, refund, state, f"transfer {moved.key}", now, transfer_key=moved.key)
+        return 1
+
+    # --- by the Treasury contract ---------------------------------------------------------
+
+    def _promise(self, connection: Connection, refund: Refund, now: int) -> bytes:
+        """Ask the ledger for the Refund record, under a key that follows from the refund."""
+        assert refund.evidence_key is not None
+        seen = store.evidence(connection, refund.evidence_key)
+        assert seen is not None
+        assert seen.position is not None
+        receipt = decode(next(ledger_store.records(self._engine, seen.position, seen.position + 1)))
+        told = {
+            "kind": "refund",
+            "refund": refund.id,
+            "receipt": "0x" + hash_struct(receipt).hex(),
+            "asset": refund.asset,
+            "amount": str(refund.amount_minor),
+            "proof": refund.proof.value,
+        }
+        document = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+        record = RefundRecord(
+            time=0,
+            id=sha256(b"refund " + refund.id.encode()).digest(),
+            receipt_hash=hash_struct(receipt),
+            amount=refund.amount_minor,
+            to=refund.receiver.rjust(32, b"\0"),
+            document=ledger_store.add_document(connection, document),
+        )
+        return submit(connection, record, now, refund.id.encode())
+
+    def _follow_city(self, refund: Refund) -> int:
+        if refund.outgoing_id is not None:
+            return self._follow_call(refund)
+        promised = self._promised(refund)
+        if promised is None or self._treasury is None or self._outgoing is None or self._sight is None:
+            return 0
+        # Proofs are made before the transaction; only what is stored is decided inside it.
+        attempt = self._next_attempt(refund)
+        call = self._treasury.refund_call(f"{refund.id}/{attempt}", promised)
+        if call is None:
+            return 0
+        now = self._clock()
+        with self._engine.begin() as connection:
+            locked = self._locked(connection, refund.id)
+            if locked.outgoing_id is not None or locked.state is not RefundState.PENDING:
+                return 0
+            # Reserve, then queue; the sender signs, persists and broadcasts, in this order.
+            if not rows.reserve_attempt(connection, KIND, refund.id, attempt, now):
+                return 0
+            id = self._outgoing.queue(connection, self._sight.rail, call, now)
+            rows.set_attempt(connection, KIND, refund.id, attempt, "queued", "", outgoing_id=id)
+            rows.set_refund(connection, refund.id, outgoing_id=id, problem=None)
+        return 1
+
+    def _next_attempt(self, refund: Refund) -> int:
+        with reading(self._engine) as connection:
+            return len(rows.attempts_of(connection, KIND, refund.id)) + 1
+
+    def _promised(self, refund: Refund) -> Promised | None:
+        """The refund on the ledger once it is in effect; Invalid if the ledger refused it."""
+        assert refund.record_id is not None
+        with reading(self._engine) as connection:
+            answer = ledger_store.answer(connection, refund.record_id)
+        if answer is None:
+            return None
+        record = decode(answer.data)
+        assert isinstance(record, RefundRecord)
+        digest = hash_struct(record)
+        state = self._payments.view.refresh()
+        if digest not in state.refunds:
+            return None
+        assert refund.evidence_key is not None
+        with reading(self._engine) as connection:
+            seen = store.evidence(connection, refund.evidence_key)
+        assert seen is not None
+        assert seen.position is not None
+        receipt = state.receipts[record.receipt_hash]
+        later = map(decode, ledger_store.records(self._engine, answer.position + 1))
+        approvals = [one for one in later if isinstance(one, Approval) and one.approves == digest]
+        return Promised(record, answer.position, receipt, seen.position, approvals)
+
+    def _follow_call(self, refund: Refund) -> int:
+        assert self._outgoing is not None
+        assert refund.outgoing_id is not None
+        with reading(self._engine) as connection:
+            outcome = self._outgoing.outcome(connection, refund.outgoing_id)
+        match outcome.state:
+            case State.FINAL:
+                return self._note_paid(refund, outcome.transaction, outcome.block)
+            case State.REVERTED | State.DROPPED:
+                # It certainly did not go and cannot any more: only now another try is allowed.
+                return self._again(refund, f"{outcome.state.value}: {outcome.why}")
+            case State.UNKNOWN:
+                return self._note_state(refund, RefundState.UNKNOWN, outcome.why)
+            case State.SENT | State.MINED:
+                return self._note_state(refund, RefundState.SENT, "")
+            case State.QUEUED | State.SIGNED:
+                return 0
+
+    def _note_state(self, refund: Refund, state: RefundState, why: str) -> int:
+        with self._engine.begin() as connection:
+            locked = self._locked(connection, refund.id)
+            if locked.state is state or state not in MOVES[locked.state]:
+                return 0
+            self._move(connection, locked, state, why, self._clock())
+        return 1
+
+    def _again(self, refund: Refund, why: str) -> int:
+        now = self._clock()
+        with self._engine.begin() as connection:
+            locked = self._locked(connection, refund.id)
+            if locked.outgoing_id != refund.outgoing_id or locked.state not in UNDER_WAY:
+                return 0
+            tries = rows.attempts_of(connection, KIND, refund.id)
+            rows.set_attempt(connection, KIND, refund.id, tries[-1][0], "failed", why)
+            self._move(connection, locked, RefundState.FAILED, why, now, outgoing_id=None, problem=why)
+            if len(tries) < TRIES:
+                failed = replace(locked, state=RefundState.FAILED)
+                self._move(connection, failed, RefundState.PENDING, "tried again", now)
+        return 1
+
+    def _note_paid(self, refund: Refund, transaction: bytes | None, block: int | None) -> int:
+        """The call is final: the Transfer that it made is the proof, and the ledger books it (W5)."""
+        assert self._sight is not None
+        assert block is not None
+        seen = self._sight.moved(refund.asset, {self._sight.treasury}, {refund.receiver}, block, block)
+        mine = [
+            one for one in seen if (one.transaction, one.amount_minor) == (transaction, refund.amount_minor)
+        ]
+        if not mine:
+            # Success is the expected Transfer, not the absence of an error (field failure 21). Treasury
+            # credits whoever cannot receive: then it is pulled later, and this waits for it.
+            raise Unavailable(
+                self._sight.rail, "the refund was executed and no Transfer to the receiver is seen"
+            )
+        promised = self._promised(refund)
+        assert promised is not None
+        now = self._clock()
+        with self._engine.begin() as connection:
+            locked = self._locked(connection, refund.id)
+            if locked.state is RefundState.FINAL:
+                return 0
+            evidence = ledger_store.add_document(connection, mine[0].document)
+            record = _booked(refund, promised, evidence)
+            submit(connection, record, now)
+            tries = rows.attempts_of(connection, KIND, refund.id)
+            rows.set_attempt(connection, KIND, refund.id, tries[-1][0], "final", "")
+            noted = {"transfer_key": mine[0].key, "transfer_id": record.id, "problem": None}
+            self._move(connection, locked, RefundState.FINAL, f"transfer {mine[0].key}", now, **noted)
+        return 1
+
+
+def _booked(refund: Refund, promised: Promised, evidence: bytes) -> Transfer:
+    """What the ledger books when a refund has gone (SPEC W5): the receipt's accounts, the other way round."""
+    return Transfer(
+        time=0,
+        id=sha256(b"refunded " + refund.id.encode()).digest(),
+        debit=promised.receipt.credit,
+        credit=promised.receipt.debit,
+        asset=promised.receipt.asset,
+        amount=refund.amount_minor,
+        purpose=promised.receipt.purpose,
+        authority=hash_struct(promised.refund),
+        evidence=evidence,
+    )

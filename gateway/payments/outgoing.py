@@ -1,0 +1,97 @@
+"""What payments need of a chain to send money back: somebody who sends, and eyes to see that it went.
+
+Both are named by what they do, so that payments speak neither web3 nor HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.db import Connection
+from gateway.sending.call import Call, Outcome
+from ledger.records import Approval, Refund, Transfer
+
+
+class Outgoing(Protocol):
+    """Who sends transactions: durably, each call once (gateway/sending)."""
+
+    def queue(self, connection: Connection, chain: str, call: Call, now: int) -> str:
+        """Have a call done once, in the caller's transaction; the same call again is the same id."""
+        ...
+
+    def outcome(self, connection: Connection, id: str) -> Outcome:
+        """How far a call has come."""
+        ...
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A Transfer log that was seen. key: chain, block hash, transaction, index; document: its evidence."""
+
+    key: str
+    asset: str
+    sender: bytes
+    receiver: bytes
+    amount_minor: int
+    block: int
+    transaction: bytes
+    document: bytes
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How far a chain is: its newest block, and up to which it is final."""
+
+    latest: int
+    final: int
+
+
+class Sight(Protocol):
+    """What is seen of a chain. Every method asks a node: never within a transaction of the database."""
+
+    rail: str
+    chain_id: int
+    treasury: bytes
+
+    def token(self, asset: str) -> bytes:
+        """The token of an asset."""
+        ...
+
+    def is_ours(self, address: bytes) -> bool:
+        """Whether an address is a contract of the city or a token: no money goes back there."""
+        ...
+
+    def head(self) -> Seen:
+        """Where the chain is."""
+        ...
+
+    def moved(
+        self, asset: str, senders: Collection[bytes], receivers: Collection[bytes], first: int, last: int
+    ) -> list[Moved]:
+        """The transfers of an asset from one of these to one of those, in a range of blocks."""
+        ...
+
+    def is_signed_by_contract(self, address: bytes, digest: bytes, signature: bytes) -> bool:
+        """Whether a contract says that a signature is its own (ERC-1271)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Promised:
+    """A refund in effect on the ledger, with its receipt and who signed it, and where both stand."""
+
+    refund: Refund
+    position: int
+    receipt: Transfer
+    receipt_position: int
+    approvals: Sequence[Approval]
+
+
+class TreasuryDoor(Protocol):
+    """How the Treasury contract is asked to pay a promised refund."""
+
+    def refund_call(self, reference: str, promised: Promised) -> Call | None:
+        """The call, with its proofs in an anchored head; None while it is not anchored or not due."""
+        ...

@@ -1,0 +1,37 @@
+"""Quotes and deposit addresses: computed here, without a call to a chain (field failure 52)."""
+
+from __future__ import annotations
+
+from eth_account.signers.local import LocalAccount
+
+from contracts.bindings import City, Quote, Terms, quote_digest, sign_digest
+from gateway.rails.evm.place import Place, rail_name
+
+
+class Quotes:
+    """Signs quotes and gives deposit addresses; never asks the chain."""
+
+    def __init__(self, city: City, place: Place, seat: LocalAccount) -> None:
+        self.city, self.place, self._seat = city, place, seat
+        self.rail = rail_name(place.deployment.chain_id)
+
+    def deposit_address(self, number: bytes, purpose: str, payee: bytes, share_bps: int) -> bytes:
+        """Where money for these terms can be sent."""
+        return self.city.deposit_address(Terms(number, purpose, payee, share_bps))
+
+    def sign_quote(
+        self,
+        number: bytes,
+        purpose: str,
+        payee: bytes,
+        asset: str,
+        amount: int,
+        share_bps: int,
+        until: int,
+        nonce: int,
+    ) -> bytes:
+        """The 65 bytes r, s, v of the gateway's seat over a quote."""
+        token = self.place.token(asset)
+        quote = Quote(number, purpose, payee, token, amount, share_bps, until, nonce)
+        signed = sign_digest(self._seat, quote_digest(self.place.deployment.domain, quote))
+        return signed.r + signed.s + bytes([signed.v])

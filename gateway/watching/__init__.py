@@ -1,0 +1,1 @@
+"""Watching a chain: from where it was left, whoever left it, until where the chain is now."""
