@@ -126,9 +126,7 @@ def _fill(url: str) -> None:
             f"INSERT INTO invoice ({', '.join(named)}) SELECT {', '.join(values[name] for name in named)} "
             f"FROM generate_series(1, {OPEN}) g".encode()
         )
-        connection.execute(
-            "INSERT INTO webhook_sequence (invoice_id, last) SELECT id, 1 FROM invoice".encode()
-        )
+        connection.execute(b"INSERT INTO webhook_sequence (invoice_id, last) SELECT id, 1 FROM invoice")
         connection.commit()
         connection.autocommit = True
         connection.execute(b"VACUUM ANALYZE")

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.api import errors, openapi, routes
 from gateway.api.quota import Quota
 from gateway.api.route import Limits
+from gateway.api.standing import Standings
 from gateway.db import Engine
 from gateway.ledger_view import LedgerView
 from gateway.merchants.links.service import Links
@@ -57,6 +58,7 @@ class Gateway:
     invoice_quota: Quota = field(default_factory=lambda: Quota(INVOICES_A_MINUTE))
     bill_quota: Quota = field(default_factory=lambda: Quota(BILLS_A_MINUTE))
     limits: Limits = field(default_factory=Limits)
+    standings: Standings = field(default_factory=Standings)
 
     @property
     def sandbox(self) -> Sandbox:

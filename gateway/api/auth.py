@@ -29,15 +29,19 @@ class Door:
     """What a route asks of who comes in. scope None: nothing, it is public.
 
     sandbox: keys of the sandbox come in too. even_revoked: so does a key that was revoked, and the route
-    itself decides what it may still do (LEAKS 21).
+    itself decides what it may still do (LEAKS 21). rechecked: the route looks at the key once more in the
+    statement of its effect, so that a key which was looked up a moment ago need not be looked up before.
     """
 
     scope: str | None
     sandbox: bool = False
     even_revoked: bool = False
+    rechecked: bool = False
 
 
-def gate(scope: str, *, sandbox: bool = False, even_revoked: bool = False) -> Callable[..., Any]:
+def gate(
+    scope: str, *, sandbox: bool = False, even_revoked: bool = False, rechecked: bool = False
+) -> Callable[..., Any]:
     """A dependency that gives the caller, whom the route's door has admitted."""
     assert scope in SCOPES, scope
 
@@ -47,7 +51,7 @@ def gate(scope: str, *, sandbox: bool = False, even_revoked: bool = False) -> Ca
         assert scope in caller.scopes or caller.revoked
         return caller
 
-    check.door = Door(scope, sandbox, even_revoked)  # type: ignore[attr-defined]  # read by Route, and by a test
+    check.door = Door(scope, sandbox, even_revoked, rechecked)  # type: ignore[attr-defined]  # read by Route, and by a test
     return check
 
 

@@ -12,8 +12,9 @@ from starlette.concurrency import run_in_threadpool
 from typing_extensions import override
 
 from gateway.api import errors, idempotency
-from gateway.api.auth import Door, admit, door_of, key_in
+from gateway.api.auth import Door, admit, check_caller, door_of, key_in
 from gateway.api.quota import Left, Quota, TooMany
+from gateway.api.standing import Standing
 from gateway.db import Engine
 from gateway.merchants import store
 from gateway.merchants.roles import Caller
@@ -88,6 +89,25 @@ class Route(APIRoute):
         return admitted
 
 
+async def _caller(gateway: Gateway, request: Request, key: str, door: Door) -> Caller:
+    request.state.standing = None
+    if not door.rechecked:
+        return await run_in_threadpool(admit, gateway, key, door)
+    known = gateway.standings.find(key, gateway.clock())
+    if known is None:
+        known = await run_in_threadpool(_stand, gateway, key, door)
+        if isinstance(known, Caller):
+            return known
+    request.state.standing = known
+    check_caller(known.caller, door)
+    return known.caller
+
+
+def _stand(gateway: Gateway, key: str, door: Door) -> Caller | Standing:
+    caller = admit(gateway, key, door)
+    return gateway.standings.read(gateway, key, caller, gateway.clock()) or caller
+
+
 async def _enter(gateway: Gateway, request: Request, door: Door) -> tuple[Caller | None, Left]:
     limits, address = gateway.limits, address_of(request)
     if door.scope is None:
@@ -95,7 +115,7 @@ async def _enter(gateway: Gateway, request: Request, door: Door) -> tuple[Caller
     limits.failures.check(address)
     try:
         key = key_in(request.headers.get("authorization"))
-        caller = await run_in_threadpool(admit, gateway, key, door)
+        caller = await _caller(gateway, request, key, door)
     except Invalid as refused:
         if refused.rule == "key":
             limits.failures.take(address)

@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, ForeignKey, LargeBinary, Table, Text,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.db import Amount, Hash32, Integer64, metadata
-from gateway.payments import store as payments
+from gateway.payments.store import tables as payments
 
 _tail = Table(
     # The newest block whose logs were taken; its hash says whether the chain still has them.
@@ -29,7 +29,7 @@ _coin = Table(
     Column("block", Integer64, nullable=False),
     Column("since_s", Integer64, nullable=False),
 )
-_invoice = payments._invoice  # noqa: SLF001 - a view of the same rows
+_invoice = payments.invoice
 LOOKED_UP_AT_ONCE = 1_000
 
 

@@ -54,7 +54,9 @@ def test_a_key_is_its_owners(town: Town):
     client = town.client()
     sandbox = client.post("/v1/keys", json={"sandbox": True}, headers=town.bearer).json()["key"]
     answers = [
-        client.post("/v1/keys", json={"role": "cashier", "sandbox": True}, headers=headers | {"Idempotency-Key": "k"})
+        client.post(
+            "/v1/keys", json={"role": "cashier", "sandbox": True}, headers=headers | {"Idempotency-Key": "k"}
+        )
         for headers in (town.bearer, {"Authorization": f"Bearer {sandbox}"})
     ]
     assert [answer.status_code for answer in answers] == [201, 201]

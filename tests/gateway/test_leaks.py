@@ -24,7 +24,9 @@ def bearer(key: str) -> dict[str, str]:
 @pytest.fixture
 def reachable(town: Town) -> Town:
     """The town whose merchant has a contact that holds."""
-    asked = town.client().post("/v1/merchant/changes", json={"contact": "boss@cafe.example"}, headers=town.bearer)
+    asked = town.client().post(
+        "/v1/merchant/changes", json={"contact": "boss@cafe.example"}, headers=town.bearer
+    )
     assert asked.status_code == 201, asked.text
     town.wait(HOLD_S)
     return town

@@ -18,7 +18,9 @@ def test_a_reusable_link_makes_an_invoice_for_each_who_pays(town: Town):
     first, second = (town.city.gateway.links.pay(link["id"], None) for _ in range(2))
     assert first.id != second.id
     assert {first.tiyn, second.tiyn} == {1_250_000}
-    assert client.get(f"/v1/invoices/{first.id}", headers=town.bearer).json()["reference"].startswith(link["id"])
+    assert (
+        client.get(f"/v1/invoices/{first.id}", headers=town.bearer).json()["reference"].startswith(link["id"])
+    )
 
 
 def test_a_link_for_one_has_one_invoice_until_that_expired_unpaid(town: Town):
@@ -46,12 +48,16 @@ def test_a_link_that_is_closed_or_expired_makes_no_more_invoices(town: Town):
     page = {"Accept": "text/html", "Accept-Language": "en"}
     opened = client.get(f"/link/{link['id']}", headers=page)
     assert (opened.status_code, 'name="amount"' in opened.text) == (200, True)
-    paid = client.post(f"/link/{link['id']}", data={"amount": "12 500,50"}, headers=page, follow_redirects=False)
+    paid = client.post(
+        f"/link/{link['id']}", data={"amount": "12 500,50"}, headers=page, follow_redirects=False
+    )
     assert paid.status_code == 303
     invoice, _, _ = town.payments.look(paid.headers["location"].rpartition("/")[2])
     assert invoice.tiyn == 1_250_050
     for wrong in ("", "x", "0", "1.234", "-5", "9" * 60):
-        answer = client.post(f"/link/{link['id']}", data={"amount": wrong}, headers=page, follow_redirects=False)
+        answer = client.post(
+            f"/link/{link['id']}", data={"amount": wrong}, headers=page, follow_redirects=False
+        )
         assert answer.status_code == 422, wrong
     town.city.clock.wait(100)
     assert client.get(f"/v1/payment-links/{link['id']}", headers=town.bearer).json()["open"] is False

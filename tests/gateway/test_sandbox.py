@@ -74,7 +74,10 @@ def test_the_two_worlds_do_not_see_each_other(town: Town, tried: tuple[TestClien
     pay = client.post(f"/v1/invoices/{live['id']}/test-payment", json={}, headers=town.bearer)
     assert (pay.status_code, pay.json()["rule"]) == (403, "sandbox")
     assert client.post(f"/v1/invoices/{live['id']}/test-payment", json={}, headers=headers).status_code == 404
-    for url, headers_, id in (("/v1/invoices", headers, test["id"]), ("/v1/invoices", town.bearer, live["id"])):
+    for url, headers_, id in (
+        ("/v1/invoices", headers, test["id"]),
+        ("/v1/invoices", town.bearer, live["id"]),
+    ):
         assert [one["id"] for one in client.get(url, headers=headers_).json()["invoices"]] == [id]
     endpoint = {"url": "http://127.0.0.1:9/hook"}
     made = client.post("/v1/webhook-endpoints", json=endpoint, headers=headers).json()
