@@ -91,6 +91,7 @@ def _asked(gateway: Gateway, body: NewInvoice, merchant_id: str, wallet: bytes) 
         merchant_reference=body.reference,
         payee=wallet,
         spread_bps=gateway.spread_bps,
+        refund_to=None if body.refund_to is None else bytes.fromhex(body.refund_to[2:]),
     )
 
 

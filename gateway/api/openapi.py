@@ -9,14 +9,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from gateway.api import city, invoices, merchants, operators, statements, webhooks
+from gateway.api import city, invoices, merchants, operators, refunds, statements, webhooks
 from gateway.api.auth import Door, door_of
 from gateway.api.errors import STATUS, TITLES
 from gateway.api.route import WRITES
 from gateway.api.schemas import Problem
 from gateway.merchants.roles import SCOPES
 
-PARTS = (invoices, merchants, webhooks, statements, operators, city)
+PARTS = (invoices, refunds, merchants, webhooks, statements, operators, city)
 _ABOUT = """Payments for merchants in Alatau, and what anybody may ask of the city.
 
 Amounts are strings of digits in the smallest unit (tiyn, or base units of an asset). Times are Unix seconds.

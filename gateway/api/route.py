@@ -95,17 +95,17 @@ async def _caller(gateway: Gateway, request: Request, key: str, door: Door) -> C
         return await run_in_threadpool(admit, gateway, key, door)
     known = gateway.standings.find(key, gateway.clock())
     if known is None:
-        known = await run_in_threadpool(_stand, gateway, key, door)
-        if isinstance(known, Caller):
-            return known
+        caller, known = await run_in_threadpool(_stand, gateway, key, door)
+    else:
+        caller = known.caller
+        check_caller(caller, door)
     request.state.standing = known
-    check_caller(known.caller, door)
-    return known.caller
+    return caller
 
 
-def _stand(gateway: Gateway, key: str, door: Door) -> Caller | Standing:
+def _stand(gateway: Gateway, key: str, door: Door) -> tuple[Caller, Standing | None]:
     caller = admit(gateway, key, door)
-    return gateway.standings.read(gateway, key, caller, gateway.clock()) or caller
+    return caller, gateway.standings.read(gateway, key, caller, gateway.clock())
 
 
 async def _enter(gateway: Gateway, request: Request, door: Door) -> tuple[Caller | None, Left]:

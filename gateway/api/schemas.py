@@ -168,6 +168,8 @@ class NewInvoice(Strict):
     reference: Annotated[str, Field(min_length=1, max_length=64, examples=["order-17"])]
     title: Annotated[str, Field(min_length=1, max_length=140, examples=["Tea for two"])]
     purpose: Annotated[str, Field(max_length=31, examples=["206108"])] = "206108"
+    # Where the payer wants money back, if ever; it must be said before paying.
+    refund_to: AddressIn | None = None
 
 
 class WalletPayment(BaseModel):
@@ -282,6 +284,132 @@ class LinkList(BaseModel):
 
     links: list[LinkAnswer]
     next: Next
+
+
+# --- refunds, settlements and policies ------------------------------------------------
+
+
+class NewRefund(Strict):
+    """A refund to ask for. amount: base units of what was received; to: null for the address that the payer
+
+    fixed before paying, else an address that signed the terms of this refund.
+    """
+
+    amount: AmountText
+    to: AddressIn | None = None
+    evidence: Annotated[str | None, Field(max_length=255, examples=[None])] = None
+    signature: Annotated[
+        str | None, Field(pattern=r"^0x([0-9a-fA-F]{2}){65,2000}$", max_length=4002, examples=[None])
+    ] = None
+    why: Annotated[str, Field(max_length=500, examples=["the tea was cold"])] = ""
+
+
+class Reason(Strict):
+    """Why."""
+
+    why: Annotated[str, Field(min_length=1, max_length=500, examples=["asked for twice"])]
+
+
+class PreparedAnswer(BaseModel):
+    """What the merchant's own wallet is to send; link: EIP-681, for a QR code."""
+
+    chain_id: Annotated[int, Field(examples=[31337])]
+    to: AddressText
+    data: Annotated[str, Field(examples=["0xa9059cbb"])]
+    value: Annotated[Number, Field(examples=["0"])]
+    link: Annotated[
+        str, Field(examples=["ethereum:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed@31337/transfer"])
+    ]
+
+
+class RefundAnswer(BaseModel):
+    """A refund. to: an address, or the SHA-256 of an IBAN; transaction: what the merchant's wallet must send."""
+
+    id: Annotated[str, Field(examples=["r_0123456789abcdef01234567"])]
+    invoice: Annotated[str | None, Field(examples=["7f3k9m2p5q8r1s4t6v0w3x5y7z"])]
+    source: Annotated[str, Field(examples=["merchant"])]
+    asset: Annotated[str, Field(examples=["USDT"])]
+    amount: Number
+    to: Annotated[str, Field(examples=["0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"])]
+    proof: Annotated[str, Field(examples=["fixed"])]
+    state: Annotated[str, Field(examples=["pending"])]
+    ripe_s: Seconds
+    created_s: Seconds
+    changed_s: Seconds
+    problem: Annotated[str | None, Field(examples=[None])]
+    transaction: PreparedAnswer | None
+
+
+class RefundList(BaseModel):
+    """A page of refunds, newest first."""
+
+    refunds: list[RefundAnswer]
+    next: Next
+
+
+class SettlementAnswer(BaseModel):
+    """Final money of an invoice: gross = city + net. method: direct, or vasp (paid out in tenge)."""
+
+    id: Annotated[str, Field(examples=["evm:31337:aa:bb:3"])]
+    invoice: Annotated[str, Field(examples=["7f3k9m2p5q8r1s4t6v0w3x5y7z"])]
+    method: Annotated[str, Field(examples=["direct"])]
+    asset: Annotated[str, Field(examples=["USDT"])]
+    gross: Number
+    city: Annotated[Number, Field(examples=["733"])]
+    net: Annotated[Number, Field(examples=["23679"])]
+    receiver: AddressText
+    moved_s: Seconds
+    final_s: Seconds
+
+
+class SettlementList(BaseModel):
+    """A page of settlements, newest first."""
+
+    settlements: list[SettlementAnswer]
+    next: Next
+
+
+class NewPayout(Strict):
+    """All that a provider holds of an asset, to be paid out in tenge."""
+
+    asset: Annotated[str, Field(max_length=31, pattern=r"^[!-~]+$", examples=["USDT"])]
+    provider: Annotated[str | None, Field(max_length=60, examples=[None])] = None
+
+
+class PayoutAnswer(BaseModel):
+    """A payout in tenge by a provider; tiyn and what follows are null until it confirmed."""
+
+    id: Annotated[str, Field(examples=["p_0123456789abcdef01234567"])]
+    provider: Annotated[str, Field(examples=["vasp-a"])]
+    asset: Annotated[str, Field(examples=["USDT"])]
+    amount: Number
+    iban: Iban
+    state: Annotated[str, Field(examples=["reserved"])]
+    tiyn: Annotated[str | None, Field(examples=[None])]
+    fee_tiyn: Annotated[str | None, Field(examples=[None])]
+    bank_reference: Annotated[str | None, Field(examples=[None])]
+    paid_s: Annotated[int | None, Field(examples=[None])]
+    created_s: Seconds
+    problem: Annotated[str | None, Field(examples=[None])]
+
+
+class PayoutList(BaseModel):
+    """A page of payouts, newest first."""
+
+    payouts: list[PayoutAnswer]
+    next: Next
+
+
+class PolicyBody(Strict):
+    """What becomes of too little, too late and too much; it holds for invoices that are made from now on."""
+
+    tolerance_bps: Annotated[int, Field(ge=0, le=500, examples=[50])] = 0
+    tolerance_minor_max: Annotated[Number, Field(examples=["1000000"])] = "0"
+    lifetime_s: Annotated[int, Field(ge=60, le=604_800, examples=[900])] = 900
+    late_accept_s: Annotated[int, Field(ge=0, le=2_592_000, examples=[604_800])] = 604_800
+    late_band_bps: Annotated[int, Field(ge=0, le=1_000, examples=[200])] = 200
+    over_policy: Annotated[Literal["credit", "refund"], Field(examples=["credit"])] = "credit"
+    settle_by: Annotated[Literal["direct", "vasp"], Field(examples=["direct"])] = "direct"
 
 
 # --- statements -----------------------------------------------------------------------
@@ -432,6 +560,25 @@ class UnmatchedMoney(BaseModel):
     seen_s: Seconds
 
 
+class Decide(Strict):
+    """A decision about money in the queue: its key, and why."""
+
+    key: Annotated[str, Field(min_length=1, max_length=255, examples=["evm:31337:aa:bb:3"])]
+    why: Annotated[str, Field(min_length=1, max_length=500, examples=["the payer called: it is order 17"])]
+
+
+class Assign(Decide):
+    """invoice: that the money is to pay."""
+
+    invoice: Annotated[str, Field(max_length=64, examples=["7f3k9m2p5q8r1s4t6v0w3x5y7z"])]
+
+
+class SendBack(Decide):
+    """to: the SHA-256 of the payer's IBAN, as the ledger names it."""
+
+    to: HashText
+
+
 class UnreadFile(BaseModel):
     """A file of the bank that was refused whole."""
 
@@ -446,6 +593,29 @@ class Unmatched(BaseModel):
     money: list[UnmatchedMoney]
     files: list[UnreadFile]
     next: Next
+
+
+class RateState(BaseModel):
+    """Whether an asset can be quoted; age_s of the believed rate, or why there is none."""
+
+    asset: Annotated[str, Field(examples=["USDT"])]
+    age_s: Annotated[int | None, Field(examples=[12])]
+    rate: Annotated[str | None, Field(examples=["51210/1000000"])]
+    why: Annotated[str | None, Field(examples=[None])]
+
+
+class Operations(BaseModel):
+    """How the gateway is now."""
+
+    now_s: Seconds
+    # Since when nothing of the chain is known; null where there is no chain.
+    chain_seen_until_s: Annotated[int | None, Field(examples=[1_790_000_000])]
+    chain_lag_s: Annotated[int | None, Field(examples=[3])]
+    invoices: Annotated[dict[str, int], Field(examples=[{"open": 4, "final": 12}])]
+    rates: list[RateState]
+    unmatched: Annotated[int, Field(examples=[0], description="at most 1,000 are counted")]
+    webhooks_waiting: Annotated[int, Field(examples=[2])]
+    webhooks_oldest_s: Annotated[int | None, Field(examples=[1_790_000_000])]
 
 
 class Problem(BaseModel):

@@ -165,7 +165,7 @@ class Creation:
     def create_at_once(
         self, request: Request, idempotency_key: str | None, key_id: str, policy: Policy
     ) -> Invoice | None:
-        """Make an invoice in one statement, if nothing stands in the way; None, and nothing made, where it does.
+        """Make an invoice in one statement, if nothing stands in the way; None, and nothing made, if it does.
 
         key_id: of the merchant's key that asks, whose standing is looked at again in that statement; policy:
         as it was read lately. `create` takes the steps one by one, and says what stood in the way.

@@ -33,6 +33,16 @@ SCOPED = {
     ("GET", "/v1/invoices/{id}"): ("invoices.read", True),
     ("POST", "/v1/invoices/{id}/void"): ("invoices.write", True),
     ("POST", "/v1/invoices/{id}/test-payment"): ("invoices.write", True),
+    ("POST", "/v1/invoices/{id}/refunds"): ("refunds.write", False),
+    ("GET", "/v1/refunds"): ("refunds.read", False),
+    ("GET", "/v1/refunds/{id}"): ("refunds.read", False),
+    ("POST", "/v1/refunds/{id}/approve"): ("refunds.write", False),
+    ("POST", "/v1/refunds/{id}/cancel"): ("refunds.write", False),
+    ("GET", "/v1/settlements"): ("statements.read", False),
+    ("GET", "/v1/payouts"): ("statements.read", False),
+    ("POST", "/v1/payouts"): ("payouts.write", False),
+    ("GET", "/v1/merchant/policy"): ("merchant.read", False),
+    ("PUT", "/v1/merchant/policy"): ("merchant.write", False),
     ("POST", "/v1/payment-links"): ("links.write", False),
     ("GET", "/v1/payment-links"): ("links.read", False),
     ("GET", "/v1/payment-links/{id}"): ("links.read", False),
@@ -60,6 +70,10 @@ SCOPED = {
     ("GET", "/v1/statements"): ("statements.read", False),
     ("GET", "/v1/statements.csv"): ("statements.read", False),
     ("GET", "/v1/unmatched"): ("unmatched.read", False),
+    ("POST", "/v1/unmatched/assign"): ("unmatched.write", False),
+    ("POST", "/v1/unmatched/keep"): ("unmatched.write", False),
+    ("POST", "/v1/unmatched/refund"): ("unmatched.write", False),
+    ("GET", "/v1/operations"): ("operations.read", False),
 }
 JSON_TYPE = {"Content-Type": "application/json"}
 ORDER = {"amount": "1250000", "asset": "USDT", "reference": "order-1", "title": "Tea"}

@@ -17,13 +17,19 @@ from gateway.payments.store.invoices import Invoice
 from gateway.webhooks import signing
 
 _COLUMNS: Final = (
-    "id", "number", "merchant_id", "merchant_reference", "attempt", "purpose", "title", "tiyn", "asset", "due",
-    "share_bps", "rate", "payee", "deposit_address", "quote_signature", "nonce", "reference", "created_s",
+    "id", "number", "merchant_id", "merchant_reference", "attempt", "purpose", "title", "tiyn", "asset",
+    "due", "share_bps", "rate", "payee", "deposit_address", "quote_signature", "nonce", "reference", "created_s",
     "expires_s", "status", "voided", "policy", "refund_to",
 )  # fmt: skip
 # Types are said where PostgreSQL cannot see them from the column.
-_CASTS: Final = {"attempt": "int", "share_bps": "int", "voided": "int", "nonce": "bigint", "created_s": "bigint",
-                 "expires_s": "bigint"}  # fmt: skip
+_CASTS: Final = {
+    "attempt": "int",
+    "share_bps": "int",
+    "voided": "int",
+    "nonce": "bigint",
+    "created_s": "bigint",
+    "expires_s": "bigint",
+}
 _BYTES: Final = frozenset(
     {"number", "tiyn", "due", "payee", "deposit_address", "quote_signature", "refund_to"}
 )

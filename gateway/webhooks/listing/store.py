@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Index, insert, or_, select
+from sqlalchemy import Connection, Index, func, insert, or_, select
 
 from gateway.webhooks import signing
 from gateway.webhooks.store import deliveries, endpoints, events
@@ -118,3 +118,11 @@ def send_test(connection: Connection, owner: str, endpoint_id: str, body: bytes,
         insert(deliveries).values(event_id=event_id, endpoint_id=endpoint_id, state="pending", **pending)
     )
     return event_id
+
+
+def waiting(connection: Connection) -> tuple[int, int | None]:
+    """How many deliveries wait, and since when the oldest of them is due."""
+    row = connection.execute(
+        select(func.count(), func.min(deliveries.c.due)).where(deliveries.c.state == "pending")
+    ).one()
+    return int(row[0]), row[1]
