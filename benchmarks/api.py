@@ -161,8 +161,8 @@ def _served(folder: Path, application: str, told: dict[str, Any], name: str) -> 
     (folder / f"{name}.json").write_text(json.dumps(told))
     (folder / name).mkdir(exist_ok=True)
     command: list[str | Path] = [sys.executable, "-W", "ignore", "-m", "uvicorn",
-               f"benchmarks.api_app:{application}", "--factory", "--workers", str(WORKERS), "--port", str(port), "--no-access-log",
-               "--log-level", "warning"]  # fmt: skip
+               f"benchmarks.api_app:{application}", "--factory", "--workers", str(WORKERS),
+               "--port", str(port), "--no-access-log", "--log-level", "warning"]  # fmt: skip
 
     def is_ready() -> bool:
         try:

@@ -323,7 +323,7 @@ class PreparedAnswer(BaseModel):
 
 
 class RefundAnswer(BaseModel):
-    """A refund. to: an address, or the SHA-256 of an IBAN; transaction: what the merchant's wallet must send."""
+    """A refund. to: an address, or the SHA-256 of an IBAN; transaction: for the merchant's wallet to send."""
 
     id: Annotated[str, Field(examples=["r_0123456789abcdef01234567"])]
     invoice: Annotated[str | None, Field(examples=["7f3k9m2p5q8r1s4t6v0w3x5y7z"])]

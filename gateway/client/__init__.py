@@ -1,9 +1,9 @@
 """A client of the API for a merchant's program. It imports nothing of the rest of the gateway.
 
-    from gateway.client import Client, NewInvoice
+from gateway.client import Client, NewInvoice
 
-    with Client("https://pay.example", key) as pay:
-        invoice = pay.create_invoice(NewInvoice("1250000", "USDT", "order-17", "Tea for two"))
+with Client("https://pay.example", key) as pay:
+invoice = pay.create_invoice(NewInvoice("1250000", "USDT", "order-17", "Tea for two"))
 """
 
 from gateway.client.answers import (

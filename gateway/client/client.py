@@ -1,4 +1,4 @@
-"""Requests to the API: each write with an Idempotency-Key, tried again with the same one until it is answered."""
+"""Requests to the API: each write has an Idempotency-Key, and is tried again with it until it is answered."""
 
 from __future__ import annotations
 
@@ -129,7 +129,13 @@ class Client:
         idempotency_key: str | None = None,
     ) -> Link:
         """Make a payment link; amount None: the payer says how much."""
-        body = {"title": title, "asset": asset, "amount": amount, "reusable": reusable, "expires_s": expires_s}
+        body = {
+            "title": title,
+            "asset": asset,
+            "amount": amount,
+            "reusable": reusable,
+            "expires_s": expires_s,
+        }
         return read(Link, self._write("POST", "/v1/payment-links", body, idempotency_key))
 
     def statement(self, since_s: int, until_s: int) -> Iterator[StatementLine]:
@@ -182,9 +188,7 @@ class Client:
     def _list(self, path: str, after: str | None, limit: int) -> dict[str, Any]:
         return self._ask("GET", path, query={"limit": limit} | ({} if after is None else {"after": after}))
 
-    def _write(
-        self, method: str, path: str, body: dict[str, Any] | None, key: str | None
-    ) -> dict[str, Any]:
+    def _write(self, method: str, path: str, body: dict[str, Any] | None, key: str | None) -> dict[str, Any]:
         return self._ask(method, path, body=body, key=key or secrets.token_urlsafe(18))
 
     def _ask(

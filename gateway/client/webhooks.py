@@ -24,7 +24,7 @@ def check_webhook(
 ) -> dict[str, Any]:
     """The event in a request, if one of our keys signed it just now; NotSigned otherwise.
 
-    keys: the `whsec_` secrets or `whpk_` keys that hold, both during a rotation; body: the bytes as they came.
+    keys: the `whsec_` secrets or `whpk_` keys that hold, both during a rotation; body: the bytes that came.
     An event can come twice: remember its id (the header webhook-id) in the transaction that does the work.
     """
     sent = {name.lower(): value for name, value in headers.items()}
@@ -37,7 +37,8 @@ def check_webhook(
     content = f"{id}.{stamp}.".encode() + body
     signatures = sent.get("webhook-signature", "").split(" ")[:16]
     # Each pair is tried, so that the time tells nothing of which one fits.
-    if not any([_fits(key, signature, content) for key in keys for signature in signatures]):
+    fits = [_fits(key, signature, content) for key in keys for signature in signatures]
+    if not any(fits):
         raise NotSigned("no signature fits a known key")
     event: dict[str, Any] = json.loads(body)
     return event

@@ -18,8 +18,8 @@ from gateway.webhooks import signing
 
 _COLUMNS: Final = (
     "id", "number", "merchant_id", "merchant_reference", "attempt", "purpose", "title", "tiyn", "asset",
-    "due", "share_bps", "rate", "payee", "deposit_address", "quote_signature", "nonce", "reference", "created_s",
-    "expires_s", "status", "voided", "policy", "refund_to",
+    "due", "share_bps", "rate", "payee", "deposit_address", "quote_signature", "nonce", "reference",
+    "created_s", "expires_s", "status", "voided", "policy", "refund_to",
 )  # fmt: skip
 # Types are said where PostgreSQL cannot see them from the column.
 _CASTS: Final = {
