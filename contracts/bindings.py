@@ -919,8 +919,17 @@ class City:
 
     def refund(self, account: LocalAccount, asked: Refunding) -> TxReceipt:
         """Pay a refund."""
+        return self._send(account, "treasury", "refund", self._refunding(asked))
+
+    def refund_data(self, asked: Refunding) -> bytes:
+        """The same as what a transaction to the treasury carries, for whoever sends it."""
+        with _answering("Treasury.refund"):
+            data = self._contracts["treasury"].encode_abi("refund", args=[self._refunding(asked)])
+        return bytes.fromhex(data[2:])
+
+    def _refunding(self, asked: Refunding) -> tuple[object, ...]:
         time_s = self.head_at(asked.head_size).time
-        words = (
+        return (
             _members(asked.refund),
             _members(asked.receipt),
             _signatures(asked.authority_approvals),
@@ -932,7 +941,6 @@ class City:
             list(asked.path),
             list(asked.receipt_path),
         )
-        return self._send(account, "treasury", "refund", words)
 
     def stop(self, account: LocalAccount, record: Order | Refund) -> TxReceipt:
         """Stop an order or a refund; the account holds an auditor's seat."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from gateway.db import Engine
 from gateway.ledger_view import LedgerView
 from gateway.merchants.links.service import Links
 from gateway.pages import routes as pages
-from gateway.payments.outgoing import Sight
 from gateway.payments.refunds import Refunds
 from gateway.payments.service import Clock, Payments
 from gateway.payments.settlements import Settlements
@@ -28,7 +26,6 @@ from gateway.payments.unmatched import Unmatched
 from gateway.rails.evm import Quotes
 from gateway.sandbox.service import Sandbox
 from gateway.settings import Settings
-from gateway.vasp.client import Provider
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
 from ledger import store
@@ -61,29 +58,14 @@ class Gateway:
     public_url: str
     bank_iban: str
     spread_bps: int = 50
+    # None: those that only read and decide, and have no eyes on a chain and no provider.
+    refunds: Refunds | None = None
+    unmatched: Unmatched | None = None
+    settlements: Settlements | None = None
     invoice_quota: Quota = field(default_factory=lambda: Quota(INVOICES_A_MINUTE))
     bill_quota: Quota = field(default_factory=lambda: Quota(BILLS_A_MINUTE))
     limits: Limits = field(default_factory=Limits)
     standings: Standings = field(default_factory=Standings)
-
-    # What is seen of the chain, for refunds, and who pays merchants out in tenge; where there are any.
-    sight: Sight | None = None
-    providers: Mapping[str, Provider] = field(default_factory=dict)
-
-    @property
-    def refunds(self) -> Refunds:
-        """Refunds, as far as this process has a part in them: it sends nothing."""
-        return Refunds(self.payments, self.sight)
-
-    @property
-    def unmatched(self) -> Unmatched:
-        """The queue of money that belongs to no invoice."""
-        return Unmatched(self.payments)
-
-    @property
-    def settlements(self) -> Settlements:
-        """How merchants are paid."""
-        return Settlements(self.payments, self.providers)
 
     @property
     def sandbox(self) -> Sandbox:

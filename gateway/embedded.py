@@ -30,15 +30,21 @@ from web3.types import RPCEndpoint
 
 from contracts.bindings import CONTRACTS, City, Deployment
 from contracts.devchain import DevChain
-from gateway import db
+from gateway import db, migrations
 from gateway.app import Gateway
 from gateway.ledger_view import LedgerView
+from gateway.payments.refunds import Refunds
 from gateway.payments.service import Payments
+from gateway.payments.settlements import Settlements
+from gateway.payments.unmatched import Unmatched
 from gateway.rails.evm import EvmRail, Place, Quotes
+from gateway.rails.evm.sight import EvmSight
+from gateway.rails.evm.treasury import EvmTreasury
 from gateway.rails.tenge.simulator import Bank
 from gateway.rate_desk import RateDesk
 from gateway.rates import Exchange, NationalBank, Policy
 from gateway.rates_simulator import RatesSimulator
+from gateway.sending import service as sending
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
 from gateway.worker import Publication, Worker
@@ -279,7 +285,7 @@ class EmbeddedCity:
         engine, heads = db.engine(self._database), db.engine(self._heads)
         self._stack.callback(engine.dispose)
         self._stack.callback(heads.dispose)
-        db.create_all(engine)
+        migrations.upgrade(engine)
         self._stack.enter_context(only_writer(engine, self.folder / "writer.lock"))
         log = self.keys.log()
         self.writer = Writer(engine, heads, log, self.clock)
@@ -302,6 +308,9 @@ class EmbeddedCity:
         quotes = Quotes(self.city, place, self.keys.account("gateway"))
         view = LedgerView(engine)
         payments = Payments(engine, view, self.clock, self.outside.rate_desk, quotes)
+        rail = EvmRail(self.outside.web3, place)
+        treasury = EvmTreasury(self.city, self.publisher, engine, view, self.clock)
+        refunds = Refunds(payments, EvmSight(rail.pool, place), sending, treasury)
         self.gateway = Gateway(
             engine,
             view,
@@ -313,12 +322,15 @@ class EmbeddedCity:
             self.clock,
             public_url,
             plan.bank_iban,
+            refunds=refunds,
+            unmatched=Unmatched(payments),
+            settlements=Settlements(payments),
         )
         anchor = EvmAnchor(self.city, self.keys.account("operator"))
         self.worker = Worker(
             self.gateway,
             Publication(self.writer, self.watcher, (anchor,)),
-            EvmRail(self.outside.web3, place),
+            rail,
             self.city,
             self.keys.account("relayer"),
             self.bank_folder,

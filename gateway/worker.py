@@ -134,6 +134,8 @@ class Worker:
             self.gateway.payments.book_again,
             self.record,
             self.gateway.payments.take_answers,
+            *((self.gateway.refunds.follow,) if self.gateway.refunds else ()),
+            *((self.gateway.settlements.follow,) if self.gateway.settlements else ()),
             self._publish_if_new,
             self.deliver,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Request
 
@@ -25,7 +25,11 @@ from gateway.api.schemas import (
 from gateway.db import reading
 from gateway.merchants.roles import Caller
 from gateway.payments import store
+from gateway.payments.unmatched import Unmatched as Queue
 from ledger.records import reject
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
 
 router = APIRouter(prefix="/v1", route_class=Route, tags=["operators"])
 Decider = Annotated[Caller, Depends(gate("unmatched.write"))]
@@ -53,14 +57,14 @@ def unmatched(
 def assign(body: Assign, request: Request, caller: Decider) -> UnmatchedMoney:
     """Have money pay an invoice that takes its asset; it is decided once, and stays in the record."""
     gateway = gateway_of(request)
-    return unmatched_money(gateway.unmatched.assign(_key(body), body.invoice, caller.key_id, body.why))
+    return unmatched_money(unmatched_of(gateway).assign(_key(body), body.invoice, caller.key_id, body.why))
 
 
 @router.post("/unmatched/keep")
 def keep(body: Decide, request: Request, caller: Decider) -> UnmatchedMoney:
     """Leave money where it is: it pays nothing, and is asked about no more."""
     gateway = gateway_of(request)
-    return unmatched_money(gateway.unmatched.keep(_key(body), caller.key_id, body.why))
+    return unmatched_money(unmatched_of(gateway).keep(_key(body), caller.key_id, body.why))
 
 
 @router.post("/unmatched/refund", status_code=201)
@@ -68,7 +72,12 @@ def send_back(body: SendBack, request: Request, caller: Decider) -> RefundAnswer
     """Send back what came by bank and belongs to no invoice; the city's seats sign it too."""
     gateway = gateway_of(request)
     to = bytes.fromhex(body.to[2:])
-    return refund_answer(gateway, gateway.unmatched.refund(_key(body), to, caller.key_id, body.why))
+    return refund_answer(gateway, unmatched_of(gateway).refund(_key(body), to, caller.key_id, body.why))
+
+
+def unmatched_of(gateway: Gateway) -> Queue:
+    """The use cases of the queue."""
+    return gateway.unmatched or Queue(gateway.payments)
 
 
 def _key(body: Decide) -> str:

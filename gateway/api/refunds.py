@@ -29,6 +29,8 @@ from gateway.db import reading
 from gateway.merchants.policy import Over, Policy, SettleBy, policy_of, set_policy
 from gateway.merchants.roles import OWNER, Caller
 from gateway.payments.refund_model import Refund, RefundState, Source
+from gateway.payments.refunds import Refunds
+from gateway.payments.settlements import Settlements
 from gateway.payments.store.settlements import Payout
 from ledger.records import reject
 
@@ -41,11 +43,21 @@ Writer = Annotated[Caller, Depends(gate("refunds.write"))]
 Statements = Annotated[Caller, Depends(gate("statements.read"))]
 
 
+def refunds_of(gateway: Gateway) -> Refunds:
+    """The use cases of refunds."""
+    return gateway.refunds or Refunds(gateway.payments)
+
+
+def settlements_of(gateway: Gateway) -> Settlements:
+    """The use cases of settlements."""
+    return gateway.settlements or Settlements(gateway.payments)
+
+
 def refund_answer(gateway: Gateway, refund: Refund) -> RefundAnswer:
     """A refund, with what a wallet is to send where one must."""
     transaction = None
-    if refund.source is Source.MERCHANT and refund.state is RefundState.PENDING and gateway.sight is not None:
-        told = gateway.refunds.prepared(refund)
+    if refund.source is Source.MERCHANT and refund.state is RefundState.PENDING:
+        told = refunds_of(gateway).prepared(refund)
         transaction = PreparedAnswer(
             chain_id=told.chain_id,
             to=hexed(told.to),
@@ -86,7 +98,7 @@ def new_refund(
     own_invoice(gateway, id, caller)
     if not idempotency_key or not idempotency_key.isprintable():
         reject("idempotency", "Idempotency-Key", "a refund moves money, so it needs a key")
-    refund = gateway.refunds.request(
+    refund = refunds_of(gateway).request(
         caller.key_id,
         id,
         body.evidence,
@@ -105,7 +117,7 @@ def some_refunds(
 ) -> RefundList:
     """The caller's refunds, newest first."""
     gateway = gateway_of(request)
-    found = gateway.refunds.of(caller.merchant_id, place(after, (END_OF_TIME, "")), limit)
+    found = refunds_of(gateway).of(caller.merchant_id, place(after, (END_OF_TIME, "")), limit)
     rows = [(refund.created_s, refund.id) for refund in found]
     answers = [refund_answer(gateway, refund) for refund in found]
     return RefundList(refunds=answers, next=next_of(rows, limit))
@@ -113,7 +125,7 @@ def some_refunds(
 
 def own_refund(gateway: Gateway, id: str, caller: Caller) -> Refund:
     """A refund of the caller's; others' are not there."""
-    found = gateway.refunds.look(word(id, "refund"))
+    found = refunds_of(gateway).look(word(id, "refund"))
     if found.merchant_id is None or found.merchant_id != caller.merchant_id:
         reject("not_found", "refund", f"no refund is called {id[:40]!a}")
     return found
@@ -131,7 +143,7 @@ def approve_refund(id: str, request: Request, caller: Writer) -> RefundAnswer:
     """Let a refund go; again changes nothing. The merchant's own wallet then sends `transaction`."""
     gateway = gateway_of(request)
     own_refund(gateway, id, caller)
-    refund = gateway.refunds.approve(id, caller.key_id, is_owner=caller.role == OWNER)
+    refund = refunds_of(gateway).approve(id, caller.key_id, is_owner=caller.role == OWNER)
     return refund_answer(gateway, refund)
 
 
@@ -140,7 +152,7 @@ def cancel_refund(id: str, body: Reason, request: Request, caller: Writer) -> Re
     """Let a refund not go; refused once it may be under way."""
     gateway = gateway_of(request)
     own_refund(gateway, id, caller)
-    return refund_answer(gateway, gateway.refunds.cancel(id, caller.key_id, body.why))
+    return refund_answer(gateway, refunds_of(gateway).cancel(id, caller.key_id, body.why))
 
 
 # --- settlements and payouts ------------------------------------------------------------
@@ -153,7 +165,7 @@ def some_settlements(
     """What the caller was given, newest first."""
     gateway = gateway_of(request)
     start = place(after, (END_OF_TIME, ""))
-    found = list(gateway.settlements.of(str(caller.merchant_id), start, limit))
+    found = list(settlements_of(gateway).of(str(caller.merchant_id), start, limit))
     answers = [
         SettlementAnswer(
             id=one.id,
@@ -197,7 +209,7 @@ def some_payouts(
     """The caller's payouts in tenge, newest first."""
     gateway = gateway_of(request)
     start = place(after, (END_OF_TIME, ""))
-    found = list(gateway.settlements.payouts_of(str(caller.merchant_id), start, limit))
+    found = list(settlements_of(gateway).payouts_of(str(caller.merchant_id), start, limit))
     rows = [(payout.created_s, payout.id) for payout in found]
     return PayoutList(payouts=[payout_answer(payout) for payout in found], next=next_of(rows, limit))
 
@@ -208,7 +220,9 @@ def new_payout(
 ) -> PayoutAnswer:
     """Ask the provider to pay out all that it holds of an asset, to the account that holds now."""
     gateway = gateway_of(request)
-    payout = gateway.settlements.instruct(str(caller.merchant_id), body.asset, caller.key_id, body.provider)
+    payout = settlements_of(gateway).instruct(
+        str(caller.merchant_id), body.asset, caller.key_id, body.provider
+    )
     return payout_answer(payout)
 
 

@@ -77,7 +77,8 @@ class GoingBack:
             return self._follow_city(refund) if refund.source is Source.CITY else 0
         except Invalid as refused:
             # The ledger's answer is an answer: the promise is not made, and nothing can go.
-            return self._note_state(refund, RefundState.FAILED, str(refused))
+            why = str(refused)
+            return self._note_state(refund, RefundState.FAILED, why, problem=why, record_id=None)
         except Unavailable as error:
             # Told, and asked again: what is not known is not known (field failure 19).
             LOGGER.warning("refund %s waits: %s", refund.id, error)
@@ -291,12 +292,12 @@ class GoingBack:
             case State.QUEUED | State.SIGNED:
                 return 0
 
-    def _note_state(self, refund: Refund, state: RefundState, why: str) -> int:
+    def _note_state(self, refund: Refund, state: RefundState, why: str, **noted: Any) -> int:
         with self._engine.begin() as connection:
             locked = self._locked(connection, refund.id)
             if locked.state is state or state not in MOVES[locked.state]:
                 return 0
-            self._move(connection, locked, state, why, self._clock())
+            self._move(connection, locked, state, why, self._clock(), **noted)
         return 1
 
     def _again(self, refund: Refund, why: str) -> int:

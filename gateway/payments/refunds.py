@@ -169,6 +169,17 @@ class Refunds:
             self._move(connection, refund, RefundState.CANCELLED, actor, why, now)
         return self.look(id)
 
+    def retry(self, id: str, actor: str, why: str) -> Refund:
+        """Try once more what certainly did not go, and what the ledger still promises."""
+        now = self._clock()
+        with self._engine.begin() as connection:
+            refund = _one(connection, id)
+            if refund.state is not RefundState.FAILED or refund.record_id is None:
+                why = f"it is {refund.state.value}: only a failed one that is promised is tried again"
+                reject("P6", "refund", why)
+            self._move(connection, refund, RefundState.PENDING, actor, why, now)
+        return self.look(id)
+
     def _move(
         self, connection: Connection, refund: Refund, state: RefundState, actor: str, why: str, now: int
     ) -> None:

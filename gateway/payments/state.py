@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from gateway.db import Connection
 from gateway.payments import store
 from gateway.payments.model import MOVES, Derived, derive, follow
+from gateway.payments.over import ask_back
 from gateway.payments.refund_model import reserves
 from gateway.payments.store import Invoice, Seen
 from gateway.payments.store.refunds import refunds_of_invoice
@@ -51,6 +52,9 @@ class States:
             store.note_waiting(connection, invoice_id, seen)
         if derived.status is not invoice.status and derived.status not in MOVES[invoice.status]:
             LOGGER.error("invoice %s: %s to %s is no move", invoice.id, invoice.status, derived.status)
+        if ask_back(connection, invoice, derived, now) is not None:
+            derived, seen = self.derive(connection, invoice, now)
+            changed = True
         status = follow(invoice.status, derived.status)
         if status is not invoice.status:
             store.set_status(connection, invoice_id, status, now)

@@ -35,6 +35,7 @@ class Provider:
     client: httpx.Client
     signer: Signer = field(repr=False)
     verifier: Verifier = field(repr=False)
+    timeout_s: float = TIMEOUT_S
 
     def instruct(self, instruction: Instruction) -> Confirmation:
         """Have a payout made; the same reference again is the same payout there."""
@@ -42,7 +43,7 @@ class Provider:
         headers = {"Content-Type": "application/json", SIGNATURE: self.signer.sign(body)}
         try:
             answer = self.client.post(
-                f"{self.url}/v1/payouts", content=body, headers=headers, timeout=TIMEOUT_S
+                f"{self.url}/v1/payouts", content=body, headers=headers, timeout=self.timeout_s
             )
         except httpx.HTTPError as error:
             raise Unavailable(self.name, f"{type(error).__name__}: {error}") from error
@@ -53,7 +54,7 @@ class Provider:
         path = f"/v1/payouts/{instruction.reference}"
         headers = {SIGNATURE: self.signer.sign(path.encode())}
         try:
-            answer = self.client.get(f"{self.url}{path}", headers=headers, timeout=TIMEOUT_S)
+            answer = self.client.get(f"{self.url}{path}", headers=headers, timeout=self.timeout_s)
         except httpx.HTTPError as error:
             raise Unavailable(self.name, f"{type(error).__name__}: {error}") from error
         return None if answer.status_code == 404 else self._read(answer, instruction)

@@ -1,5 +1,6 @@
 """The rows of payments. SQL and nothing else; every function uses the caller's transaction."""
 
+from gateway.payments.store import tables
 from gateway.payments.store.evidence import (
     Decided,
     Decision,
@@ -62,6 +63,9 @@ from gateway.payments.store.rounds import (
     unread_files,
 )
 
+# For stores that join these rows with their own.
+_invoice = tables.invoice
+
 __all__ = [
     "Decided",
     "Decision",
@@ -111,6 +115,7 @@ __all__ = [
     "set_status",
     "set_voided",
     "stages_of",
+    "tables",
     "unanswered",
     "unbooked",
     "undecided",

@@ -1,0 +1,134 @@
+"""What payments need to see of a chain when money goes back: Transfers from one to another, and ERC-1271."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from contracts.bindings import CONTRACTS
+from gateway.payments.outgoing import Moved, Seen
+from gateway.rails.evm.logs import TRANSFER, Log, check_shape, read_log
+from gateway.rails.evm.place import Place
+from gateway.rails.evm.pool import Pool
+from gateway.rails.evm.rpc import Refused, data, to_hex
+from gateway.rails.evm.split import evidence_document, evidence_key
+from ledger.records import WORD, Unavailable, keccak256
+
+RANGE_BLOCKS = 2_000
+# isValidSignature(bytes32,bytes), and what it answers (ERC-1271).
+MAGIC = keccak256(b"isValidSignature(bytes32,bytes)")[:4]
+# A contract that is asked for its word may not run for ever at the node.
+SIGNATURE_GAS = 500_000
+_MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError)
+
+
+class EvmSight:
+    """Eyes on one chain, through the rail's pool of nodes."""
+
+    def __init__(self, pool: Pool, place: Place, range_blocks: int = RANGE_BLOCKS) -> None:
+        self._pool, self._place, self._range_blocks = pool, place, range_blocks
+        self.rail, self.chain_id = place.rail, place.deployment.chain_id
+        self.treasury = place.deployment.treasury
+
+    def token(self, asset: str) -> bytes:
+        """The token of an asset."""
+        return self._place.token(asset)
+
+    def is_ours(self, address: bytes) -> bool:
+        """Whether an address is a contract of the city or a token."""
+        ours = {getattr(self._place.deployment, name) for name in CONTRACTS}
+        return address in ours or address in self._place.tokens
+
+    def head(self) -> Seen:
+        """Where the chain is, by the nodes that agree."""
+        head = self._pool.head()
+        return Seen(head.latest, head.final)
+
+    def moved(
+        self, asset: str, senders: Collection[bytes], receivers: Collection[bytes], first: int, last: int
+    ) -> list[Moved]:
+        """The Transfers of a token between these, in the order of the chain: the node filters by topic."""
+        found: list[Moved] = []
+        for start in range(first, last + 1, self._range_blocks):
+            end = min(start + self._range_blocks - 1, last)
+            found += self._moved(self.token(asset), asset, senders, receivers, start, end)
+        return found
+
+    def _moved(
+        self,
+        token: bytes,
+        asset: str,
+        senders: Collection[bytes],
+        receivers: Collection[bytes],
+        first: int,
+        last: int,
+    ) -> list[Moved]:
+        topics = [
+            [to_hex(TRANSFER)],
+            [to_hex(sender.rjust(WORD, b"\0")) for sender in sorted(senders)],
+            [to_hex(receiver.rjust(WORD, b"\0")) for receiver in sorted(receivers)],
+        ]
+        asked = {
+            "fromBlock": to_hex(first),
+            "toBlock": to_hex(last),
+            "address": to_hex(token),
+            "topics": topics,
+        }
+        answer = self._asked("eth_getLogs", asked)
+        try:
+            logs = [read_log(raw) for raw in answer if not raw.get("removed")]
+            for log in logs:
+                self._check(log, token, senders, receivers, first, last)
+        except _MALFORMED as error:
+            raise Unavailable(self.rail, f"{type(error).__name__}: {error}"[:300]) from error
+        return [self._of(log, asset) for log in sorted(logs, key=lambda log: (log.block, log.index))]
+
+    def _check(
+        self,
+        log: Log,
+        token: bytes,
+        senders: Collection[bytes],
+        receivers: Collection[bytes],
+        first: int,
+        last: int,
+    ) -> None:
+        """Believe nothing that was not asked for."""
+        check_shape(log)
+        asked = log.at == token and log.address(1) in senders and log.address(2) in receivers
+        if log.topics[0] != TRANSFER or not asked or not first <= log.block <= last:
+            raise ValueError(f"a log of block {log.block} that was not asked for")
+
+    def _of(self, log: Log, asset: str) -> Moved:
+        amount = log.word(0)
+        return Moved(
+            key=evidence_key(self.chain_id, log),
+            asset=asset,
+            sender=log.address(1),
+            receiver=log.address(2),
+            amount_minor=amount,
+            block=log.block,
+            transaction=log.transaction,
+            document=evidence_document(self.chain_id, log, amount),
+        )
+
+    def _asked(self, method: str, *parameters: object) -> list[dict[str, object]]:
+        try:
+            found = self._pool.ask(method, *parameters)
+        except Refused as error:
+            raise Unavailable(self.rail, str(error)) from error
+        if not isinstance(found, list):
+            raise Unavailable(self.rail, f"{method} answered no list")
+        return found
+
+    def is_signed_by_contract(self, address: bytes, digest: bytes, signature: bytes) -> bool:
+        """Whether a contract says that a signature is its own (ERC-1271); no contract there is a no."""
+        padded = signature.ljust(-(-len(signature) // WORD) * WORD, b"\0")
+        words = digest + (2 * WORD).to_bytes(WORD, "big") + len(signature).to_bytes(WORD, "big") + padded
+        call = {"to": to_hex(address), "data": to_hex(MAGIC + words), "gas": to_hex(SIGNATURE_GAS)}
+        try:
+            answer = data(self._pool.ask("eth_call", call, "latest"))
+        except Refused:
+            # It reverted: that is an answer too.
+            return False
+        except ValueError as error:
+            raise Unavailable(self.rail, f"eth_call: {error}") from error
+        return answer == MAGIC.ljust(WORD, b"\0")

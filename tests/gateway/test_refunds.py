@@ -1,0 +1,540 @@
+"""Money goes back in the units that came, to whom it is proved to belong, once, and is refunded when final."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from eth_account.messages import encode_defunct, encode_typed_data
+from sqlalchemy import text
+from web3 import Web3
+
+from contracts import bindings
+from gateway.budget.desk import Desk, Proposed
+from gateway.db import reading
+from gateway.demo import Day, enact_all
+from gateway.merchants.policy import Over, Policy, set_policy
+from gateway.payments.going_back import GoingBack
+from gateway.payments.receivers import WAIT_S, plain_terms, typed_terms
+from gateway.payments.refund_model import MOVES, Proof, Refund, RefundState, Source
+from gateway.payments.refunds import Refunds
+from gateway.payments.store import Invoice
+from gateway.rails.evm.sight import EvmSight
+from gateway.rails.evm.treasury import EvmTreasury
+from ledger import store as ledger_store
+from ledger.records import Account, Contract, Invalid, Transfer, decode, hash_struct
+from ledger.records import Refund as RefundRecord
+from tests.gateway.conftest import DAY, Town
+from tests.gateway.sending import TownSender
+
+ACTOR = "key_1"
+
+
+def refunds_of(town: Town) -> Refunds:
+    found = town.city.gateway.refunds
+    assert found is not None
+    return found
+
+
+def payer(town: Town) -> bytes:
+    return town.city.keys.address("payer")
+
+
+def paid(town: Town, **more: object) -> Invoice:
+    """A merchant's invoice that is final; the merchant's wallet can send what it got."""
+    invoice = town.invoice(**{"refund_to": payer(town), **more})
+    town.pay(invoice)
+    town.settle()
+    assert town.status(invoice) == "final"
+    return invoice
+
+
+def send(town: Town, refund: Refund, amount: int | None = None) -> object:
+    """What the merchant does with its own wallet, from what was prepared for it."""
+    prepared = refunds_of(town).prepared(refund)
+    data = prepared.data
+    if amount is not None:
+        data = data[:-32] + amount.to_bytes(32, "big")
+    asked = {"to": Web3.to_checksum_address(prepared.to), "data": data, "gas": 100_000}
+    return bindings._transact(town.city.outside.web3, town.city.keys.account("merchant"), asked, "refund")
+
+
+def test_a_merchants_refund_goes_by_its_own_wallet_and_is_refunded_when_final(town: Town):
+    invoice, refunds = paid(town), refunds_of(town)
+    amount = invoice.due_minor * 9 // 10
+    refund = refunds.request(ACTOR, invoice.id, None, amount, None, "k1")
+    assert (refund.state, refund.proof, refund.source) == (
+        RefundState.REQUESTED,
+        Proof.FIXED,
+        Source.MERCHANT,
+    )
+    assert town.status(invoice) == "refund_pending"
+    refund = refunds.approve(refund.id, ACTOR)
+    assert refund.state is RefundState.PENDING
+    prepared = refunds.prepared(refund)
+    receiver = payer(town).hex()
+    assert prepared.link == (
+        f"ethereum:0x{town.token.hex()}@{prepared.chain_id}/transfer?address=0x{receiver}&uint256={amount}"
+    )
+    before = town.city.city.balance(town.token, payer(town))
+    send(town, refund)
+    assert town.city.city.balance(town.token, payer(town)) == before + amount
+    refunds.follow()
+    # Sent is not refunded (field failure 30).
+    assert (refunds.look(refund.id).state, town.status(invoice)) == (RefundState.SENT, "refund_pending")
+    assert "refunded" not in town.notes(invoice)
+    town.finalise()
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.FINAL
+    assert (town.status(invoice), town.notes(invoice)) == ("refunded", {"refunded"})
+    assert town.payments.look(invoice.id)[1].refunded_minor == amount
+    states = [state for state, _, _, _ in refunds.events(refund.id)]
+    assert states == ["requested", "approved", "pending", "sent", "final"]
+    assert town.events(invoice)[-2:] == ["invoice.updated", "invoice.refunded"]
+    assert refunds.follow() == 0
+
+
+def test_a_part_goes_back_and_the_rest_still_pays(town: Town):
+    with town.city.gateway.engine.begin() as connection:
+        policy = Policy(tolerance_bps=500, tolerance_minor_max=10**9)
+        set_policy(connection, town.merchant_id, policy, ACTOR, town.city.clock())
+    invoice, refunds = paid(town), refunds_of(town)
+    part = invoice.due_minor // 100
+    for number in range(3):
+        refund = refunds.approve(refunds.request(ACTOR, invoice.id, None, part, None, f"k{number}").id, ACTOR)
+        send(town, refund)
+    town.finalise()
+    refunds.follow()
+    # 97 of 100 are still there, and the policy forgives 5.
+    assert (town.status(invoice), town.notes(invoice)) == ("final", {"refunded"})
+    assert refunds.left(invoice.id) == invoice.due_minor - 3 * part
+    keys = [refunds.look(one.id).transfer_key for one in refunds.of(town.merchant_id, (1 << 62, ""), 10)]
+    assert len(set(keys)) == 3, "one transfer stands for one refund"
+
+
+def test_one_transfer_never_stands_for_two_refunds(town: Town):
+    invoice, refunds = paid(town), refunds_of(town)
+    asked = [refunds.request(ACTOR, invoice.id, None, 1_000, None, f"k{number}") for number in range(2)]
+    both = [refunds.approve(one.id, ACTOR) for one in asked]
+    send(town, both[0])
+    town.finalise()
+    for _ in range(3):
+        refunds.follow()
+    assert sorted(refunds.look(one.id).state for one in both) == [RefundState.FINAL, RefundState.PENDING]
+
+
+def test_another_amount_another_receiver_or_another_sender_is_no_refund(town: Town):
+    invoice, refunds = paid(town), refunds_of(town)
+    refund = refunds.approve(refunds.request(ACTOR, invoice.id, None, 1_000, None, "k").id, ACTOR)
+    send(town, refund, 999)
+    city, keys = town.city.city, town.city.keys
+    city.transfer(keys.account("merchant"), town.token, keys.address("builder"), 1_000)
+    city.transfer(keys.account("payer"), town.token, payer(town), 1_000)
+    town.finalise()
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.PENDING
+
+
+def test_what_was_sent_before_the_refund_was_asked_is_not_it(town: Town):
+    invoice, refunds = paid(town), refunds_of(town)
+    town.city.city.transfer(town.city.keys.account("merchant"), town.token, payer(town), 1_000)
+    town.finalise()
+    refund = refunds.approve(refunds.request(ACTOR, invoice.id, None, 1_000, None, "k").id, ACTOR)
+    town.finalise()
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.PENDING
+
+
+def test_ff30_refunded_is_said_when_the_outgoing_transfer_is_final_and_a_reorganisation_takes_it_back(
+    town: Town,
+):
+    invoice, refunds = paid(town), refunds_of(town)
+    amount = invoice.due_minor // 2
+    refund = refunds.approve(refunds.request(ACTOR, invoice.id, None, amount, None, "k").id, ACTOR)
+    web3 = town.city.outside.web3
+    snapshot = web3.provider.make_request("evm_snapshot", [])["result"]
+    send(town, refund)
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.SENT
+    web3.provider.make_request("evm_revert", [snapshot])
+    town.mine(3)
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.PENDING
+    assert (town.status(invoice), town.notes(invoice)) == ("refund_pending", {"refund_pending"})
+    send(town, refund)
+    refunds.follow()
+    town.finalise()
+    refunds.follow()
+    assert (refunds.look(refund.id).state, town.status(invoice)) == (RefundState.FINAL, "refunded")
+
+
+def test_ff29_a_refund_is_in_the_units_received_and_never_more_than_came(town: Town):
+    invoice, refunds = paid(town), refunds_of(town)
+    key = next(seen.key for seen in town.seen(invoice))
+    due = invoice.due_minor
+    for amount in (due + 1, 0, -1, 1 << 128):
+        with pytest.raises(Invalid):
+            refunds.request(ACTOR, invoice.id, None, amount, None, "k")
+    refunds.request(ACTOR, invoice.id, key, due - 1, None, "k1")
+    with pytest.raises(Invalid, match="1 are left"):
+        refunds.request(ACTOR, invoice.id, key, 2, None, "k2")
+    last = refunds.request(ACTOR, invoice.id, None, 1, None, "k3")
+    with pytest.raises(Invalid, match="0 are left"):
+        refunds.request(ACTOR, invoice.id, None, 1, None, "k4")
+    # What is cancelled is free again.
+    refunds.cancel(last.id, ACTOR, "a mistake")
+    refunds.request(ACTOR, invoice.id, None, 1, None, "k5")
+    assert refunds.left(invoice.id) == 0
+
+
+def test_only_final_money_goes_back(town: Town):
+    invoice, refunds = town.invoice(refund_to=payer(town)), refunds_of(town)
+    town.pay(invoice)
+    town.poll()
+    assert town.status(invoice) == "detected"
+    with pytest.raises(Invalid, match="0 final USDT came"):
+        refunds.request(ACTOR, invoice.id, None, 1, None, "k")
+
+
+def test_money_on_a_deposit_address_goes_back_only_after_it_was_split(town: Town):
+    invoice, refunds = town.invoice(refund_to=payer(town)), refunds_of(town)
+    town.deposit(invoice)
+    town.finalise()
+    with pytest.raises(Invalid, match="flush first"):
+        refunds.request(ACTOR, invoice.id, None, 1, None, "k")
+    town.settle()
+    refunds.request(ACTOR, invoice.id, None, 1, None, "k")
+
+
+def test_the_same_key_is_the_same_refund_and_for_another_it_is_a_conflict(town: Town):
+    invoice, refunds = paid(town), refunds_of(town)
+    first = refunds.request(ACTOR, invoice.id, None, 5, None, "k")
+    assert refunds.request(ACTOR, invoice.id, None, 5, None, "k") == first
+    with pytest.raises(Invalid, match="another refund"):
+        refunds.request(ACTOR, invoice.id, None, 6, None, "k")
+    with pytest.raises(Invalid, match="needs a key"):
+        refunds.request(ACTOR, invoice.id, None, 5, None, "")
+    assert refunds.approve(first.id, ACTOR) == refunds.approve(first.id, ACTOR)
+    assert len(refunds.events(first.id)) == 3
+
+
+@pytest.mark.parametrize("database", ["town", "postgres_town"])
+def test_of_two_at_once_for_all_of_it_one_is_refused(request: pytest.FixtureRequest, database: str):
+    town: Town = request.getfixturevalue(database)
+    invoice, refunds = paid(town), refunds_of(town)
+    results: list[object] = []
+    gate = threading.Barrier(6)
+
+    def ask(number: int) -> None:
+        gate.wait(10)
+        try:
+            results.append(
+                refunds.request(ACTOR, invoice.id, None, invoice.due_minor, None, f"k{number % 3}")
+            )
+        except Invalid as refused:
+            results.append(refused)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(results) == 6
+    made = {one.id for one in results if isinstance(one, Refund)}
+    assert len(made) == 1, "two threads share its key, four are refused"
+    assert sum(isinstance(one, Invalid) for one in results) == 4
+    assert refunds.left(invoice.id) == 0
+
+
+# --- to whom ------------------------------------------------------------------------------
+
+
+def test_where_nothing_was_fixed_the_address_signs_and_waits_48_hours(town: Town):
+    invoice, refunds = paid(town, refund_to=None), refunds_of(town)
+    account, chain = town.city.keys.account("builder"), town.city.plan.deployment.chain_id
+    to = town.city.keys.address("builder")
+    with pytest.raises(Invalid, match="fixed no address"):
+        refunds.request(ACTOR, invoice.id, None, 5, None, "k")
+    with pytest.raises(Invalid, match="has signed nothing"):
+        refunds.request(ACTOR, invoice.id, None, 5, to, "k")
+    terms = (chain, invoice.id, "USDT", 5, to)
+    signature = account.sign_message(encode_typed_data(full_message=typed_terms(*terms))).signature
+    for wrong in (
+        (chain, invoice.id, "USDT", 6, to),
+        (chain + 1, invoice.id, "USDT", 5, to),
+        (chain, "x", "USDT", 5, to),
+    ):
+        other = account.sign_message(encode_typed_data(full_message=typed_terms(*wrong))).signature
+        with pytest.raises(Invalid, match="did not sign"):
+            refunds.request(ACTOR, invoice.id, None, 5, to, "k", signature=bytes(other))
+    for rubbish in (b"", b"\0" * 65, b"\xff" * 64, b"\x01" * 200):
+        with pytest.raises(Invalid, match="did not sign"):
+            refunds.request(ACTOR, invoice.id, None, 5, to, "k", signature=rubbish)
+    refund = refunds.request(ACTOR, invoice.id, None, 5, to, "k", signature=bytes(signature))
+    assert (refund.proof, refund.ripe_s) == (Proof.SIGNED, town.city.clock() + WAIT_S)
+    with pytest.raises(Invalid, match="it may go from"):
+        refunds.approve(refund.id, "cashier")
+    town.wait(WAIT_S)
+    assert refunds.approve(refund.id, "cashier").state is RefundState.PENDING
+
+
+def test_an_owner_need_not_wait_and_a_text_is_a_signature_too(town: Town):
+    invoice, refunds = paid(town, refund_to=None), refunds_of(town)
+    account, to = town.city.keys.account("builder"), town.city.keys.address("builder")
+    text = plain_terms(town.city.plan.deployment.chain_id, invoice.id, "USDT", 5, to)
+    signature = bytes(account.sign_message(encode_defunct(text=text)).signature)
+    refund = refunds.request(ACTOR, invoice.id, None, 5, to, "k", signature=signature)
+    assert refunds.approve(refund.id, "owner", is_owner=True).state is RefundState.PENDING
+
+
+def test_a_contract_that_says_yes_is_proved_by_erc_1271(town: Town):
+    """A contract as a wallet: it answers the magic value to whatever it is asked."""
+    invoice, refunds = paid(town, refund_to=None), refunds_of(town)
+    magic = bytes.fromhex("1626ba7e").ljust(32, b"\0")
+    # PUSH32 magic, MSTORE at 0, RETURN 32.
+    says_yes = b"\x7f" + magic + b"\x60\x00\x52\x60\x20\x60\x00\xf3"
+    says_no = b"\x60\x00\x60\x00\xfd"
+    for code, is_proof in ((says_yes, True), (says_no, False)):
+        size = len(code)
+        creation = (
+            b"\x60" + bytes([size]) + b"\x60\x0c\x60\x00\x39\x60" + bytes([size]) + b"\x60\x00\xf3" + code
+        )
+        receipt = bindings._transact(
+            town.city.outside.web3, town.payer, {"data": creation, "gas": 300_000}, "wallet"
+        )
+        wallet = bytes.fromhex(receipt["contractAddress"][2:])
+        if is_proof:
+            refund = refunds.request(ACTOR, invoice.id, None, 5, wallet, f"k{size}", signature=b"owners")
+            assert refund.proof is Proof.CONTRACT
+        else:
+            with pytest.raises(Invalid, match="did not sign"):
+                refunds.request(ACTOR, invoice.id, None, 5, wallet, f"k{size}", signature=b"owners")
+
+
+def test_money_goes_to_nobody_and_to_nothing_of_the_city_s(town: Town):
+    invoice, refunds, other = paid(town, refund_to=None), refunds_of(town), town.invoice()
+    place = town.city.plan.deployment
+    nowhere = [b"\0" * 20, b"\1" * 19, b"", place.treasury, place.router, town.token, other.deposit_address]
+    for to in nowhere:
+        with pytest.raises(Invalid):
+            refunds.request(ACTOR, invoice.id, None, 5, to, "k", signature=b"\1" * 65)
+    with pytest.raises(Invalid, match="20 bytes"):
+        town.invoice(refund_to=b"\1" * 19)
+
+
+# --- moves --------------------------------------------------------------------------------
+
+
+def test_what_may_be_under_way_is_not_cancelled_and_what_was_cancelled_does_not_go(town: Town):
+    invoice, refunds = paid(town), refunds_of(town)
+    gone = refunds.cancel(refunds.request(ACTOR, invoice.id, None, 5, None, "k1").id, ACTOR, "no")
+    assert gone.state is RefundState.CANCELLED
+    assert refunds.cancel(gone.id, ACTOR, "no") == gone
+    with pytest.raises(Invalid, match="was cancelled"):
+        refunds.approve(gone.id, ACTOR)
+    assert (town.status(invoice), town.notes(invoice)) == ("final", set())
+    sent = refunds.approve(refunds.request(ACTOR, invoice.id, None, 5, None, "k2").id, ACTOR)
+    send(town, sent)
+    refunds.follow()
+    with pytest.raises(Invalid, match="may be under way"):
+        refunds.cancel(sent.id, ACTOR, "too late")
+
+
+def test_refunded_and_cancelled_are_ends():
+    assert [state for state, moves in MOVES.items() if not moves] == [
+        RefundState.FINAL,
+        RefundState.CANCELLED,
+    ]
+    assert set(MOVES) == set(RefundState)
+
+
+def test_what_is_over_is_asked_back_by_itself_where_the_policy_says_so(town: Town):
+    with town.city.gateway.engine.begin() as connection:
+        set_policy(connection, town.merchant_id, Policy(over_policy=Over.REFUND), ACTOR, town.city.clock())
+    refunds = refunds_of(town)
+    unknown, invoice = town.invoice(), town.invoice(refund_to=payer(town))
+    for one in (unknown, invoice):
+        town.pay(one)
+        town.deposit(one, 700)
+    town.settle()
+    [asked] = refunds.of(town.merchant_id, (1 << 62, ""), 10)
+    assert (asked.invoice_id, asked.amount_minor, asked.receiver) == (invoice.id, 700, payer(town))
+    assert town.notes(unknown) == {"overpaid"}
+    assert (town.status(invoice), town.notes(invoice)) == ("final", {"overpaid", "refund_pending"})
+    town.deposit(invoice, 40)
+    town.settle()
+    amounts = [one.amount_minor for one in refunds.of(town.merchant_id, (1 << 62, ""), 10)]
+    assert sorted(amounts) == [40, 700]
+
+
+# --- the city's share, through the Treasury contract ------------------------------------------
+
+
+class Treasury:
+    """The town's refunds with a sender, and seats that sign."""
+
+    def __init__(self, town: Town) -> None:
+        self.town, self.sender = town, TownSender(town)
+        city, gateway = town.city, town.city.gateway
+        sight = EvmSight(city.worker.rail.pool, city.worker.rail.place)
+        door = EvmTreasury(city.city, city.publisher, gateway.engine, gateway.view, city.clock)
+        self.refunds = Refunds(town.payments, sight, self.sender, door)
+        # The Council contract is shown the act by which the treasury has its account.
+        day = Day(city, lambda _: None)
+        enact_all(day, [Contract])
+        enact_all(day, [Account], ["treasury-usdt"])
+
+    def sign(self, *roles: str) -> None:
+        """The seats find the refund on the ledger and sign it."""
+        self.town.record()
+        desk, keys = Desk(self.town.city.writer), self.town.city.keys
+        found = [decode(data) for data in ledger_store.records(self.town.city.gateway.engine)]
+        position = max(at for at, record in enumerate(found) if isinstance(record, RefundRecord))
+        desk.approve(Proposed(position, found[position]), [keys.account(role) for role in roles])
+
+    def anchor(self) -> None:
+        self.town.city.worker.publish()
+        self.refunds.follow()
+        self.town.wait(2 * DAY)
+
+    def settle(self) -> None:
+        self.town.finalise()
+        self.sender.settle()
+        self.refunds.follow()
+        self.town.record()
+
+
+def city_refund(town: Town, **more: object) -> tuple[Treasury, Invoice, Refund]:
+    treasury = Treasury(town)
+    invoice = paid(town, **more)
+    seen = next(seen for seen in town.seen(invoice) if seen.city_minor)
+    refund = treasury.refunds.request(
+        ACTOR, invoice.id, seen.key, seen.city_minor, None, "city", source=Source.CITY
+    )
+    return treasury, invoice, treasury.refunds.approve(refund.id, ACTOR)
+
+
+def test_the_city_s_share_goes_back_through_the_treasury_against_its_receipt(town: Town):
+    treasury, invoice, refund = city_refund(town)
+    refunds = treasury.refunds
+    assert (refund.state, refund.record_id is not None) == (RefundState.PENDING, True)
+    with pytest.raises(Invalid, match="may be under way"):
+        refunds.cancel(refund.id, ACTOR, "no")
+    for _ in range(2):
+        refunds.follow()
+    # Nothing goes without the Authority's signature, an anchor and the delay.
+    assert treasury.sender.queued == []
+    treasury.sign("authority")
+    refunds.follow()
+    assert treasury.sender.queued == []
+    treasury.anchor()
+    refunds.follow()
+    refunds.follow()
+    assert treasury.sender.queued == [f"{refund.id}/1"]
+    before, had = town.city.city.balance(town.token, payer(town)), town.treasury()
+    treasury.sender.step()
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.SENT
+    assert town.city.city.balance(town.token, payer(town)) == before + refund.amount_minor
+    treasury.settle()
+    assert refunds.look(refund.id).state is RefundState.FINAL
+    assert town.treasury() == had - refund.amount_minor
+    # The ledger has booked it, out of the accounts of its receipt, and holds what the treasury holds.
+    town.record()
+    came, went = town.revenue()
+    assert (went.debit, went.credit, went.amount) == (came.credit, came.debit, refund.amount_minor)
+    assert came.amount - went.amount == town.treasury()
+    assert came.refund_to[12:] == payer(town)
+    assert "refunded" in town.notes(invoice)
+    with pytest.raises(Invalid, match="are left"):
+        refunds.request(ACTOR, invoice.id, refund.evidence_key, 1, None, "more", source=Source.CITY)
+
+
+def test_ff19_a_refund_whose_reply_was_lost_is_unknown_and_not_sent_again(town: Town):
+    treasury, invoice, refund = city_refund(town)
+    treasury.sign("authority")
+    treasury.anchor()
+    treasury.refunds.follow()
+    treasury.sender.loses = True
+    treasury.sender.step()
+    for _ in range(3):
+        treasury.refunds.follow()
+    assert treasury.refunds.look(refund.id).state is RefundState.UNKNOWN
+    assert "unknown" in town.notes(invoice)
+    assert treasury.sender.queued == [f"{refund.id}/1"]
+    # The chain is asked, and it went.
+    treasury.settle()
+    assert treasury.refunds.look(refund.id).state is RefundState.FINAL
+    assert len(town.revenue()) == 2
+
+
+def test_ff23_a_refund_that_certainly_did_not_go_is_tried_again_under_a_number_of_its_own(town: Town):
+    treasury, _, refund = city_refund(town)
+    treasury.sign("authority")
+    treasury.anchor()
+    treasury.sender.reverts, treasury.sender.forgets = 1, 1
+    for _ in range(6):
+        treasury.refunds.follow()
+        treasury.sender.step()
+        treasury.refunds.follow()
+    assert treasury.sender.queued == [f"{refund.id}/{number}" for number in (1, 2, 3)]
+    treasury.settle()
+    assert treasury.refunds.look(refund.id).state is RefundState.FINAL
+    assert sum(isinstance(record, Transfer) for record in town.revenue()) == 2
+
+
+def test_what_fails_three_times_waits_for_a_person(town: Town):
+    treasury, _, refund = city_refund(town)
+    treasury.sign("authority")
+    treasury.anchor()
+    treasury.sender.reverts = 9
+    for _ in range(8):
+        treasury.refunds.follow()
+        treasury.sender.step()
+    found = treasury.refunds.look(refund.id)
+    assert (found.state, found.problem) == (RefundState.FAILED, "reverted: NotEnough")
+    assert len(treasury.sender.queued) == 3
+    with pytest.raises(Invalid, match="may be under way"):
+        treasury.refunds.cancel(refund.id, ACTOR, "the ledger promises it")
+    treasury.sender.reverts = 0
+    treasury.refunds.retry(refund.id, ACTOR, "there is money now")
+    treasury.refunds.follow()
+    treasury.sender.step()
+    treasury.settle()
+    assert treasury.refunds.look(refund.id).state is RefundState.FINAL
+
+
+def test_what_the_ledger_refuses_fails_and_says_why(town: Town):
+    """Another refund of the receipt was recorded past the gateway, so that too little is left."""
+    treasury, invoice, refund = city_refund(town)
+    [receipt] = town.revenue()
+    with reading(town.city.gateway.engine) as connection:
+        document = ledger_store.document_names(connection)[0]
+    other = RefundRecord(0, b"\7" * 32, hash_struct(receipt), receipt.amount, receipt.refund_to, document)
+    desk, keys = Desk(town.city.writer), town.city.keys
+    with town.city.gateway.engine.begin() as connection:
+        connection.execute(text("DELETE FROM ledger_inbox"))
+    desk.act(other, [keys.account("authority")])
+    with town.city.gateway.engine.begin() as connection:
+        GoingBack(town.payments, None, None, None)._promise(connection, refund, town.city.clock())
+    town.record()
+    treasury.refunds.follow()
+    found = treasury.refunds.look(refund.id)
+    assert (found.state, "F1" in str(found.problem)) == (RefundState.FAILED, True)
+    # It stays reserved until a person has seen why.
+    assert town.status(invoice) == "refund_pending"
+    with pytest.raises(Invalid, match="only a failed one that is promised"):
+        treasury.refunds.retry(refund.id, ACTOR, "again")
+    treasury.refunds.cancel(refund.id, ACTOR, "the ledger refused it")
+    assert town.status(invoice) == "final"
+
+
+def test_the_city_pays_back_only_against_a_receipt_on_the_ledger(town: Town):
+    refunds, invoice = refunds_of(town), town.invoice(refund_to=payer(town))
+    town.pay(invoice)
+    town.finalise()
+    key = town.seen(invoice)[0].key
+    with pytest.raises(Invalid, match="not on the ledger yet"):
+        refunds.request(ACTOR, invoice.id, key, 1, None, "k", source=Source.CITY)
+    with pytest.raises(Invalid, match="must be named"):
+        refunds.request(ACTOR, invoice.id, None, 1, None, "k", source=Source.CITY)
