@@ -12,12 +12,14 @@ from gateway.api.auth import gate
 from gateway.api.operations import state_of
 from gateway.api.operators import unmatched_of
 from gateway.api.paging import next_of, place
+from gateway.api.schemas import RateState
 from gateway.db import reading
 from gateway.kz import check_iban
 from gateway.merchants.roles import Caller
 from gateway.pages.merchant import ROWS, Text, shown
 from gateway.pages.render import gateway_of
 from gateway.pages.session import PageRoute
+from gateway.pages.words import tongue_of
 from gateway.payments import store
 from ledger.records import reject
 
@@ -33,16 +35,23 @@ def desk(
     found = list(unmatched_of(gateway).list(place(after, (0, "")), ROWS))
     with reading(gateway.engine) as connection:
         files = store.unread_files(connection)
-    assets = {one.seen.asset for one in found}
+    assets, state = {one.seen.asset for one in found}, state_of(gateway)
     return shown(
         request,
         "operator.html",
-        state=state_of(gateway),
+        state=state,
+        rates={one.asset: _rate(request, one) for one in state.rates},
         queue=found,
         files=files,
         decimals={asset: gateway.view.decimals(asset) for asset in assets},
         next=next_of([(one.seen.seen_s, one.seen.key) for one in found], ROWS),
     )
+
+
+def _rate(request: Request, found: RateState) -> str:
+    numerator, _, denominator = (found.rate or "0/1").partition("/")
+    decimals = gateway_of(request).view.decimals(found.asset)
+    return tongue_of(request).rate(int(numerator), int(denominator), decimals)
 
 
 @router.post("/operator/unmatched")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-WIDTH, HEIGHT, TOP, BOTTOM = 900, 220, 26, 24
+WIDTH, HEIGHT, TOP, BOTTOM = 900, 240, 10, 44
 
 
 @dataclass(frozen=True)
