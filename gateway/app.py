@@ -24,6 +24,8 @@ from gateway.payments.service import Clock, Payments
 from gateway.payments.settlements import Settlements
 from gateway.payments.unmatched import Unmatched
 from gateway.rails.evm import Quotes
+from gateway.relayer import routes as relayer_routes
+from gateway.relayer.service import Relayer
 from gateway.sandbox.service import Sandbox
 from gateway.settings import Settings
 from gateway.webhooks.egress import Egress
@@ -36,6 +38,7 @@ BODY_LIMIT_BYTES = 64 * 1024
 # For each key, and for each address that has none.
 INVOICES_A_MINUTE = 6_000
 BILLS_A_MINUTE = 60
+AUTHORIZATIONS_A_MINUTE = 20
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -67,6 +70,8 @@ class Gateway:
     bill_quota: Quota = field(default_factory=lambda: Quota(BILLS_A_MINUTE))
     limits: Limits = field(default_factory=Limits)
     standings: Standings = field(default_factory=Standings)
+    authorization_quota: Quota = field(default_factory=lambda: Quota(AUTHORIZATIONS_A_MINUTE))
+    relayer: Relayer | None = None
 
     @property
     def sandbox(self) -> Sandbox:
@@ -95,6 +100,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     errors.install(app)
     pages.install_errors(app)
     app.include_router(routes.router)
+    app.include_router(relayer_routes.router)
     app.include_router(pages.router)
     openapi.install(app)
 

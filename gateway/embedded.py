@@ -44,6 +44,7 @@ from gateway.rails.tenge.simulator import Bank
 from gateway.rate_desk import RateDesk
 from gateway.rates import Exchange, NationalBank, Policy
 from gateway.rates_simulator import RatesSimulator
+from gateway.relayer.service import Relayer
 from gateway.sending import service as sending
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
@@ -322,6 +323,7 @@ class EmbeddedCity:
             self.clock,
             public_url,
             plan.bank_iban,
+            relayer=Relayer(payments, rail, self.keys.address("relayer")),
             refunds=refunds,
             unmatched=Unmatched(payments),
             settlements=Settlements(payments),

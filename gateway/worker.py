@@ -15,12 +15,14 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
-from contracts.bindings import City, Terms
+from contracts.bindings import City
 from gateway.app import Gateway
-from gateway.db import reading
 from gateway.payments import store
 from gateway.rails.evm import EvmRail
 from gateway.rails.tenge.rail import read_file
+from gateway.relayer.flushes import Flushes
+from gateway.sending.sender import Sender
+from gateway.watching.coins import CoinWatch
 from gateway.watching.service import ChainWatch
 from gateway.webhooks.deliver import deliver_due
 from ledger.records import Invalid, Unavailable
@@ -28,9 +30,6 @@ from ledger.writer import Anchor, Witness, Writer
 
 LOGGER = logging.getLogger(__name__)
 BANK_RAIL = "bank"
-FLUSH_BATCH = 20
-# Longer than a transaction is waited for.
-FLUSH_LEASE_S = 300
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,10 @@ class Worker:
     ) -> None:
         self.gateway, self.publication, self.rail = gateway, publication, rail
         self._city, self._relayer, self._bank = city, relayer, bank
-        self._watch = ChainWatch(gateway.payments, rail)
+        self._flushes = Flushes(gateway.engine, rail.place, gateway.clock)
+        self._watch = ChainWatch(gateway.payments, rail, self._flushes.note)
+        self._coins = CoinWatch(gateway.engine, rail, gateway.clock, self._flushes.note_coin)
+        self.sender = Sender(gateway.engine, rail.pool, relayer, gateway.clock)
 
     def poll_chain(self) -> list[str]:
         """Take what the chain shows from the cursor on; returns the invoices that it touched."""
@@ -88,24 +90,18 @@ class Worker:
         return touched
 
     def flush(self) -> int:
-        """Flush deposit addresses that hold final money, in batches of one token; returns how many."""
-        with reading(self.gateway.engine) as connection:
-            waiting = store.unflushed(connection)
-        if not waiting:
-            return 0
-        now = self.gateway.clock()
-        with self.gateway.engine.begin() as connection:
-            # Dies after this: nobody flushes these until the claim ends; the money stays where it is.
-            mine = [one for one in waiting if store.claim_flush(connection, one.id, now, FLUSH_LEASE_S)]
-        by_asset: dict[str, list[Terms]] = {}
-        for invoice in mine:
-            terms = Terms(invoice.number, invoice.purpose, invoice.payee, invoice.share_bps)
-            by_asset.setdefault(invoice.asset, []).append(terms)
-        for asset, all_terms in by_asset.items():
-            token = self.rail.place.token(asset)
-            for start in range(0, len(all_terms), FLUSH_BATCH):
-                self._city.flush(self._relayer, all_terms[start : start + FLUSH_BATCH], token)
-        return len(mine)
+        """Flush deposit addresses that hold final money, through the sender; returns of how many invoices."""
+        self._coins.poll()
+        self._flushes.follow()
+        queued = self._flushes.queue()
+        self.send()
+        return queued
+
+    def send(self) -> None:
+        """Send what is queued for the chain, and follow what was sent."""
+        self.sender.step()
+        if self.gateway.relayer is not None:
+            self.gateway.relayer.follow()
 
     def record(self) -> None:
         """Have the writer answer all that waits."""

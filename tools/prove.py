@@ -25,6 +25,11 @@ LONG: dict[str, tuple[str, list[str | Path], dict[str, str]]] = {
         [PYTHON, "-m", "pytest", "-q", "--timeout", "0", "-n", "auto", "--dist", "worksteal"],
         {"HYPOTHESIS_PROFILE": "prove"},
     ),
+    "kills": (
+        "a worker killed at 500 random lines on a real node, then compared with a full rescan",
+        [PYTHON, "-m", "pytest", "-q", "-n", "0", "--timeout", "0", "tests/gateway/test_anvil_kills.py"],
+        {"QAZYNA_KILLS": "500"},
+    ),
     "simulate": (
         "the ledger through 10,000 seeds of deaths and lost answers",
         [PYTHON, "-m", "tests.simulation.world", "--count", "10000"],

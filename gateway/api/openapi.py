@@ -15,8 +15,9 @@ from gateway.api.errors import STATUS, TITLES
 from gateway.api.route import WRITES
 from gateway.api.schemas import Problem
 from gateway.merchants.roles import SCOPES
+from gateway.relayer import routes as payers
 
-PARTS = (invoices, refunds, merchants, webhooks, statements, operators, city)
+PARTS = (payers, invoices, refunds, merchants, webhooks, statements, operators, city)
 _ABOUT = """Payments for merchants in Alatau, and what anybody may ask of the city.
 
 Amounts are strings of digits in the smallest unit (tiyn, or base units of an asset). Times are Unix seconds.

@@ -157,8 +157,8 @@ def derive(
     """
     live = [p for p in payments if p.kind in PAYS and p.stage is not Stage.GONE and not p.is_spent]
     live = [p for p in live if p.asset in {terms.asset, TENGE}]
-    held = [p for p in live if p.at_s > terms.expires_s and not p.is_accepted]
-    counted = [p for p in live if p.at_s <= terms.expires_s or p.is_accepted]
+    counted = [p for p in live if counts(terms, p)]
+    held = [p for p in live if not counts(terms, p)]
     paid, back = worth(terms, counted), worth(terms, returned)
     # Nobody pays an invoice with nothing, however much may be missing.
     needed = max(terms.due_minor - terms.tolerance_minor, 1)
@@ -190,6 +190,11 @@ def derive(
         worth(terms, held),
         worth(terms, [one for one in returned if one.is_final]),
     )
+
+
+def counts(terms: Terms, payment: Payment) -> bool:
+    """Whether a payment that is there counts: it came in time, or was accepted."""
+    return not payment.is_spent and (payment.at_s <= terms.expires_s or payment.is_accepted)
 
 
 def worth(terms: Terms, payments: Iterable[Payment | Returned]) -> int:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 from gateway.db import Connection
 from gateway.merchants.policy import Over
-from gateway.payments.model import Derived, Status
+from gateway.payments.model import Derived, Status, counts
 from gateway.payments.refund_model import Proof, Refund, RefundState, Source, reserves
-from gateway.payments.store import Invoice
+from gateway.payments.store import Invoice, Seen
 from gateway.payments.store import refunds as rows
+from gateway.rails import PAYS, Stage
 
 POLICY = "policy"
 
 
-def ask_back(connection: Connection, invoice: Invoice, derived: Derived, now: int) -> Refund | None:
+def ask_back(
+    connection: Connection, invoice: Invoice, derived: Derived, seen: Sequence[Seen], now: int
+) -> Refund | None:
     """Request a refund of what is over, where the policy says so and the payer said to where.
 
     In the transaction that made it final, under the invoice's lock: what was asked back already is
@@ -23,8 +27,17 @@ def ask_back(connection: Connection, invoice: Invoice, derived: Derived, now: in
     wanted = invoice.policy.over_policy is Over.REFUND and derived.status is Status.FINAL
     if not wanted or not derived.over_minor or invoice.refund_to is None or invoice.merchant_id is None:
         return None
+    # Only what is final can go back, though more may be on its way.
+    final = sum(
+        piece.amount_minor
+        for piece in seen
+        if piece.kind in PAYS
+        and piece.stage is Stage.FINAL
+        and piece.asset == invoice.asset
+        and counts(invoice.terms, piece.payment)
+    )
     known = rows.refunds_of_invoice(connection, invoice.id)
-    left = derived.over_minor - sum(one.amount_minor for one in known if reserves(one.state))
+    left = final - invoice.due_minor - sum(one.amount_minor for one in known if reserves(one.state))
     if left <= 0:
         return None
     # Named by what had been asked back before it, so that the same again is the same.

@@ -52,7 +52,7 @@ class States:
             store.note_waiting(connection, invoice_id, seen)
         if derived.status is not invoice.status and derived.status not in MOVES[invoice.status]:
             LOGGER.error("invoice %s: %s to %s is no move", invoice.id, invoice.status, derived.status)
-        if ask_back(connection, invoice, derived, now) is not None:
+        if ask_back(connection, invoice, derived, seen, now) is not None:
             derived, seen = self.derive(connection, invoice, now)
             changed = True
         status = follow(invoice.status, derived.status)

@@ -265,8 +265,8 @@ def transactions(connection: Connection, ids: Sequence[str]) -> dict[str, list[S
     return found
 
 
-def set_sent(connection: Connection, hashes: Collection[bytes], now: int) -> None:
-    """Note when transactions were last offered to a node."""
+def set_sent(connection: Connection, hashes: Collection[bytes], now: int | None) -> None:
+    """Note when transactions were last offered to a node; None: they are to be offered at once."""
     connection.execute(update(_transaction).where(_transaction.c.hash.in_(list(hashes))).values(sent_s=now))
 
 

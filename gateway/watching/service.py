@@ -7,6 +7,7 @@ so that a restart reads again what was not taken, and nothing twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from gateway.db import Connection, reading
@@ -51,14 +52,31 @@ class ChainWatch:
             tail = store.tail(connection, rail.name)
         kept = self._kept(tail, position, head)
         touched: list[str] = []
-        for first, last in _ranges(position, kept, head, rail.range_blocks):
-            found = rail.scan(first, last, head, self._ours)
+        for first, last, found in self._scans(list(_ranges(position, kept, head, rail.range_blocks)), head):
             if not self._take(round, touched, found, first, last, head):
                 # Another worker took these blocks, perhaps as they are after a reorganisation.
                 return touched
             round += 1
         self._end(round, touched, kept, head)
         return touched
+
+    def _scans(self, ranges: list[tuple[int, int]], head: Head) -> Iterator[tuple[int, int, list[Evidence]]]:
+        """The evidence of each range; while one is taken the node is asked about the next."""
+
+        def scan(place: tuple[int, int]) -> list[Evidence]:
+            return self.rail.scan(*place, head, self._ours)
+
+        if len(ranges) < 2:
+            for place in ranges:
+                yield *place, scan(place)
+            return
+        with ThreadPoolExecutor(1, "scan") as ahead:
+            asked = ahead.submit(scan, ranges[0])
+            for place, following in zip(ranges, [*ranges[1:], None], strict=True):
+                found = asked.result()
+                if following is not None:
+                    asked = ahead.submit(scan, following)
+                yield *place, found
 
     def sight(self) -> Sight:
         """How far it sees, for status and metrics; over a limit nobody is quoted (field failure 06)."""
@@ -70,7 +88,7 @@ class ChainWatch:
 
     def _ours(self, addresses: Collection[bytes]) -> Collection[bytes]:
         with reading(self._engine) as connection:
-            return store.deposits_among(connection, addresses)
+            return payments_store.deposits_among(connection, addresses)
 
     def _kept(self, tail: Tail | None, position: int, head: Head) -> int:
         """Up to which block what was taken still stands: it is not read again before it is final."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Column, Connection, ForeignKey, LargeBinary, Table, Text, bindparam, select, update
+from sqlalchemy import Column, Connection, ForeignKey, LargeBinary, Table, Text, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.db import Amount, Hash32, Integer64, metadata
-from gateway.payments.store import tables as payments
+from gateway.payments.store.tables import invoice as _invoice
 
 _tail = Table(
     # The newest block whose logs were taken; its hash says whether the chain still has them.
@@ -29,8 +29,6 @@ _coin = Table(
     Column("block", Integer64, nullable=False),
     Column("since_s", Integer64, nullable=False),
 )
-_invoice = payments.invoice
-LOOKED_UP_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -64,21 +62,6 @@ def set_tail(connection: Connection, rail: str, new: Tail) -> None:
     row = _insert(connection, _tail).values(rail=rail, number=new.number, hash=new.hash)
     changed = {"number": new.number, "hash": new.hash}
     connection.execute(row.on_conflict_do_update(index_elements=["rail"], set_=changed))
-
-
-_AMONG = select(_invoice.c.deposit_address).where(
-    _invoice.c.deposit_address.in_(bindparam("addresses", expanding=True))
-)
-
-
-def deposits_among(connection: Connection, addresses: Collection[bytes]) -> set[bytes]:
-    """Which of these are deposit addresses of invoices, paid or not: watching goes on (field failure 09)."""
-    found: set[bytes] = set()
-    asked = list(addresses)
-    for start in range(0, len(asked), LOOKED_UP_AT_ONCE):
-        part = asked[start : start + LOOKED_UP_AT_ONCE]
-        found.update(bytes(row[0]) for row in connection.execute(_AMONG, {"addresses": part}))
-    return found
 
 
 def coin_deposits(

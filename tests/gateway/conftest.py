@@ -263,9 +263,9 @@ def assemble(*parts: bytes) -> bytes:
 # --- fixtures ---------------------------------------------------------------------------------------
 
 
-def build(folder: Path, database: str = "") -> None:
+def build(folder: Path, database: str = "", rpc_url: str = "") -> None:
     """A city whose acts are in force, with a merchant and a payer who has money."""
-    with EmbeddedCity(folder, Clock(START_S), database=database) as city:
+    with EmbeddedCity(folder, Clock(START_S), database=database, rpc_url=rpc_url) as city:
         day = open_city(city, lambda _: None)
         day.publish()
         enact_all(day, [Asset], ["USDT"])
@@ -423,4 +423,26 @@ def town_of_module(built_town: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("shared") / "city"
     shutil.copytree(built_town, folder)
     with opened(folder) as found:
+        yield found
+
+
+# --- the town on a real node ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def built_on_anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A node with the whole city on it, the one that mines it, and the city's folder."""
+    from tests.gateway.anvil_town import built
+
+    folder = tmp_path_factory.mktemp("anvil") / "city"
+    with built(folder) as (node, miner):
+        yield node, miner, folder
+
+
+@pytest.fixture
+def anvil_town(built_on_anvil: Any, tmp_path: Path) -> Iterator[Any]:
+    """A copy of that city for one test; the node goes back to where it was afterwards."""
+    from tests.gateway.anvil_town import opened_on
+
+    with opened_on(*built_on_anvil, tmp_path / "city") as found:
         yield found

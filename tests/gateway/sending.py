@@ -6,7 +6,7 @@ a sender may answer and not against what ours does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text, insert, select, update
@@ -21,6 +21,7 @@ _sent = Table(
     "test_sent",
     _metadata,
     Column("id", Text, primary_key=True),
+    Column("reference", Text, nullable=False),
     Column("to", LargeBinary, nullable=False),
     Column("data", LargeBinary, nullable=False),
     Column("gas", Integer, nullable=False),
@@ -39,7 +40,6 @@ class TownSender:
     loses: bool = False
     reverts: int = 0
     forgets: int = 0
-    queued: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         _metadata.create_all(self.engine)
@@ -48,6 +48,12 @@ class TownSender:
     def engine(self) -> Engine:
         return self.town.city.gateway.engine
 
+    @property
+    def queued(self) -> list[str]:
+        """What it was asked to send, by its reference."""
+        with self.engine.begin() as connection:
+            return [row.reference for row in connection.execute(select(_sent.c.reference))]
+
     def queue(self, connection: Connection, chain: str, call: Call, now: int) -> str:
         assert chain == self.town.city.worker.rail.name
         assert now <= self.town.city.clock()
@@ -55,6 +61,7 @@ class TownSender:
         if connection.execute(select(_sent.c.id).where(_sent.c.id == id)).first() is None:
             row = {
                 "id": id,
+                "reference": call.reference,
                 "to": call.to,
                 "data": call.data,
                 "gas": call.gas_limit,
@@ -62,7 +69,6 @@ class TownSender:
                 "why": "",
             }
             connection.execute(insert(_sent).values(**row))
-            self.queued.append(call.reference)
         return id
 
     def outcome(self, connection: Connection, id: str) -> Outcome:

@@ -387,10 +387,18 @@ class Treasury:
     def sign(self, *roles: str) -> None:
         """The seats find the refund on the ledger and sign it."""
         self.town.record()
-        desk, keys = Desk(self.town.city.writer), self.town.city.keys
-        found = [decode(data) for data in ledger_store.records(self.town.city.gateway.engine)]
-        position = max(at for at, record in enumerate(found) if isinstance(record, RefundRecord))
-        desk.approve(Proposed(position, found[position]), [keys.account(role) for role in roles])
+        self.sign_at(self.promised()[-1], *roles)
+
+    def promised(self) -> list[int]:
+        """Where refunds stand on the ledger."""
+        found = map(decode, ledger_store.records(self.town.city.gateway.engine))
+        return [at for at, record in enumerate(found) if isinstance(record, RefundRecord)]
+
+    def sign_at(self, position: int, *roles: str) -> None:
+        engine, keys = self.town.city.gateway.engine, self.town.city.keys
+        record = decode(next(ledger_store.records(engine, position, position + 1)))
+        desk = Desk(self.town.city.writer)
+        desk.approve(Proposed(position, record), [keys.account(role) for role in roles])
 
     def anchor(self) -> None:
         self.town.city.worker.publish()

@@ -10,7 +10,7 @@ from web3.types import LogReceipt
 
 from contracts.bindings import load_artifact
 from gateway.rails.evm.blocks import MALFORMED, read_block
-from gateway.rails.evm.rpc import Node, Refused, TooMuch, data, quantity, to_hex
+from gateway.rails.evm.rpc import Node, Refused, TooMuch, data, is_too_much, quantity, to_hex
 from ledger.records import WORD, Unavailable, keccak256
 
 TRANSFER = keccak256(b"Transfer(address,address,uint256)")
@@ -158,15 +158,13 @@ class Ranges:
         while start <= last:
             end = min(start + self.now - 1, last)
             try:
-                answered = node.ask("eth_getLogs", query.parameters(start, end))
+                answered = _ask(node, query, start, end)
             except TooMuch as error:
                 silences += error.timed_out
                 if end == start or silences > SILENCES_MOST:
                     raise Unavailable(node.name, f"{end - start + 1} blocks: {error.why}") from error
                 self.now = max((end - start + 1) // 2, 1)
                 continue
-            except Refused as error:
-                raise Unavailable(node.name, f"{error.message} ({error.code})") from error
             try:
                 some_moved, some_said = query.sort(answered, start, end)
             except MALFORMED as error:
@@ -176,6 +174,14 @@ class Ranges:
             start = end + 1
             self.now = min(self.now * 2, self.most)
         return moved, said
+
+
+def _ask(node: Node, query: Query, first: int, last: int) -> Any:
+    try:
+        return node.ask("eth_getLogs", query.parameters(first, last))
+    except Refused as error:
+        told = f"{error.message} ({error.code})"
+        raise (TooMuch if is_too_much(error) else Unavailable)(node.name, told) from error
 
 
 def check_has(node: Node, block: int) -> None:

@@ -27,7 +27,7 @@ from gateway.rails.evm.rpc import WebNode
 from gateway.rails.evm.split import AMOUNT_LIMIT, evidence_key, split
 from ledger.records import Unavailable
 
-RANGE_BLOCKS = 2_000
+RANGE_BLOCKS = 500
 
 # Which of these addresses are ours.
 Ours = Callable[[Collection[bytes]], Collection[bytes]]

@@ -211,11 +211,17 @@ def _refusal(name: str, error: Any) -> Refused:
         return Refused(name, 0, str(error)[:300])
     code, message = error.get("code"), str(error.get("message", ""))[:300]
     code = code if isinstance(code, int) else 0
-    if _TOO_MUCH.search(message) and code != 3:
-        raise TooMuch(name, message)
-    if code in {LIMITED_CODE, TOO_MANY_REQUESTS} or "rate limit" in message.lower():
+    refused = Refused(name, code, message, error.get("data"))
+    is_limit = code in {LIMITED_CODE, TOO_MANY_REQUESTS} or "rate limit" in message.lower()
+    # Some say under the same code that too much was asked at once; that is for the range to answer.
+    if is_limit and not is_too_much(refused):
         raise Limited(name, f"{message} ({code})")
-    return Refused(name, code, message, error.get("data"))
+    return refused
+
+
+def is_too_much(refused: Refused) -> bool:
+    """Whether a node refused a range of blocks because it holds too much."""
+    return _TOO_MUCH.search(refused.message) is not None
 
 
 # --- values ---------------------------------------------------------------------------

@@ -1,0 +1,371 @@
+"""Gasless payments: a payer signs, the gateway brings it to the router and pays for gas (EIP-3009, Permit2).
+
+Whoever calls is anonymous, so that nothing is sent that was not seen to go: the caller holds an open
+invoice, the payer's own signature stands over that invoice's quote, the token is ours, the chain was asked,
+and gas is bounded for each invoice, each payer and each hour (field failure 27).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+
+import coincurve
+
+from contracts.bindings import (
+    COIN,
+    GAS,
+    Quote,
+    authorization_digest,
+    city_part,
+    explain,
+    permit2_digest,
+)
+from gateway.db import Connection, reading
+from gateway.payments import store as payments_store
+from gateway.payments.model import Status
+from gateway.payments.service import Payments
+from gateway.payments.store import Invoice
+from gateway.rails.evm import TRANSFER, EvmRail, Refused
+from gateway.rails.evm.blocks import MALFORMED
+from gateway.rails.evm.logs import Log, read_log
+from gateway.rails.evm.rpc import data, to_hex
+from gateway.relayer import store
+from gateway.relayer.encoding import router_call
+from gateway.relayer.store import Gasless
+from gateway.sending import service as sending
+from gateway.sending.service import Call, State
+from ledger.records import WORD, Unavailable, encode_name, keccak256, reject
+
+GASLESS_KIND = "gasless"
+SIGNATURE_BYTES = 65
+HOUR_S, DAY_S = 3_600, 86_400
+# EIP-2: of the two signatures that say the same, the one with the greater s is refused.
+_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+_DOMAIN_SEPARATOR = keccak256(b"DOMAIN_SEPARATOR()")[:4]
+
+
+class Scheme(StrEnum):
+    """How a payer authorizes."""
+
+    EIP3009 = "eip3009"
+    PERMIT2 = "permit2"
+
+
+_FUNCTIONS = {Scheme.EIP3009: "payWithAuthorization", Scheme.PERMIT2: "payWithPermit2"}
+
+
+class Progress(StrEnum):
+    """How far a gasless payment has come."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    UNKNOWN = "unknown"  # it may have been executed: the chain is asked, and nothing is sent again meanwhile
+    MINED = "mined"
+    PAID = "paid"  # final, and the payer's tokens moved
+    FAILED = "failed"  # nothing moved, and nothing can any more
+
+
+_OPEN = (Progress.QUEUED, Progress.SENT, Progress.UNKNOWN, Progress.MINED)
+_PROGRESS = {
+    State.QUEUED: Progress.QUEUED,
+    State.SIGNED: Progress.QUEUED,
+    State.SENT: Progress.SENT,
+    State.UNKNOWN: Progress.UNKNOWN,
+    State.MINED: Progress.MINED,
+    State.REVERTED: Progress.FAILED,
+    State.DROPPED: Progress.FAILED,
+}
+
+
+@dataclass(frozen=True)
+class Authorization:
+    """What a payer signed. nonce: Permit2's, which the payer chooses; EIP-3009's is the quote itself."""
+
+    scheme: Scheme
+    payer: bytes
+    signature: bytes
+    nonce: int = 0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the gateway is ready to pay for.
+
+    tries: for each invoice; a_day: for each payer; gas_an_hour: for all together; left_s: how long a quote
+    must still be valid.
+    """
+
+    tries: int = 3
+    a_day: int = 20
+    gas_an_hour: int = 50_000_000
+    left_s: int = 60
+
+
+@dataclass(frozen=True)
+class Told:
+    """How far it is: what the payer's page shows. transaction: 32 bytes once there is one."""
+
+    id: str
+    progress: Progress
+    transaction: bytes | None
+    why: str
+
+
+class Relayer:
+    """Takes authorizations, queues them for the sender, and says what became of them."""
+
+    def __init__(
+        self, payments: Payments, rail: EvmRail, sender: bytes, policy: Policy | None = None
+    ) -> None:
+        self._payments, self._engine, self._rail, self._sender = payments, payments.engine, rail, sender
+        self.policy = Policy() if policy is None else policy
+        self._domains: dict[bytes, bytes] = {}
+
+    def authorize(self, invoice_id: str, asked: Authorization) -> Told:
+        """Bring an authorization; the same again tells how far it is. Invalid where it is not paid for."""
+        now = self._payments.clock()
+        invoice, derived, _ = self._payments.look(invoice_id)
+        quote = self._quote(invoice, now)
+        nonce = self._nonce(quote, asked)
+        with reading(self._engine) as connection:
+            known = self._known(connection, invoice, quote, asked, nonce)
+            if known is not None and known.state != Progress.FAILED:
+                return self._told(connection, known)
+            if derived.status is not Status.OPEN or derived.paid_minor:
+                why = f"this invoice is {derived.status.value} and has {derived.paid_minor}"
+                reject("gasless", "invoice", f"{why}; an authorization pays an open one whole")
+            self._check_limits(connection, invoice, asked.payer, now)
+        self._check_time(invoice, now)
+        self._check_signature(quote, asked)
+        call = self._call(invoice, quote, asked, nonce, 1 if known is None else known.attempt + 1)
+        # Before anything is stored: what the chain refuses costs nobody anything.
+        self._simulate(call)
+        with self._engine.begin() as connection:
+            return self._bring(connection, invoice, quote, asked, nonce, call, now)
+
+    def look(self, invoice_id: str, id: str) -> Told:
+        """How far an authorization is."""
+        with reading(self._engine) as connection:
+            known = store.authorization_by_id(connection, invoice_id, id)
+            if known is None:
+                reject("not_found", "authorization", f"this invoice has no authorization {id[:40]!a}")
+            return self._told(connection, known)
+
+    def follow(self) -> int:
+        """Bring what was stored to what the sender found out; returns how many have ended."""
+        with reading(self._engine) as connection:
+            waiting = store.in_state(connection, [progress.value for progress in _OPEN])
+            outcomes = {one.call_id: sending.outcome(connection, one.call_id) for one in waiting}
+        ended = 0
+        for one in waiting:
+            outcome = outcomes[one.call_id]
+            if outcome.state is State.FINAL:
+                assert outcome.transaction is not None
+                progress, why = self._moved(one, outcome.transaction)
+            else:
+                progress, why = _PROGRESS[outcome.state], outcome.why
+            if (progress, why) != (one.state, one.why):
+                with self._engine.begin() as connection:
+                    store.set_state(connection, one.call_id, progress.value, why)
+            ended += progress not in _OPEN
+        return ended
+
+    # --- what is asked for --------------------------------------------------------------
+
+    def _quote(self, invoice: Invoice, now: int) -> Quote:
+        """The quote that was signed for an invoice, if its token may be paid so."""
+        place = self._rail.place
+        if invoice.quote_signature is None or invoice.asset not in place.tokens.values():
+            reject("gasless", "invoice", f"{invoice.asset} is not paid by an authorization")
+        token = place.token(invoice.asset)
+        if token == COIN or not place.is_allowed(place.deployment.router, token, now):
+            reject("gasless", "invoice", f"{invoice.asset} is not taken by an authorization now")
+        return Quote(
+            invoice.number,
+            invoice.purpose,
+            invoice.payee,
+            token,
+            invoice.due_minor,
+            invoice.share_bps,
+            invoice.expires_s,
+            invoice.nonce,
+        )
+
+    def _nonce(self, quote: Quote, asked: Authorization) -> bytes:
+        """What makes the authorization one of its kind for this token and payer."""
+        if asked.scheme is Scheme.EIP3009:
+            return quote.hash()
+        return sha256(b"permit2" + asked.nonce.to_bytes(WORD, "big")).digest()
+
+    def _check_time(self, invoice: Invoice, now: int) -> None:
+        left_s = invoice.expires_s - now
+        if left_s < self.policy.left_s:
+            why = f"its quote is valid for {left_s} s, an authorization needs {self.policy.left_s}"
+            reject("gasless", "invoice", why)
+
+    def _check_limits(self, connection: Connection, invoice: Invoice, payer: bytes, now: int) -> None:
+        brought = store.of_invoice(connection, invoice.id)
+        if any(one.state in _OPEN or one.state == Progress.PAID for one in brought):
+            reject("gasless", "invoice", "another authorization for this invoice is on its way")
+        tries = sum(one.attempt for one in brought)
+        if tries >= self.policy.tries:
+            reject("quota", "invoice", f"{tries} authorizations of this invoice failed, that is all")
+        count = store.count_of_payer(connection, payer, now - DAY_S)
+        if count >= self.policy.a_day:
+            reject("quota", "payer", f"{count} authorizations of this address came in a day")
+        gas = store.gas_since(connection, now - HOUR_S)
+        if gas + max(GAS[name] for name in _FUNCTIONS.values()) > self.policy.gas_an_hour:
+            reject("quota", "gas", f"{gas} gas was spent in an hour, {self.policy.gas_an_hour} is the most")
+
+    def _check_signature(self, quote: Quote, asked: Authorization) -> None:
+        """Refuse, before any node is asked, what the payer did not sign."""
+        if len(asked.payer) != 20 or len(asked.signature) != SIGNATURE_BYTES:
+            reject("gasless", "signature", "an address has 20 bytes and a signature 65")
+        deployment = self._rail.place.deployment
+        if asked.scheme is Scheme.EIP3009:
+            domain = self._domain(quote.token)
+            digest = authorization_digest(domain, quote, asked.payer, deployment.router)
+        else:
+            city = city_part(quote.amount, quote.share_bps)
+            digest = permit2_digest(deployment.chain_id, quote, city, asked.nonce, deployment.router)
+        signer = _signer(digest, asked.signature)
+        if signer != asked.payer:
+            told = "nobody" if signer is None else f"0x{signer.hex()}"
+            reject("gasless", "signature", f"it is of {told}, not of 0x{asked.payer.hex()}")
+
+    def _domain(self, token: bytes) -> bytes:
+        """The token's EIP-712 domain; asked once, for a token does not change it."""
+        if token not in self._domains:
+            asked = {"to": to_hex(token), "data": to_hex(_DOMAIN_SEPARATOR)}
+            try:
+                self._domains[token] = data(self._rail.pool.ask("eth_call", asked, "latest"), WORD)
+            except Refused:
+                reject("gasless", "token", "this token has no EIP-3009")
+            except MALFORMED as error:
+                raise Unavailable(self._rail.name, f"DOMAIN_SEPARATOR: {error}") from error
+        return self._domains[token]
+
+    # --- what is done -------------------------------------------------------------------
+
+    def _call(self, invoice: Invoice, quote: Quote, asked: Authorization, nonce: bytes, attempt: int) -> Call:
+        signed, own = invoice.quote_signature, asked.signature
+        assert signed is not None
+        function = _FUNCTIONS[asked.scheme]
+        vs = ((signed[64] - 27) << 255 | int.from_bytes(signed[32:64], "big")).to_bytes(WORD, "big")
+        words: tuple[object, ...] = (to_hex(asked.payer), own[64], own[:32], own[32:64])
+        if asked.scheme is Scheme.PERMIT2:
+            words = (to_hex(asked.payer), asked.nonce, own)
+        encoded = router_call(function, _words(quote), signed[:32], vs, words)
+        named = quote.token + asked.payer + nonce + attempt.to_bytes(4, "big")
+        reference = sha256(named).hexdigest()
+        return Call(GASLESS_KIND, reference, self._rail.place.deployment.router, encoded, 0, GAS[function])
+
+    def _simulate(self, call: Call) -> None:
+        asked = {
+            "from": to_hex(self._sender),
+            "to": to_hex(call.to),
+            "data": to_hex(call.data),
+            "gas": to_hex(call.gas_limit),
+        }
+        try:
+            self._rail.pool.ask("eth_call", asked, "latest")
+        except Refused as refused:
+            rule, why = explain(refused.data)
+            reject(rule, "authorization", why or refused.message)
+
+    def _known(
+        self, connection: Connection, invoice: Invoice, quote: Quote, asked: Authorization, nonce: bytes
+    ) -> Gasless | None:
+        known = store.authorization(connection, quote.token, asked.payer, nonce)
+        if known is not None and (known.invoice_id, known.scheme) != (invoice.id, asked.scheme):
+            reject("conflict", "authorization", "this authorization was brought for another invoice")
+        return known
+
+    def _bring(
+        self,
+        connection: Connection,
+        invoice: Invoice,
+        quote: Quote,
+        asked: Authorization,
+        nonce: bytes,
+        call: Call,
+        now: int,
+    ) -> Told:
+        # Of two that come at once one is first, and the other is told what became of that (field failure 22).
+        payments_store.locked_invoice(connection, invoice.id)
+        known = self._known(connection, invoice, quote, asked, nonce)
+        if known is not None and known.state != Progress.FAILED:
+            return self._told(connection, known)
+        self._check_limits(connection, invoice, asked.payer, now)
+        attempt = 1 if known is None else known.attempt + 1
+        id = sha256(quote.token + asked.payer + nonce).hexdigest()[:32]
+        new = Gasless(
+            id, quote.token, asked.payer, nonce, asked.scheme.value, invoice.id, attempt, call.id,
+            call.gas_limit, Progress.QUEUED.value, "", now,
+        )  # fmt: skip
+        if not store.bring(connection, new):
+            reject("conflict", "authorization", "it is being brought; ask again")
+        sending.queue(connection, self._rail.name, call, now)
+        return self._told(connection, new)
+
+    def _told(self, connection: Connection, known: Gasless) -> Told:
+        outcome = sending.outcome(connection, known.call_id)
+        progress = Progress(known.state)
+        if progress in _OPEN and outcome.state is not State.FINAL:
+            progress = _PROGRESS[outcome.state]
+        return Told(known.id, progress, outcome.transaction, known.why or outcome.why)
+
+    def _moved(self, one: Gasless, transaction: bytes) -> tuple[Progress, str]:
+        """Paid is what moved the payer's tokens to us, not what did not revert (field failure 21)."""
+        told = self._rail.pool.ask("eth_getTransactionReceipt", to_hex(transaction))
+        try:
+            logs = [read_log(raw) for raw in told["logs"]]
+        except MALFORMED as error:
+            raise Unavailable(self._rail.name, f"receipt 0x{transaction.hex()}: {error}"[:300]) from error
+        invoice, _, _ = self._payments.look(one.invoice_id)
+        city = city_part(invoice.due_minor, invoice.share_bps)
+        deployment = self._rail.place.deployment
+        to, amount = (deployment.router, invoice.due_minor)
+        if one.scheme == Scheme.PERMIT2:
+            to, amount = (deployment.treasury, city) if city else (invoice.payee, invoice.due_minor)
+        if any(_is_transfer(log, one.token, one.payer, to, amount) for log in logs):
+            return Progress.PAID, ""
+        return Progress.FAILED, f"no Transfer of {amount} from 0x{one.payer.hex()} to 0x{to.hex()} was made"
+
+
+def _is_transfer(log: Log, token: bytes, payer: bytes, to: bytes, amount: int) -> bool:
+    return (
+        log.at == token
+        and log.topics[:1] == (TRANSFER,)
+        and (len(log.topics), len(log.data)) == (3, WORD)
+        and (log.address(1), log.address(2), log.word(0)) == (payer, to, amount)
+    )
+
+
+def _words(quote: Quote) -> tuple[object, ...]:
+    """A quote's members as they are encoded: addresses as text."""
+    return (
+        quote.invoice,
+        encode_name(quote.purpose),
+        to_hex(quote.merchant),
+        to_hex(quote.token),
+        quote.amount,
+        quote.share_bps,
+        quote.valid_until,
+        quote.nonce,
+    )
+
+
+def _signer(digest: bytes, signature: bytes) -> bytes | None:
+    """Who signed 32 bytes with r, s, v; None where nobody did."""
+    v = signature[64]
+    if v not in {27, 28} or int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
+        return None
+    try:
+        compact = signature[:64] + bytes([v - 27])
+        key = coincurve.PublicKey.from_signature_and_message(compact, digest, hasher=None)
+    except ValueError:
+        return None
+    return keccak256(key.format(compressed=False)[1:])[12:]
