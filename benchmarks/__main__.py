@@ -15,6 +15,7 @@ MODULES = {
     "hordak": ("reference.hordak",),
     "chain": ("gas.",),
     "api": ("api.",),
+    "webhooks": ("webhooks.",),
     "evm": ("evm.",),
 }
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from gateway import operator_cli
 from ledger.proof import check_receipt, parse_receipt, parse_vkey
 from ledger.records import Invalid, Unavailable, as_json, decode
 
@@ -51,12 +52,18 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     chain_port: Annotated[int, typer.Option(help="where the in-process chain answers JSON-RPC")] = 8545,
+    mode: Annotated[str, typer.Option(help="sample, or server: by QAZYNA_... settings")] = "sample",
 ) -> None:
     """Serve a demo city: pages, API and the public log; it is made first if there is none."""
     import uvicorn
 
+    if mode == "server":
+        operator_cli.serve_city()
+        return
+
     from gateway.app import create_app
-    from gateway.embedded import Clock, EmbeddedCity, Plan
+    from gateway.embedded import Clock, EmbeddedCity
+    from gateway.plan import Plan
     from gateway.sample_keys import sample_keys
 
     if not (folder / "plan.json").exists():
@@ -116,6 +123,9 @@ def audit(context: typer.Context) -> None:
     from ledger.audit.__main__ import main as audit_main
 
     raise typer.Exit(audit_main(context.args))
+
+
+operator_cli.register(app)
 
 
 def main() -> None:

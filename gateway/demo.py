@@ -28,10 +28,11 @@ from gateway.budget.desk import Desk, Proposed
 from gateway.city_fees.catalogue import CATALOGUE
 from gateway.db import engine as open_engine
 from gateway.db import reading
-from gateway.embedded import COUNCIL_SEATS, SEATS, Clock, EmbeddedCity, Plan
+from gateway.embedded import COUNCIL_SEATS, SEATS, Clock, EmbeddedCity
 from gateway.kz import iban_check_digits
 from gateway.merchants import store as merchants
 from gateway.payments.service import Request
+from gateway.plan import Plan
 from gateway.rails.tenge.simulator import Transfer as BankTransfer
 from gateway.rate_desk import rate_record
 from gateway.webhooks.receiver import Receiver

@@ -13,11 +13,10 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from contextlib import ExitStack
-from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import coincurve
 import httpx
@@ -28,7 +27,7 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.types import RPCEndpoint
 
-from contracts.bindings import CONTRACTS, City, Deployment
+from contracts.bindings import CONTRACTS, City
 from contracts.devchain import DevChain
 from gateway import db, migrations
 from gateway.app import Gateway
@@ -37,6 +36,7 @@ from gateway.payments.refunds import Refunds
 from gateway.payments.service import Payments
 from gateway.payments.settlements import Settlements
 from gateway.payments.unmatched import Unmatched
+from gateway.plan import Plan
 from gateway.rails.evm import EvmRail, Place, Quotes
 from gateway.rails.evm.sight import EvmSight
 from gateway.rails.evm.treasury import EvmTreasury
@@ -155,40 +155,6 @@ class Keys:
         return Sealer([urlsafe_b64encode(bytes.fromhex(self._hex["webhooks"])).decode()])
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a restart must know of the first start: written once, after the deployment."""
-
-    deployment: Deployment
-    token: bytes
-    bank_iban: str
-
-    def save(self, path: Path) -> None:
-        """Write it beside its place and rename it."""
-        d = self.deployment
-        told = {
-            "ledger": d.ledger.hex(),
-            "chain_id": d.chain_id,
-            **{name: getattr(d, name).hex() for name in CONTRACTS},
-            "block": d.block,
-            "code_hashes": {name: code.hex() for name, code in d.code_hashes.items()},
-            "token": self.token.hex(),
-            "bank_iban": self.bank_iban,
-        }
-        beside = path.with_suffix(".new")
-        beside.write_text(json.dumps(told, indent=1))
-        beside.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> Plan:
-        """Read it back."""
-        told: dict[str, Any] = json.loads(path.read_text())
-        hexes = {name: bytes.fromhex(told[name]) for name in ("ledger", *CONTRACTS)}
-        codes = {name: bytes.fromhex(code) for name, code in told["code_hashes"].items()}
-        deployment = Deployment(chain_id=told["chain_id"], block=told["block"], code_hashes=codes, **hexes)
-        return cls(deployment, bytes.fromhex(told["token"]), told["bank_iban"])
-
-
 class Outside:
     """What is outside the city, simulated: a chain, a bank, rate sources; web3 may be another node's."""
 
@@ -305,7 +271,7 @@ class EmbeddedCity:
         )
         self.publisher = Publisher(self.folder / "bundle", log, trust)
         self.city = City(self.outside.web3, deployment)
-        place = Place(deployment, {plan.token: "USDT"})
+        place = Place(deployment, plan.tokens)
         quotes = Quotes(self.city, place, self.keys.account("gateway"))
         view = LedgerView(engine)
         payments = Payments(engine, view, self.clock, self.outside.rate_desk, quotes)

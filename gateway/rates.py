@@ -18,8 +18,8 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from fractions import Fraction
 from typing import Protocol
 from xml.etree.ElementTree import ParseError
@@ -33,6 +33,8 @@ from ledger.records import Unavailable, reject
 
 BODY_LIMIT = 1024 * 1024
 TIMEOUT = httpx.Timeout(5.0, connect=3.0)
+# Days in a row that can have no rates of their own: Nauryz between two weekends.
+HOLIDAYS_MOST = 7
 ANSWER_LIMIT_S = 15  # A server that drips a byte a second never meets a read time-out.
 _DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _WORD_LIMIT = 1 << 128
@@ -103,6 +105,14 @@ class Policy:
     depeg_bps: int = 100
 
 
+class _NothingSet(Unavailable):
+    """A day without rates of its own: a holiday, on which those of the last business day hold."""
+
+
+class _NotYet(Unavailable):
+    """A rate that was set and does not hold yet."""
+
+
 # --- reading: body in, rate out ---
 
 
@@ -118,6 +128,8 @@ def read_national_bank(
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise Unavailable(source, f"the answer is not XML of rates: {error}") from error
     items = [item for item in root.iter("item") if item.findtext("title", "").strip() == currency]
+    if root.tag == "rates" and root.findtext("date") and root.find("item") is None:
+        raise _NothingSet(source, f"nothing was set for {root.findtext('date', '')[:20]!r}")
     if root.tag not in {"rates", "rss"} or len(items) != 1:
         raise Unavailable(
             source, f"the answer holds {len(items)} rates of {currency} under {root.tag[:40]!r}, 1 is needed"
@@ -125,7 +137,7 @@ def read_national_bank(
     stated = root.findtext("date") if root.tag == "rates" else items[0].findtext("pubDate")
     rate_day = _read_day(stated or "", source)
     if rate_day > day:
-        raise Unavailable(source, f"the rate is for {rate_day}, asked for {day}")
+        raise _NotYet(source, f"the rate is for {rate_day}, asked for {day}")
     price = _read_decimal(items[0].findtext("description", "").strip(), source)
     quant = items[0].findtext("quant", "").strip()
     if not re.fullmatch(r"[0-9]{1,6}", quant) or int(quant) == 0:
@@ -219,10 +231,16 @@ class NationalBank:
     name: str = "nationalbank"
 
     def fetch(self, now_s: int) -> SourcedRate:
-        """Ask for today's rate."""
+        """Ask for today's rate: set at 15:30 of the business day before, whenever that was."""
         day = business_date(now_s)
-        body = _fetch(self.client, self.url, {"fdate": day.strftime("%d.%m.%Y")}, self.name)
-        return read_national_bank(body, self.asset, self.decimals, self.currency, day, self.name)
+        for back in range(HOLIDAYS_MOST):
+            asked = day - timedelta(days=back)
+            body = _fetch(self.client, self.url, {"fdate": asked.strftime("%d.%m.%Y")}, self.name)
+            try:
+                return read_national_bank(body, self.asset, self.decimals, self.currency, day, self.name)
+            except _NothingSet:
+                continue
+        raise Unavailable(self.name, f"no rate was set on {HOLIDAYS_MOST} days up to {day}")
 
 
 @dataclass(frozen=True)
@@ -238,13 +256,22 @@ class NationalBankFeed:
     decimals: int
     currency: str
     name: str = "nationalbank"
+    # The newest rate that held: from 15:30 on the feed tells only the next business day's.
+    _held: list[SourcedRate] = field(default_factory=list, repr=False, compare=False)
 
     def fetch(self, now_s: int) -> SourcedRate:
-        """Ask for the newest rate; in the evening that is already tomorrow's, which does not hold yet."""
+        """Ask for the newest rate; while that is not in force yet, the one before it still is."""
         body = _fetch(self.client, self.url, {}, self.name)
-        return read_national_bank(
-            body, self.asset, self.decimals, self.currency, business_date(now_s), self.name
-        )
+        day = business_date(now_s)
+        try:
+            rate = read_national_bank(body, self.asset, self.decimals, self.currency, day, self.name)
+        except _NotYet:
+            # With its own date, so that keeping it does not make it younger.
+            if not self._held:
+                raise
+            return self._held[0]
+        self._held[:] = [rate]
+        return rate
 
 
 @dataclass(frozen=True)

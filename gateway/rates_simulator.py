@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,6 +56,9 @@ class RatesSimulator:
         self.official = official
         self.exchanges = exchanges
         self.misbehaves: dict[str, Misbehaviour] = {}
+        # Days for which nothing was set; and whether it is after 15:30, when the feed is of tomorrow.
+        self.holidays: set[date] = set()
+        self.sets_for_tomorrow = False
         self._stopped = threading.Event()
         simulator = self
 
@@ -151,10 +154,13 @@ class RatesSimulator:
         if wrong is Misbehaviour.STALE:
             day = f"{business_date(self.clock()) - timedelta(days=9):%d.%m.%Y}"
         head = f'<?xml version="1.0" encoding="utf-8"?><rates><date>{day}</date>'
+        if day in {f"{holiday:%d.%m.%Y}" for holiday in self.holidays}:
+            return f"{head}</rates>".encode()
         return f"{head}{self._items(wrong, '')}</rates>".encode()
 
     def _feed(self, wrong: Misbehaviour | None) -> bytes:
-        day = business_date(self.clock()) - timedelta(days=9 if wrong is Misbehaviour.STALE else 0)
+        old = 9 if wrong is Misbehaviour.STALE else 0
+        day = business_date(self.clock()) - timedelta(days=old) + timedelta(days=self.sets_for_tomorrow)
         items = self._items(wrong, f"<pubDate>{day:%d.%m.%y}</pubDate>")
         head = '<?xml version="1.0" encoding="utf-8"?><rss version="2.0"><channel><title>Official</title>'
         return f"{head}{items}</channel></rss>".encode()

@@ -10,8 +10,9 @@ from web3 import Web3
 
 from contracts.bindings import City
 from gateway.db import engine, reading
-from gateway.embedded import Clock, Keys, Plan
+from gateway.embedded import Clock, Keys
 from gateway.payments import store
+from gateway.plan import Plan
 from gateway.rails.tenge.simulator import Bank, Transfer
 from ledger.records import reject
 from ledger.rules import TENGE

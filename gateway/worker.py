@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,15 +15,21 @@ from pathlib import Path
 from eth_account.signers.local import LocalAccount
 
 from contracts.bindings import City
+from gateway.api.idempotency import forget_old
 from gateway.app import Gateway
+from gateway.db import Engine
 from gateway.payments import store
 from gateway.rails.evm import EvmRail
 from gateway.rails.tenge.rail import read_file
 from gateway.relayer.flushes import Flushes
 from gateway.sending.sender import Sender
+from gateway.steps.loop import Step, run_once
 from gateway.watching.coins import CoinWatch
 from gateway.watching.service import ChainWatch
-from gateway.webhooks.deliver import deliver_due
+from gateway.webhooks.deliver import Clock, Courier, deliver_due
+from gateway.webhooks.egress import Egress
+from gateway.webhooks.history import store as history
+from gateway.webhooks.store import Sealer
 from ledger.records import Invalid, Unavailable
 from ledger.writer import Anchor, Witness, Writer
 
@@ -41,6 +46,20 @@ class Publication:
     anchors: tuple[Anchor, ...]
 
 
+def courier_steps(engine: Engine, egress: Egress, sealer: Sealer, clock: Clock) -> tuple[Step, ...]:
+    """Sending webhooks, and forgetting how: all that it takes is the database and the operator's secret."""
+    courier = Courier(engine, egress, sealer, clock)
+
+    def forget() -> int:
+        with engine.begin() as connection:
+            return history.forget(connection, clock())
+
+    return (
+        Step("webhooks", courier.work, every_s=0.2, budget_s=60, shared=True, close=courier.close),
+        Step("forget", forget, every_s=3_600, budget_s=60),
+    )
+
+
 class Worker:
     """One worker. bank: where the bank's files arrive; relayer: pays for flushes and has no power."""
 
@@ -50,7 +69,7 @@ class Worker:
         publication: Publication | None,
         rail: EvmRail,
         city: City,
-        relayer: LocalAccount,
+        relayer: LocalAccount | None,
         bank: Path,
     ) -> None:
         self.gateway, self.publication, self.rail = gateway, publication, rail
@@ -58,7 +77,8 @@ class Worker:
         self._flushes = Flushes(gateway.engine, rail.place, gateway.clock)
         self._watch = ChainWatch(gateway.payments, rail, self._flushes.note)
         self._coins = CoinWatch(gateway.engine, rail, gateway.clock, self._flushes.note_coin)
-        self.sender = Sender(gateway.engine, rail.pool, relayer, gateway.clock)
+        # A process without the relayer's key sends nothing; another does.
+        self.sender = None if relayer is None else Sender(gateway.engine, rail.pool, relayer, gateway.clock)
 
     def poll_chain(self) -> list[str]:
         """Take what the chain shows from the cursor on; returns the invoices that it touched."""
@@ -99,7 +119,8 @@ class Worker:
 
     def send(self) -> None:
         """Send what is queued for the chain, and follow what was sent."""
-        self.sender.step()
+        if self.sender is not None:
+            self.sender.step()
         if self.gateway.relayer is not None:
             self.gateway.relayer.follow()
 
@@ -119,35 +140,37 @@ class Worker:
         """Send the webhooks that are due."""
         return deliver_due(self.gateway.engine, self.gateway.egress, self.gateway.sealer, self.gateway.clock)
 
-    def round(self) -> None:
-        """Everything once; what fails is told and does not stop the rest."""
-        steps: tuple[Callable[[], object], ...] = (
-            self.poll_chain,
-            self.poll_bank,
-            self.flush,
-            self.gateway.payments.decide_late,
-            self.gateway.payments.expire,
-            self.gateway.payments.book_again,
-            self.record,
-            self.gateway.payments.take_answers,
-            *((self.gateway.refunds.follow,) if self.gateway.refunds else ()),
-            *((self.gateway.settlements.follow,) if self.gateway.settlements else ()),
-            self._publish_if_new,
-            self.deliver,
-        )
-        for step in steps:
-            try:
-                step()
-            except (Invalid, Unavailable) as error:
-                LOGGER.warning("%s: %s", getattr(step, "__name__", "step"), error)
-            except AssertionError:
-                # Our own bug, or a ledger that disagrees with itself: then nothing may follow.
-                raise
-            except Exception:
-                # A database that is away, a file system that is full: told, and tried again.
-                LOGGER.exception("%s", getattr(step, "__name__", "step"))
+    def forget_answers(self) -> int:
+        """Forget what nobody need be answered again under an Idempotency-Key."""
+        return forget_old(self.gateway.engine, self.gateway.clock())
 
-    def _publish_if_new(self) -> None:
+    def steps(self) -> tuple[Step, ...]:
+        """What a worker does: names, periods, budgets. In the order of a round; each stands alone."""
+        gateway = self.gateway
+        payments, refunds, settlements = gateway.payments, gateway.refunds, gateway.settlements
+        return (
+            Step("chain", self.poll_chain, every_s=1, budget_s=120),
+            Step("bank", self.poll_bank, every_s=5, budget_s=60),
+            Step("flush", self.flush, every_s=2, budget_s=120),
+            Step("late", payments.decide_late, every_s=5, budget_s=60),
+            Step("expire", payments.expire, every_s=5, budget_s=60),
+            Step("book", payments.book_again, every_s=30, budget_s=60),
+            # These two are done by whoever is the one writer.
+            Step("record", self.record, every_s=0.05, budget_s=60, shared=True),
+            Step("answers", payments.take_answers, every_s=1, budget_s=60),
+            *((Step("refunds", refunds.follow, every_s=5, budget_s=120),) if refunds else ()),
+            *((Step("settlements", settlements.follow, every_s=30, budget_s=120),) if settlements else ()),
+            Step("publish", self.publish_if_new, every_s=5, budget_s=300, shared=True),
+            Step("webhooks", self.deliver, every_s=0.2, budget_s=60, shared=True),
+            Step("kept_answers", self.forget_answers, every_s=3_600, budget_s=60),
+        )
+
+    def round(self) -> None:
+        """Everything once, in one thread: for a city that is one process."""
+        run_once(self.steps())
+
+    def publish_if_new(self) -> None:
+        """Publish where the ledger has grown since."""
         if (
             self.publication is not None
             and self.publication.writer.tree.size > self.gateway.publisher.published()

@@ -20,6 +20,7 @@ from gateway.payments.store import tables as _payments
 from gateway.relayer import store as _relayer
 from gateway.sandbox import store as _sandbox
 from gateway.sending import store as _sending
+from gateway.steps import store as _steps
 from gateway.watching import store as _watching
 from gateway.webhooks import store as _webhooks
 from gateway.webhooks.listing import store as _listing
@@ -30,7 +31,7 @@ FIRST: Final = "0001"
 # What every gateway ever had; it tells an old database from an empty one.
 OLDEST_TABLE: Final = "invoice"
 STORES: Final = (
-    _api, _links, _listing, _merchants, _payments, _relayer, _sandbox, _sending, _watching, _webhooks,
+    _api, _links, _listing, _merchants, _payments, _relayer, _sandbox, _sending, _steps, _watching, _webhooks,
 )  # fmt: skip
 
 

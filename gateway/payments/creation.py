@@ -93,6 +93,14 @@ class Request:
         return sha256(repr(asked).encode() + back).digest()
 
 
+class Limits(Protocol):
+    """When nobody is quoted; Unavailable with both numbers then."""
+
+    def check(self, asset: str) -> None:
+        """Refuse to quote in this asset now."""
+        ...
+
+
 class _Overtaken(Exception):
     """Another request made the same invoice first."""
 
@@ -127,9 +135,10 @@ class Creation:
         rates: Rates,
         chain: ChainQuotes | None,
         states: States,
+        limits: Limits | None = None,
     ) -> None:
         self._engine, self._view, self._clock, self._rates, self._chain = engine, view, clock, rates, chain
-        self._states, self._nonces = states, Nonces(engine)
+        self._states, self._nonces, self._limits = states, Nonces(engine), limits
         self._fast = AtOnce(engine) if AtOnce.serves(engine) else None
         self._shares: dict[tuple[str, str, bool, int], tuple[float, int]] = {}
 
@@ -285,6 +294,8 @@ class Creation:
         """What is due in units of the asset, and the rate by which."""
         if request.asset == TENGE:
             return request.tiyn, {}
+        if self._limits is not None:
+            self._limits.check(request.asset)
         believed = self._rates.current(request.asset)
         return quote_amount(request.tiyn, believed, request.spread_bps), {
             "numerator": str(believed.numerator),

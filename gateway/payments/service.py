@@ -16,7 +16,7 @@ from gateway.ledger_view import LedgerView
 from gateway.merchants.policy import Policy
 from gateway.payments import store
 from gateway.payments.booking import Booking
-from gateway.payments.creation import CITY, ChainQuotes, Creation, Rates, Request
+from gateway.payments.creation import CITY, ChainQuotes, Creation, Limits, Rates, Request
 from gateway.payments.late import Lateness
 from gateway.payments.model import Derived, Status
 from gateway.payments.state import EVIDENCE_TOLD, Clock, States
@@ -34,12 +34,18 @@ class Payments:
     """The use cases."""
 
     def __init__(
-        self, engine: Engine, view: LedgerView, clock: Clock, rates: Rates, chain: ChainQuotes | None
+        self,
+        engine: Engine,
+        view: LedgerView,
+        clock: Clock,
+        rates: Rates,
+        chain: ChainQuotes | None,
+        limits: Limits | None = None,
     ) -> None:
         self.engine, self.view, self.clock, self.rates, self.chain = engine, view, clock, rates, chain
         self.states = States(None if chain is None else chain.rail)
         self.booking = Booking(engine, view, clock)
-        self._creation = Creation(engine, view, clock, rates, chain, self.states)
+        self._creation = Creation(engine, view, clock, rates, chain, self.states, limits)
         self._taking = Taking(clock, self.states, self.booking)
         self._lateness = Lateness(engine, clock, rates, self.states)
 

@@ -2,7 +2,8 @@
 
 The URL is parsed once, the name is resolved once, every address that it has must be
 public, and the connection goes to that very address, so that a second answer of the
-name server changes nothing. Redirects are answers like any other. The response's body
+name server changes nothing. A connection is used again for a while, at the address that
+was checked when it was made. Redirects are answers like any other. The response's body
 is read to be polite and forgotten: what a server says never reaches the merchant.
 """
 
@@ -12,6 +13,7 @@ import contextlib
 import ipaddress
 import queue
 import re
+import select
 import socket
 import ssl
 import threading
@@ -29,6 +31,11 @@ from ledger.records import Unavailable, reject
 TIMEOUT_S: Final = 20
 RESPONSE_MAX: Final = 64 * 1024
 PORTS: Final = frozenset({443, 8443})
+# How long a checked address may serve before the name is asked again, and a connection may wait unused.
+REUSE_S: Final = 60
+IDLE_S: Final = 15
+KEPT_PER_PLACE: Final = 8
+KEPT_MAX: Final = 512
 URL_MAX: Final = 2048
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -78,6 +85,7 @@ class Target:
     host: str
     port: int
     path: str
+    literal: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,7 @@ class Egress:
         self._timeout_s = timeout_s
         self._resolve = resolve
         self._tls = tls or ssl.create_default_context()
+        self._kept = _Kept()
 
     def parse(self, url: str) -> Target:
         """Take a URL apart, refusing what two parsers could read in two ways; no look-up is made."""
@@ -125,16 +134,18 @@ class Egress:
             reject("webhook-url", "scheme", f"https is wanted, not {scheme or 'nothing'}")
         if "@" in parts.netloc or parts.netloc.endswith(":"):
             reject("webhook-url", "host", "a user name, a password or an empty port cannot stand in it")
+        is_numeric = bool(_NUMBER.fullmatch(host.rsplit(".", 1)[-1]))
         if parts.netloc.startswith("["):
             _literal(host, 6)
-        elif _NUMBER.fullmatch(host.rsplit(".", 1)[-1]):
+        elif is_numeric:
             _literal(host, 4)  # 127.1, 0x7f.1 and 2130706433 are addresses for some and names for others
         elif not _NAME.fullmatch(host):
             reject("webhook-url", "host", "it is neither a name nor an address")
         if port is None:
             port = 443 if scheme == "https" else 80
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return Target(url, scheme, parts.netloc, host, port, path)
+        literal = is_numeric or parts.netloc.startswith("[")
+        return Target(url, scheme, parts.netloc, host, port, path, literal)
 
     def addresses(self, target: Target) -> list[str]:
         """Resolve a target, refusing it unless each of its addresses may be reached."""
@@ -159,32 +170,63 @@ class Egress:
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send a body to a URL and tell the status; at most `timeout_s` in all.
 
-        Raises Invalid where the policy refuses, Unavailable where no status came.
+        Raises Invalid where the policy refuses, Unavailable where no status came. Where a kept connection
+        turns out to be closed the body is sent once more on a new one, and so may arrive twice.
         """
         deadline = time.monotonic() + self._timeout_s
         target = self.parse(url)
-        addresses = self.addresses(target)
-        location = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         sent = {
             "Host": target.authority,
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
             "User-Agent": "Qazyna-Webhooks/1",
-            "Connection": "close",
             **headers,
         }
-        pinned = _Pinned(addresses, deadline)
+        location = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+        request = httpcore.Request("POST", location, headers=list(sent.items()), content=body)
+        place = (target.scheme, target.host, target.port)
         try:
-            with (
-                httpcore.ConnectionPool(ssl_context=self._tls, network_backend=pinned) as pool,
-                pool.stream("POST", location, headers=list(sent.items()), content=body) as response,
-            ):
-                _drain(response)
-                return Answer(response.status, _retry_after_s(response.headers))
+            kept = self._kept.take(place, deadline)
+            if kept is not None:
+                with contextlib.suppress(OSError, httpcore.NetworkError, httpcore.ProtocolError):
+                    return self._exchange(place, kept, request)
+                _left(deadline)
+            return self._exchange(place, self._connect(target, deadline), request)
         except _TRANSPORT_ERRORS as error:
             raise Unavailable("webhook", type(error).__name__) from None
 
+    def _connect(self, target: Target, deadline: float) -> _Line:
+        stream = _connect_pinned(self.addresses(target), target.port, deadline)
+        try:
+            if target.scheme == "https":
+                stream = stream.start_tls(self._tls, target.host)
+        except _TRANSPORT_ERRORS:
+            stream.close()
+            raise
+        origin = httpcore.Origin(target.scheme.encode(), target.host.encode(), target.port)
+        return _Line(httpcore.HTTP11Connection(origin, stream), stream, time.monotonic())
+
+    def _exchange(self, place: Place, line: _Line, request: httpcore.Request) -> Answer:
+        is_whole = False
+        try:
+            response = line.connection.handle_request(request)
+            is_whole = _drain(response)
+            response.close()
+            return Answer(response.status, _retry_after_s(response.headers))
+        finally:
+            # A body that was not read to its end would be read as the next answer.
+            if is_whole and line.connection.is_available():
+                self._kept.give(place, line)
+            else:
+                line.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self._kept.close()
+
     def _look_up(self, target: Target) -> list[str]:
+        if target.literal:
+            return [target.host]
         # The system's resolver knows no time-out, so it runs beside us and may be left behind.
         answers: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
 
@@ -204,30 +246,85 @@ class Egress:
         return found
 
 
-class _Pinned(httpcore.NetworkBackend):
-    """Connects to addresses that were checked, whatever name is asked for, until a deadline."""
+Place = tuple[str, str, int]
 
-    def __init__(self, addresses: Sequence[str], deadline: float) -> None:
-        self._addresses = addresses
-        self._deadline = deadline
 
-    @override
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        failure: OSError = OSError("no address")
-        for tries, address in zip(range(len(self._addresses), 0, -1), self._addresses, strict=True):
-            try:
-                connection = socket.create_connection((address, port), _left(self._deadline) / tries)
-                return _Stream(connection, self._deadline)
-            except OSError as error:
-                failure = error
-        raise failure
+@dataclass
+class _Line:
+    """A connection to an address that was checked, and when that was."""
+
+    connection: httpcore.HTTP11Connection
+    stream: _Stream
+    made_s: float
+    used_s: float = 0.0
+
+    def close(self) -> None:
+        with contextlib.suppress(*_TRANSPORT_ERRORS, RuntimeError):
+            self.connection.close()
+
+
+class _Kept:
+    """Connections that wait for the next event to the same place."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Place, list[_Line]] = {}
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def take(self, place: Place, deadline: float) -> _Line | None:
+        """The one used last that is still good; its waits end at the new deadline."""
+        now = time.monotonic()
+        with self._lock:
+            lines = self._lines.get(place, [])
+            while lines:
+                line = lines.pop()
+                self._count -= 1
+                is_young = now - line.made_s < REUSE_S and now - line.used_s < IDLE_S
+                if is_young and not line.connection.has_expired():
+                    line.stream.deadline = deadline
+                    return line
+                line.close()
+            self._lines.pop(place, None)
+        return None
+
+    def give(self, place: Place, line: _Line) -> None:
+        """Keep a connection; the oldest of all goes where there are too many."""
+        line.used_s = time.monotonic()
+        with self._lock:
+            lines = self._lines.setdefault(place, [])
+            lines.append(line)
+            self._count += 1
+            if len(lines) > KEPT_PER_PLACE:
+                lines.pop(0).close()
+                self._count -= 1
+            if self._count > KEPT_MAX:
+                # Places stand in the order of their first connection.
+                oldest = next(iter(self._lines))
+                gone = self._lines.pop(oldest)
+                self._count -= len(gone)
+                for one in gone:
+                    one.close()
+
+    def close(self) -> None:
+        with self._lock:
+            for lines in self._lines.values():
+                for line in lines:
+                    line.close()
+            self._lines, self._count = {}, 0
+
+
+def _connect_pinned(addresses: Sequence[str], port: int, deadline: float) -> _Stream:
+    """Connect to the first of these addresses that answers."""
+    failure: OSError = OSError("no address")
+    for tries, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        try:
+            connection = socket.create_connection((address, port), _left(deadline) / tries)
+            # Headers and body are two writes: the second must not wait for the other side's delayed word.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return _Stream(connection, deadline)
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 class _Stream(httpcore.NetworkStream):
@@ -235,17 +332,17 @@ class _Stream(httpcore.NetworkStream):
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._socket = connection
-        self._deadline = deadline
+        self.deadline = deadline
 
     @override
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._socket.settimeout(_left(self._deadline))
+        self._socket.settimeout(_left(self.deadline))
         return self._socket.recv(max_bytes)
 
     @override
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         while buffer:
-            self._socket.settimeout(_left(self._deadline))
+            self._socket.settimeout(_left(self.deadline))
             buffer = buffer[self._socket.send(buffer) :]
 
     @override
@@ -258,10 +355,19 @@ class _Stream(httpcore.NetworkStream):
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
         timeout: float | None = None,
-    ) -> httpcore.NetworkStream:
-        self._socket.settimeout(_left(self._deadline))
+    ) -> _Stream:
+        self._socket.settimeout(_left(self.deadline))
         secured = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
-        return _Stream(secured, self._deadline)
+        return _Stream(secured, self.deadline)
+
+    @override
+    def get_extra_info(self, info: str) -> Any:
+        # What is readable though nothing was asked is the other side hanging up, or worse.
+        if info == "is_readable":
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            return bool(poll.poll(0))
+        return None
 
 
 _TRANSPORT_ERRORS: Final = (
@@ -279,14 +385,16 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _drain(response: httpcore.Response) -> None:
+def _drain(response: httpcore.Response) -> bool:
     # The status has been said: a body that is too long or too slow only ends the reading.
     taken = 0
     with contextlib.suppress(*_TRANSPORT_ERRORS):
         for chunk in response.iter_stream():
             taken += len(chunk)
             if taken >= RESPONSE_MAX:
-                return
+                return False
+        return True
+    return False
 
 
 def _retry_after_s(headers: Sequence[tuple[bytes, bytes]]) -> int | None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -27,11 +28,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    and_,
+    bindparam,
     func,
     insert,
     select,
-    tuple_,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -39,6 +40,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.db import Integer64, metadata
 from gateway.webhooks import signing
 from gateway.webhooks.egress import Target
+from gateway.webhooks.events import versioned
 from ledger.records import reject
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -58,8 +60,12 @@ endpoints: Final = Table(
     Column("previous_secret", LargeBinary),
     Column("previous_until", Integer64),
     Column("created", Integer64, nullable=False),
+    # Which events are wanted, comma after each; empty: all.
+    Column("wants", Text, nullable=False, server_default=""),
     Column("disabled", Integer64),
     Column("disabled_why", Text),
+    # Since when no attempt succeeds: then it is given one at a time.
+    Column("failing_since_s", Integer64),
     sqlite_strict=True,
 )
 
@@ -103,9 +109,12 @@ deliveries: Final = Table(
     sqlite_strict=True,
 )
 _pending: Final = deliveries.c.state == "pending"
+# Each endpoint's own queue: a claim steps from endpoint to endpoint, whatever waits at each.
 Index(
     "ix_webhook_delivery_due",
+    deliveries.c.endpoint_id,
     deliveries.c.due,
+    deliveries.c.sequence,
     sqlite_where=_pending,
     postgresql_where=_pending,
 )
@@ -118,11 +127,28 @@ Index(
     postgresql_where=_pending,
 )
 
+# What each attempt came to, for the merchant's page; kept for a while.
+attempts: Final = Table(
+    "webhook_attempt",
+    metadata,
+    Column("id", Integer64, primary_key=True, autoincrement=True),
+    Column("event_id", Text, ForeignKey("webhook_event.id"), nullable=False, index=True),
+    Column("endpoint_id", Text, ForeignKey("webhook_endpoint.id"), nullable=False),
+    Column("attempt", Integer64, nullable=False),
+    Column("at_s", Integer64, nullable=False, index=True),
+    Column("took_ms", Integer64, nullable=False),
+    Column("status", Integer64),
+    Column("error", Text),
+    Index("ix_webhook_attempt_endpoint", "endpoint_id", "id"),
+    sqlite_strict=True,
+)
+
 
 class Sealer:
     """Keeps secrets unreadable in the database; the first key seals, all of them open.
 
-    keys: Fernet keys from the settings, 32 bytes in URL-safe base64.
+    keys: Fernet keys from the settings, 32 bytes in URL-safe base64. What was opened is kept in memory
+    for the next delivery: opening takes as long as sending.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -132,13 +158,13 @@ class Sealer:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
         except ValueError:
             reject("webhook-key", "settings", "a key is 32 bytes in URL-safe base64")
+        self.unseal = lru_cache(maxsize=4_096)(self._unseal)
 
     def seal(self, secret: str) -> bytes:
         """Encrypt a secret."""
         return self._fernet.encrypt(secret.encode())
 
-    def unseal(self, sealed: bytes) -> str:
-        """Decrypt a secret."""
+    def _unseal(self, sealed: bytes) -> str:
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:
@@ -158,6 +184,19 @@ class Claim:
     sealed: tuple[bytes, ...]
 
 
+@dataclass(frozen=True)
+class Conclusion:
+    """What came of a claim: its new state, when it is due again, and how the attempt went."""
+
+    claim: Claim
+    state: Literal["pending", "delivered", "dead"]
+    status: int | None
+    error: str | None
+    due: int
+    at_s: int
+    took_ms: int = 0
+
+
 def add_endpoint(
     connection: Connection,
     sealer: Sealer,
@@ -165,17 +204,20 @@ def add_endpoint(
     target: Target,
     now: int,
     scheme: Literal["v1", "v1a"] = "v1",
+    wants: Sequence[str] = (),
 ) -> tuple[str, str]:
     """Register an endpoint and give its id and what its owner checks with, which is shown once.
 
-    That is the `whsec_` secret, or the `whpk_` key for `v1a`.
+    That is the `whsec_` secret, or the `whpk_` key for `v1a`. wants: types of events, `invoice.paid`, or
+    families, `invoice.*`; none: all.
     """
     mine = select(func.count()).where(endpoints.c.merchant_id == merchant_id, endpoints.c.disabled.is_(None))
     if (count := connection.scalar(mine) or 0) >= ENDPOINTS_MAX:
         reject("webhook-endpoints", merchant_id, f"{count} endpoints, at most {ENDPOINTS_MAX}")
     endpoint_id = "ep_" + secrets.token_hex(16)
     secret = signing.new_secret() if scheme == "v1" else signing.new_key()
-    row = {"id": endpoint_id, "merchant_id": merchant_id, "url": target.url, "created": now}
+    row: dict[str, Any] = {"id": endpoint_id, "merchant_id": merchant_id, "url": target.url, "created": now}
+    row["wants"] = "".join(f"{want}," for want in wants)
     connection.execute(insert(endpoints).values(**row, secret=sealer.seal(secret)))
     return endpoint_id, _shown(secret)
 
@@ -193,7 +235,7 @@ def rotate_secret(
 
     keep_old=False drops the old one at once, for a secret that leaked.
     """
-    row = _endpoint(connection, merchant_id, endpoint_id)
+    row = locked_endpoint(connection, merchant_id, endpoint_id)
     if keep_old and row.previous_until is not None and row.previous_until > now:
         # A third secret would push out one that was promised to hold.
         reject("webhook-rotation", endpoint_id, f"the old one holds until {row.previous_until}, now is {now}")
@@ -216,94 +258,246 @@ def disable_endpoint(connection: Connection, endpoint_id: str, why: str, now: in
 
 def enable_endpoint(connection: Connection, merchant_id: str, endpoint_id: str) -> None:
     """Send an endpoint events again, from the next one on."""
-    _endpoint(connection, merchant_id, endpoint_id)
+    locked_endpoint(connection, merchant_id, endpoint_id)
     change = update(endpoints).where(endpoints.c.id == endpoint_id)
-    connection.execute(change.values(disabled=None, disabled_why=None))
+    connection.execute(change.values(disabled=None, disabled_why=None, failing_since_s=None))
+
+
+def change_endpoint(
+    connection: Connection,
+    merchant_id: str,
+    endpoint_id: str,
+    target: Target | None = None,
+    wants: Sequence[str] | None = None,
+) -> None:
+    """Send an endpoint's events elsewhere, or other events; what waits goes to the new address."""
+    locked_endpoint(connection, merchant_id, endpoint_id)
+    values: dict[str, Any] = {} if target is None else {"url": target.url, "failing_since_s": None}
+    if wants is not None:
+        values["wants"] = "".join(f"{want}," for want in wants)
+    if values:
+        connection.execute(update(endpoints).where(endpoints.c.id == endpoint_id).values(**values))
+
+
+def does_want(wants: str, event_type: str) -> bool:
+    """Whether an endpoint that wants these is sent an event of this type."""
+    family = event_type.partition(".")[0]
+    return not wants or not {event_type, f"{family}.*"}.isdisjoint(wants.split(","))
 
 
 def enqueue(
-    connection: Connection, merchant_id: str, invoice_id: str, event_type: str, body: bytes, now: int
+    connection: Connection,
+    merchant_id: str,
+    invoice_id: str,
+    event_type: str,
+    body: bytes,
+    now: int,
+    only: str | None = None,
 ) -> str:
-    """Write an event in the caller's transaction and give its id, which never changes."""
+    """Write an event in the caller's transaction and give its id, which never changes.
+
+    only: the one endpoint that it is for, whatever that wants. What is no invoice's has a name of its own
+    in the place of the invoice's id.
+    """
     assert re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", event_type), f"not an event type: {event_type}"
+    body = versioned(body)
     assert len(body) <= BODY_MAX, f"{len(body)} bytes, at most {BODY_MAX}"
     event_id = signing.new_id()
     sequence = _next_sequence(connection, invoice_id)
     row = {"id": event_id, "merchant_id": merchant_id, "invoice_id": invoice_id, "sequence": sequence}
     connection.execute(insert(events).values(**row, type=event_type, body=body, created=now))
-    wanted = select(endpoints.c.id).where(
+    live = select(endpoints.c.id, endpoints.c.wants).where(
         endpoints.c.merchant_id == merchant_id, endpoints.c.disabled.is_(None)
     )
     pending = {"invoice_id": invoice_id, "sequence": sequence, "attempt": 0, "due": now, "leased_until": 0}
     rows = [
         {"event_id": event_id, "endpoint_id": endpoint_id, "state": "pending", **pending}
-        for endpoint_id in connection.scalars(wanted)
+        for endpoint_id, wants in connection.execute(live)
+        if (does_want(wants, event_type) if only is None else endpoint_id == only)
     ]
     if rows:
         connection.execute(insert(deliveries), rows)
     return event_id
 
 
-def claim(connection: Connection, now: int, limit: int, per_endpoint: int) -> list[Claim]:
+def claim(
+    connection: Connection, now: int, limit: int, per_endpoint: int, busy: Mapping[str, int] | None = None
+) -> list[Claim]:
     """Take deliveries that are due, at most `per_endpoint` under way at one endpoint.
 
+    busy: how many requests the caller has under way at each endpoint already. An endpoint whose last
+    attempt failed is given one at a time, so that it cannot use up what others need.
     If the process dies before it records an outcome, the lease ends and another takes
     the delivery: so events arrive at least once, never at most once.
     """
-    first = deliveries.alias()
-    behind = (
-        select(first.c.event_id)
-        .where(
-            first.c.endpoint_id == deliveries.c.endpoint_id,
-            first.c.invoice_id == deliveries.c.invoice_id,
-            first.c.sequence < deliveries.c.sequence,
-            first.c.state == "pending",
-        )
-        .exists()
-    )
-    # What is leased comes first in the rank, and so uses up the endpoint's share.
-    rank = func.row_number().over(
-        partition_by=deliveries.c.endpoint_id,
-        order_by=(deliveries.c.leased_until.desc(), deliveries.c.due, deliveries.c.sequence),
-    )
-    key = (deliveries.c.event_id, deliveries.c.endpoint_id)
-    ranked = select(*key, rank.label("rank")).where(_pending, deliveries.c.due <= now, ~behind).subquery()
-    fair = select(ranked.c.event_id, ranked.c.endpoint_id).where(ranked.c.rank <= per_endpoint)
-    free = and_(_pending, deliveries.c.due <= now, deliveries.c.leased_until <= now)
-    chosen = (
-        select(deliveries.c.attempt, *key, events.c.body, endpoints)
-        .join(events, events.c.id == deliveries.c.event_id)
-        .join(endpoints, endpoints.c.id == deliveries.c.endpoint_id)
-        # Asked again beside the subquery: PostgreSQL repeats this test on the row it locked.
-        .where(free, endpoints.c.disabled.is_(None), tuple_(*key).in_(fair))
-        .order_by(deliveries.c.due, deliveries.c.sequence)
-        .limit(limit)
-        .with_for_update(skip_locked=True, of=deliveries)
-    )
-    claims = [_claim(row, now) for row in connection.execute(chosen)]
-    for taken in claims:
-        lease = {"attempt": taken.attempt, "leased_until": taken.leased_until}
-        connection.execute(update(deliveries).where(*_key(taken.event_id, taken.endpoint_id)).values(**lease))
-    return claims
+    found, rooms = {}, {}
+    for endpoint in _with_due(connection, now):
+        share = per_endpoint if endpoint.failing_since_s is None else 1
+        room = min(share - (busy or {}).get(endpoint.id, 0), limit)
+        if room > 0:
+            found[endpoint.id], rooms[endpoint.id] = endpoint, room
+    if not rooms:
+        return []
+    take = _take_at_once if connection.dialect.name == "postgresql" else _take_in_turn
+    return [_claim(row, found[row.endpoint_id], now) for row in take(connection, now, rooms, limit)]
 
 
-def record(
-    connection: Connection,
-    claimed: Claim,
-    state: Literal["pending", "delivered", "dead"],
-    status: int | None,
-    error: str | None,
-    due: int,
-) -> bool:
-    """Write what came of a claim; False where the lease was lost to another."""
-    ours = (
-        *_key(claimed.event_id, claimed.endpoint_id),
+def _claim(row: AnyRow, endpoint: AnyRow, now: int) -> Claim:
+    sealed = [endpoint.secret]
+    if endpoint.previous_until is not None and endpoint.previous_until > now:
+        sealed.append(endpoint.previous_secret)
+    held = (row.event_id, row.endpoint_id, row.attempt, now + LEASE_S)
+    return Claim(*held, endpoint.url, bytes(row.body), tuple(bytes(secret) for secret in sealed))
+
+
+def _with_due(connection: Connection, now: int) -> list[AnyRow]:
+    """Endpoints at which something is due, from a chance place on, so that all have their turn."""
+    start = "ep_" + secrets.token_hex(16)
+    found: list[str] = []
+    for above, until in ((start, "ep_g"), ("", start)):
+        bounds = {"now": now, "above": above, "until": until}
+        found += [row.id for row in connection.execute(_STEPS, bounds)]
+    rows = connection.execute(_LIVE, {"ids": found}) if found else ()
+    by_id = {row.id: row for row in rows}
+    return [by_id[id] for id in found if id in by_id]
+
+
+_LIVE: Final = select(endpoints).where(
+    endpoints.c.id.in_(bindparam("ids", expanding=True)), endpoints.c.disabled.is_(None)
+)
+
+# From one endpoint's queue to the next by the index: the queues themselves are not read.
+_LEAST: Final = """
+    SELECT min(endpoint_id) FROM webhook_delivery
+    WHERE state = 'pending' AND due <= :now AND leased_until <= :now AND endpoint_id <= :until
+      AND endpoint_id >"""
+_STEPS: Final = text(
+    "WITH RECURSIVE steps(id) AS ("
+    + _LEAST
+    + " CAST(:above AS text) UNION ALL SELECT ("
+    + _LEAST
+    + " steps.id) FROM steps WHERE steps.id IS NOT NULL)"
+    + " SELECT id FROM steps WHERE id IS NOT NULL LIMIT 200"
+)
+
+# What an endpoint may be sent next: due, nobody's, and with no earlier event of its invoice still waiting.
+_NEXT: Final = """
+    SELECT d.event_id, d.endpoint_id FROM webhook_delivery d
+    WHERE d.endpoint_id = {endpoint} AND d.state = 'pending' AND d.due <= :now AND d.leased_until <= :now
+      AND NOT EXISTS (
+          SELECT 1 FROM webhook_delivery f
+          WHERE f.endpoint_id = d.endpoint_id AND f.invoice_id = d.invoice_id AND f.sequence < d.sequence
+            AND f.state = 'pending'
+      )
+    ORDER BY d.due, d.sequence LIMIT {room}
+"""
+
+# The tests stand in the query that locks: PostgreSQL repeats them on the row as it is once it is locked.
+_AT_ONCE: Final = text(
+    """
+    UPDATE webhook_delivery AS t SET attempt = t.attempt + 1, leased_until = :until
+    FROM (
+        SELECT x.event_id, x.endpoint_id
+        FROM unnest(CAST(:ids AS text[]), CAST(:rooms AS bigint[])) AS e(id, room),
+        LATERAL ("""
+    + _NEXT.format(endpoint="e.id", room="e.room")
+    + """ FOR UPDATE OF d SKIP LOCKED) x LIMIT :most
+    ) chosen, webhook_event
+    WHERE t.event_id = chosen.event_id AND t.endpoint_id = chosen.endpoint_id
+      AND webhook_event.id = t.event_id
+    RETURNING t.event_id, t.endpoint_id, t.attempt, webhook_event.body
+    """
+)
+_ONE_OF_MANY: Final = text(
+    """
+    UPDATE webhook_delivery SET attempt = attempt + 1, leased_until = :until
+    WHERE (event_id, endpoint_id) IN ("""
+    + _NEXT.format(endpoint=":id", room=":room")
+    + """)
+    RETURNING event_id, endpoint_id, attempt,
+        (SELECT body FROM webhook_event WHERE webhook_event.id = webhook_delivery.event_id) AS body
+    """
+)
+
+
+def _take_at_once(connection: Connection, now: int, rooms: Mapping[str, int], most: int) -> list[AnyRow]:
+    asked = {"ids": list(rooms), "rooms": list(rooms.values()), "most": most}
+    return list(connection.execute(_AT_ONCE, {**asked, "now": now, "until": now + LEASE_S}))
+
+
+def _take_in_turn(connection: Connection, now: int, rooms: Mapping[str, int], most: int) -> list[AnyRow]:
+    # SQLite knows no LATERAL; there one endpoint after the other is asked, and nobody else writes meanwhile.
+    taken: list[AnyRow] = []
+    for id, room in rooms.items():
+        asked = {"id": id, "room": min(room, most - len(taken)), "now": now, "until": now + LEASE_S}
+        taken += connection.execute(_ONE_OF_MANY, asked)
+        if len(taken) == most:
+            break
+    return taken
+
+
+_concluding: Final = (
+    update(deliveries)
+    .where(
+        deliveries.c.event_id == bindparam("of_event"),
+        deliveries.c.endpoint_id == bindparam("of_endpoint"),
         _pending,
-        deliveries.c.attempt == claimed.attempt,
-        deliveries.c.leased_until == claimed.leased_until,
+        deliveries.c.attempt == bindparam("of_attempt"),
+        deliveries.c.leased_until == bindparam("of_lease"),
     )
-    outcome = {"state": state, "last_status": status, "last_error": error, "due": due, "leased_until": 0}
-    return connection.execute(update(deliveries).where(*ours).values(**outcome)).rowcount == 1
+    .values(leased_until=0)
+)
+
+
+def record(connection: Connection, concluded: Sequence[Conclusion]) -> int:
+    """Write what came of claims, and give how many still were the caller's; a lease that was lost is not.
+
+    An attempt stays in the history either way: it was made.
+    """
+    if not concluded:
+        return 0
+    rows = [
+        {
+            "of_event": one.claim.event_id,
+            "of_endpoint": one.claim.endpoint_id,
+            "of_attempt": one.claim.attempt,
+            "of_lease": one.claim.leased_until,
+            "state": one.state,
+            "last_status": one.status,
+            "last_error": one.error,
+            "due": one.due,
+        }
+        for one in concluded
+    ]
+    ours = connection.execute(_concluding, rows).rowcount
+    told = [
+        {
+            "event_id": one.claim.event_id,
+            "endpoint_id": one.claim.endpoint_id,
+            "attempt": one.claim.attempt,
+            "at_s": one.at_s,
+            "took_ms": one.took_ms,
+            "status": one.status,
+            "error": one.error,
+        }
+        for one in concluded
+    ]
+    connection.execute(insert(attempts), told)
+    _note_failing(connection, concluded)
+    return ours
+
+
+def _note_failing(connection: Connection, concluded: Sequence[Conclusion]) -> None:
+    succeeded = {one.claim.endpoint_id for one in concluded if one.error is None}
+    failed = {one.claim.endpoint_id: one.at_s for one in concluded if one.error is not None}
+    id, since = endpoints.c.id, endpoints.c.failing_since_s
+    # In one order, so that two workers never wait for each other.
+    for endpoint_id in sorted(failed.keys() - succeeded):
+        change = update(endpoints).where(id == endpoint_id, since.is_(None))
+        connection.execute(change.values(failing_since_s=failed[endpoint_id]))
+    recovered = select(id).where(id.in_(succeeded), since.is_not(None)).order_by(id)
+    for endpoint_id in connection.scalars(recovered).all() if succeeded else ():
+        connection.execute(update(endpoints).where(id == endpoint_id).values(failing_since_s=None))
 
 
 def redeliver(connection: Connection, merchant_id: str, event_id: str, endpoint_id: str, now: int) -> None:
@@ -311,7 +505,7 @@ def redeliver(connection: Connection, merchant_id: str, event_id: str, endpoint_
 
     The endpoint may have been registered after the event. What is pending becomes due now.
     """
-    endpoint = _endpoint(connection, merchant_id, endpoint_id)
+    endpoint = locked_endpoint(connection, merchant_id, endpoint_id)
     if endpoint.disabled is not None:
         reject("webhook-endpoint", endpoint_id, f"it is disabled: {endpoint.disabled_why}")
     event = connection.execute(
@@ -327,7 +521,7 @@ def redeliver(connection: Connection, merchant_id: str, event_id: str, endpoint_
         update(deliveries).where(*_key(event_id, endpoint_id), _pending).values(due=now)
     )
     if pending.rowcount == 0:
-        upsert = _insert(connection, deliveries).values(**row, **placed, **fresh)
+        upsert = insert_or(connection, deliveries).values(**row, **placed, **fresh)
         connection.execute(upsert.on_conflict_do_update(index_elements=key, set_=fresh))
 
 
@@ -343,8 +537,8 @@ def deliveries_of(connection: Connection, merchant_id: str, invoice_id: str) -> 
     ).all()
 
 
-def _endpoint(connection: Connection, merchant_id: str, endpoint_id: str) -> AnyRow:
-    # Locked, so that two rotations cannot both think themselves the first.
+def locked_endpoint(connection: Connection, merchant_id: str, endpoint_id: str) -> AnyRow:
+    """A merchant's endpoint, locked, so that two rotations cannot both think themselves the first."""
     one = select(endpoints).where(endpoints.c.id == endpoint_id, endpoints.c.merchant_id == merchant_id)
     row = connection.execute(one.with_for_update()).one_or_none()
     if row is None:
@@ -353,23 +547,16 @@ def _endpoint(connection: Connection, merchant_id: str, endpoint_id: str) -> Any
 
 
 def _next_sequence(connection: Connection, invoice_id: str) -> int:
-    upsert = _insert(connection, sequences).values(invoice_id=invoice_id, last=1)
+    upsert = insert_or(connection, sequences).values(invoice_id=invoice_id, last=1)
     raised = upsert.on_conflict_do_update(index_elements=["invoice_id"], set_={"last": sequences.c.last + 1})
     return int(connection.execute(raised.returning(sequences.c.last)).scalar_one())
 
 
-def _insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+def insert_or(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An insert that can say what happens where the row is there already."""
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
-
-
-def _claim(row: AnyRow, now: int) -> Claim:
-    sealed = [row.secret]
-    if row.previous_until is not None and row.previous_until > now:
-        sealed.append(row.previous_secret)
-    taken = (row.event_id, row.endpoint_id, row.attempt + 1, now + LEASE_S)
-    return Claim(*taken, row.url, bytes(row.body), tuple(bytes(secret) for secret in sealed))
 
 
 def _key(event_id: str, endpoint_id: str) -> tuple[Any, Any]:

@@ -21,12 +21,13 @@ from contracts.bindings import Quote, Signature, Terms
 from gateway.app import create_app
 from gateway.db import reading
 from gateway.demo import MERCHANT_BIN, SALE_CODE, START_S, enact_all, open_city
-from gateway.embedded import Clock, EmbeddedCity, Plan
+from gateway.embedded import Clock, EmbeddedCity
 from gateway.kz import iban_check_digits
 from gateway.merchants import store as merchants
 from gateway.payments import store
 from gateway.payments.service import Request
 from gateway.payments.store import Invoice, Seen
+from gateway.plan import Plan
 from gateway.rails.evm import EvmRail, Place
 from gateway.rails.tenge.simulator import Transfer as BankTransfer
 from gateway.webhooks import store as webhooks

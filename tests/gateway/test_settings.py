@@ -12,7 +12,7 @@ from tests.gateway.conftest import Town
 GOOD = {
     "QAZYNA_MODE": "production",
     "QAZYNA_SECRET": "0123456789abcdef0123456789abcdef",
-    "QAZYNA_RPC_URL": "https://node.example",
+    "QAZYNA_RPC_URLS": "https://node.example",
     "QAZYNA_PUBLIC_URL": "https://city.example",
 }
 
@@ -38,7 +38,7 @@ def test_production_starts_with_all_that_it_needs(monkeypatch: pytest.MonkeyPatc
         ({"QAZYNA_SECRET": "0123456789abcdef0123456789abcde"}, "QAZYNA_SECRET"),
         ({"QAZYNA_SECRET": "x" * 32}, "QAZYNA_SECRET"),
         ({"QAZYNA_SECRET": " " * 40}, "QAZYNA_SECRET"),
-        ({"QAZYNA_RPC_URL": None}, "QAZYNA_RPC_URL"),
+        ({"QAZYNA_RPC_URLS": None}, "QAZYNA_RPC_URLS"),
         ({"QAZYNA_PUBLIC_URL": None}, "QAZYNA_PUBLIC_URL"),
         ({"QAZYNA_PUBLIC_URL": "http://city.example"}, "QAZYNA_PUBLIC_URL"),
     ],

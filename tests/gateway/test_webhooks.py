@@ -36,7 +36,7 @@ from ledger.records import Invalid, Unavailable
 
 NOW = 1_800_000_000
 KEY = "x8bHqTnwYvRk3e1Uu0bZ5sJm2cWq7iDfLtAoGp9hNlE="
-BODY = b'{"type":"invoice.paid"}'
+BODY = b'{"version":"1","type":"invoice.paid"}'
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
@@ -397,7 +397,7 @@ def test_ff37_an_endpoint_that_hangs_leaves_room_for_the_others(
     running = threading.Thread(
         target=deliver.deliver_due,
         args=(engine, gate(timeout_s=30), sealer, Clock(NOW + 1)),
-        kwargs={"limit": 44},
+        kwargs={"limit": 44, "at_once": 32},
     )
     running.start()
     end = time.monotonic() + 15
@@ -408,6 +408,24 @@ def test_ff37_an_endpoint_that_hangs_leaves_room_for_the_others(
     running.join(15)
     assert arrived == 40
     assert held == 4
+
+
+def test_ff37_an_endpoint_that_failed_is_given_one_at_a_time_until_it_answers(
+    engine: Engine, sealer: store.Sealer, serve: Callable[..., Endpoint]
+) -> None:
+    endpoint = serve()
+    register(engine, sealer, endpoint.url)
+    enqueue(engine, "first")
+    endpoint.behave = lambda handler, _n: answer(handler, 500)
+    deliver.deliver_due(engine, gate(), sealer, Clock())
+    for number in range(10):
+        enqueue(engine, f"i{number}")
+    with engine.begin() as connection:
+        one = store.claim(connection, NOW, 10, 4)
+        assert len(one) == 1
+        assert store.claim(connection, NOW, 10, 4, {one[0].endpoint_id: 1}) == []
+        store.record(connection, [store.Conclusion(one[0], "delivered", 204, None, NOW, NOW)])
+        assert len(store.claim(connection, NOW, 10, 4)) == 4
 
 
 def test_ff37_an_event_that_is_late_in_the_table_is_sent_when_it_is_due(
@@ -534,9 +552,9 @@ def test_ff38_an_outcome_that_comes_after_the_lease_changes_nothing(
         late = store.claim(connection, NOW, 1, 1)[0]
         assert store.claim(connection, NOW, 1, 1) == []
         current = store.claim(connection, NOW + store.LEASE_S, 1, 1)[0]
-        assert not store.record(connection, late, "dead", 500, "late", NOW)
-        assert store.record(connection, current, "delivered", 204, None, NOW)
-        assert not store.record(connection, current, "dead", 500, "twice", NOW)
+        assert store.record(connection, [store.Conclusion(late, "dead", 500, "late", NOW, NOW)]) == 0
+        assert store.record(connection, [store.Conclusion(current, "delivered", 204, None, NOW, NOW)]) == 1
+        assert store.record(connection, [store.Conclusion(current, "dead", 500, "twice", NOW, NOW)]) == 0
     assert states(engine) == {event_id: "delivered"}
 
 

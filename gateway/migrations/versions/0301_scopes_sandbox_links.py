@@ -6,7 +6,7 @@ from alembic import op
 from ledger.database import Amount, Hash32, Integer64
 
 revision = "0301"
-down_revision = "0101"
+down_revision = "0201"
 branch_labels = None
 depends_on = None
 
