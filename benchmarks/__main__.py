@@ -15,6 +15,7 @@ MODULES = {
     "audits": ("ledger.audit.",),
     "hordak": ("reference.hordak",),
     "chain": ("gas.",),
+    "api": ("api.",),
     "webhooks": ("webhooks.",),
     "evm": ("evm.",),
 }

@@ -11,10 +11,13 @@ from fastapi.responses import FileResponse
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.api import errors, routes
+from gateway.api import errors, openapi, routes
 from gateway.api.quota import Quota
+from gateway.api.route import Limits
+from gateway.api.standing import Standings
 from gateway.db import Engine
 from gateway.ledger_view import LedgerView
+from gateway.merchants.links.service import Links
 from gateway.pages import routes as pages
 from gateway.payments.refunds import Refunds
 from gateway.payments.service import Clock, Payments
@@ -23,6 +26,7 @@ from gateway.payments.unmatched import Unmatched
 from gateway.rails.evm import Quotes
 from gateway.relayer import routes as relayer_routes
 from gateway.relayer.service import Relayer
+from gateway.sandbox.service import Sandbox
 from gateway.settings import Settings
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
@@ -38,7 +42,8 @@ AUTHORIZATIONS_A_MINUTE = 20
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; "
+    "form-action 'self'; base-uri 'none'",
 }
 
 
@@ -57,13 +62,26 @@ class Gateway:
     public_url: str
     bank_iban: str
     spread_bps: int = 50
+    # None: those that only read and decide, and have no eyes on a chain and no provider.
     refunds: Refunds | None = None
     unmatched: Unmatched | None = None
     settlements: Settlements | None = None
     invoice_quota: Quota = field(default_factory=lambda: Quota(INVOICES_A_MINUTE))
     bill_quota: Quota = field(default_factory=lambda: Quota(BILLS_A_MINUTE))
+    limits: Limits = field(default_factory=Limits)
+    standings: Standings = field(default_factory=Standings)
     authorization_quota: Quota = field(default_factory=lambda: Quota(AUTHORIZATIONS_A_MINUTE))
     relayer: Relayer | None = None
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Where merchants try out."""
+        return Sandbox(self.engine, self.view, self.clock, self.payments.rates)
+
+    @property
+    def links(self) -> Links:
+        """Payment links."""
+        return Links(self.payments, self.spread_bps)
 
     def receipt(self, position: int) -> bytes:
         """The receipt of a record: a tlog-proof that carries the record itself in its extra line."""
@@ -84,6 +102,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.include_router(routes.router)
     app.include_router(relayer_routes.router)
     app.include_router(pages.router)
+    openapi.install(app)
 
     @app.get("/log/{path:path}", include_in_schema=False)
     def _log(path: str) -> FileResponse:

@@ -66,6 +66,7 @@ def serve(
     from gateway.app import create_app
     from gateway.embedded import Clock, EmbeddedCity
     from gateway.plan import Plan
+    from gateway.sample_keys import sample_keys
 
     if not (folder / "plan.json").exists():
         demo(folder)
@@ -78,6 +79,8 @@ def serve(
         console.print(
             f"the city: {public_url}/   its log: {public_url}/log/   its chain: {city.outside.rpc_url}"
         )
+        keys = sample_keys(city.gateway, folder)
+        console.print(f"for a merchant, a cashier and an operator: {public_url}/sign-in   their keys: {keys}")
         try:
             uvicorn.run(create_app(city.gateway), host=host, port=port, log_level="warning")
         finally:

@@ -15,6 +15,7 @@ from pathlib import Path
 from eth_account.signers.local import LocalAccount
 
 from contracts.bindings import City
+from gateway.api.idempotency import forget_old
 from gateway.app import Gateway
 from gateway.db import Engine
 from gateway.payments import store
@@ -143,6 +144,10 @@ class Worker:
         """Send the webhooks that are due."""
         return deliver_due(self.gateway.engine, self.gateway.egress, self.gateway.sealer, self.gateway.clock)
 
+    def forget_answers(self) -> int:
+        """Forget what nobody need be answered again under an Idempotency-Key."""
+        return forget_old(self.gateway.engine, self.gateway.clock())
+
     def steps(self) -> tuple[Step, ...]:
         """What a worker does: names, periods, budgets. In the order of a round; each stands alone."""
         gateway = self.gateway
@@ -161,6 +166,7 @@ class Worker:
             *((Step("settlements", settlements.follow, every_s=30, budget_s=120),) if settlements else ()),
             Step("publish", self.publish_if_new, every_s=5, budget_s=300, shared=True),
             Step("webhooks", self.deliver, every_s=0.2, budget_s=60, shared=True),
+            Step("kept_answers", self.forget_answers, every_s=3_600, budget_s=60),
         )
 
     def round(self) -> None:

@@ -75,6 +75,11 @@ LONG: dict[str, tuple[str, list[str | Path], dict[str, str]]] = {
         ],
         {"MACHINE_EXAMPLES": "2000", "PAYMENT_KILLS": "500"},
     ),
+    "api": (
+        "each operation of the API with 1,000 requests made from its own document: no error of ours",
+        [PYTHON, "-m", "pytest", "-q", "--timeout", "0", "-n", "auto", "tests/gateway/test_openapi.py"],
+        {"QAZYNA_API_EXAMPLES": "1000"},
+    ),
     "simulate": (
         "the ledger through 10,000 seeds of deaths and lost answers",
         [PYTHON, "-m", "tests.simulation.world", "--count", "10000"],

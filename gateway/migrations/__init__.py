@@ -13,20 +13,26 @@ from sqlalchemy import MetaData, Table, inspect, select
 
 # Each puts its tables into the metadata.
 from gateway import db
+from gateway.api import store as _api
 from gateway.merchants import store as _merchants
+from gateway.merchants.links import store as _links
 from gateway.payments.store import tables as _payments
 from gateway.relayer import store as _relayer
+from gateway.sandbox import store as _sandbox
 from gateway.sending import store as _sending
 from gateway.steps import store as _steps
 from gateway.watching import store as _watching
 from gateway.webhooks import store as _webhooks
+from gateway.webhooks.listing import store as _listing
 
 HERE: Final = Path(__file__).parent
 VERSION_TABLE: Final = "gateway_version"
 FIRST: Final = "0001"
 # What every gateway ever had; it tells an old database from an empty one.
 OLDEST_TABLE: Final = "invoice"
-STORES: Final = (_merchants, _payments, _relayer, _sending, _watching, _webhooks, _steps)
+STORES: Final = (
+    _api, _links, _listing, _merchants, _payments, _relayer, _sandbox, _sending, _steps, _watching, _webhooks,
+)  # fmt: skip
 
 
 def upgrade(engine: db.Engine, to: str = "head") -> None:

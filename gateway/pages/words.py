@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from importlib.resources import files
 from zoneinfo import ZoneInfo
@@ -80,6 +80,10 @@ class Tongue:
     def day(self, time_s: int) -> str:
         """The business day in Almaty."""
         return format_date(business_date(time_s), "long", locale=self.code)
+
+    def day_of(self, day: date) -> str:
+        """A day of the calendar."""
+        return format_date(day, "long", locale=self.code)
 
     def moment(self, time_s: int) -> str:
         """Day and minute in Almaty."""

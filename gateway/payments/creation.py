@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import threading
+import time
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Protocol
@@ -14,9 +15,10 @@ from gateway.db import Connection, Engine, reading
 from gateway.ledger_view import LedgerView
 from gateway.merchants.policy import Policy, policy_of
 from gateway.payments import store
-from gateway.payments.model import Status
+from gateway.payments.model import Status, derive
 from gateway.payments.state import Clock, States
 from gateway.payments.store import Invoice
+from gateway.payments.store.at_once import AtOnce
 from gateway.rails.tenge.reference import RANDOM_BYTES, new_reference
 from gateway.rates import CombinedRate, quote_amount
 from ledger.records import ZERO_ADDRESS, Unavailable, reject
@@ -26,6 +28,7 @@ CITY = "city"
 CREATE_ATTEMPTS = 5
 # As many as share a word of the router's storage.
 NONCES_AT_ONCE = 128
+LATELY_S, SHARES_MOST = 0.25, 1_000
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 # Visible text of any language: no controls, no surrogates, no line or paragraph separators.
 _TEXT = re.compile("[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -136,6 +139,8 @@ class Creation:
     ) -> None:
         self._engine, self._view, self._clock, self._rates, self._chain = engine, view, clock, rates, chain
         self._states, self._nonces, self._limits = states, Nonces(engine), limits
+        self._fast = AtOnce(engine) if AtOnce.serves(engine) else None
+        self._shares: dict[tuple[str, str, bool, int], tuple[float, int]] = {}
 
     def create(self, request: Request, idempotency_key: str | None = None) -> Invoice:
         """Make an invoice, or find the one that answers this request already.
@@ -165,6 +170,25 @@ class Creation:
             except _Overtaken:
                 continue
         raise Unavailable("invoices", f"overtaken {CREATE_ATTEMPTS} times by the same request")
+
+    def create_at_once(
+        self, request: Request, idempotency_key: str | None, key_id: str, policy: Policy
+    ) -> Invoice | None:
+        """Make an invoice in one statement, if nothing stands in the way; None, and nothing made, if it does.
+
+        key_id: of the merchant's key that asks, whose standing is looked at again in that statement; policy:
+        as it was read lately. `create` takes the steps one by one, and says what stood in the way.
+        """
+        if self._fast is None or request.merchant_id is None or request.merchant_reference is None:
+            return None
+        _check_request(request, idempotency_key)
+        now = self._clock()
+        invoice = self._quoted(request, policy, now, self._lately_checked(request, now))
+        event = self._states.event(
+            invoice, derive(invoice.terms, [], invoice.created_s), [], invoice.created_s
+        )
+        made = self._fast.add(invoice, key_id, idempotency_key, request.digest, event[1])
+        return invoice if made else None
 
     def _add(
         self, connection: Connection, invoice: Invoice, request: Request, key: str | None, now: int
@@ -202,8 +226,24 @@ class Creation:
             )
         return same, 0
 
-    def _quoted(self, request: Request, policy: Policy, now: int) -> Invoice:
-        share_bps = self._check(request, now)
+    def _lately_checked(self, request: Request, now: int) -> int:
+        """The share of a request like one that was checked in this second, a moment ago.
+
+        A record of the ledger that comes in that moment is as one that comes a moment after.
+        """
+        asked, moment = (request.purpose, request.asset, request.merchant_id is None, now), time.monotonic()
+        found = self._shares.get(asked)
+        if found is None or moment - found[0] > LATELY_S:
+            if len(self._shares) > SHARES_MOST:
+                self._shares.clear()
+            found = self._shares[asked] = moment, self._check(request, now)
+        if not 0 < request.tiyn < 1 << 128:
+            reject("E4", "amount", f"an amount is at least 1 tiyn and below 2^128, this is {request.tiyn}")
+        return found[1]
+
+    def _quoted(self, request: Request, policy: Policy, now: int, share_bps: int | None = None) -> Invoice:
+        if share_bps is None:
+            share_bps = self._check(request, now)
         id = "".join(_ALPHABET[byte % 32] for byte in secrets.token_bytes(26))
         number = sha256(b"invoice " + id.encode()).digest()
         due, rate = self._due(request)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from gateway.db import Connection, Engine, reading
 from gateway.ledger_view import LedgerView
+from gateway.merchants.policy import Policy
 from gateway.payments import store
 from gateway.payments.booking import Booking
 from gateway.payments.creation import CITY, ChainQuotes, Creation, Limits, Rates, Request
@@ -51,6 +52,12 @@ class Payments:
     def create(self, request: Request, idempotency_key: str | None = None) -> Invoice:
         """Make an invoice with a quote that is locked until it expires (P1), or find the one there is."""
         return self._creation.create(request, idempotency_key)
+
+    def create_at_once(
+        self, request: Request, idempotency_key: str | None, key_id: str, policy: Policy
+    ) -> Invoice | None:
+        """Make an invoice in one statement; None where `create` must take the steps one by one."""
+        return self._creation.create_at_once(request, idempotency_key, key_id, policy)
 
     def take(self, connection: Connection, seen: Iterable[Evidence]) -> list[str]:
         """Store evidence and everything that follows from it; returns the invoices that it touched."""

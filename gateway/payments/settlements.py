@@ -89,7 +89,7 @@ class Settlements:
             reject("not_found", "provider", f"no provider is called {name!a}")
         now = self._clock()
         with self._engine.begin() as connection:
-            merchant = merchants.merchant(connection, merchant_id)
+            merchant = merchants.merchant_at(connection, merchant_id, now)
             if merchant is None:
                 reject("not_found", "merchant", f"no merchant is called {merchant_id[:40]!a}")
             items = rows.unpaid_settlements(connection, merchant_id, asset, ITEMS_MOST)

@@ -80,6 +80,18 @@ class States:
         """Tell the merchant: invoice.<status>, or invoice.updated where only the money changed."""
         if invoice.merchant_id is None:
             return
+        type, body = self.event(invoice, derived, seen, now, event)
+        webhooks.enqueue(connection, invoice.merchant_id, invoice.id, type, body, now)
+
+    def event(
+        self,
+        invoice: Invoice,
+        derived: Derived,
+        seen: Sequence[Seen],
+        now: int,
+        event: str | None = None,
+    ) -> tuple[str, bytes]:
+        """The type and the body of what a merchant is told of an invoice."""
         type = f"invoice.{event or derived.status.value}"
         data = {
             "invoice": invoice.id,
@@ -97,4 +109,4 @@ class States:
             "evidence": [piece.key for piece in seen if piece.stage is not Stage.GONE][-EVIDENCE_TOLD:],
         }
         body = json.dumps({"type": type, "timestamp": now, "data": data}, separators=(",", ":"))
-        webhooks.enqueue(connection, invoice.merchant_id, invoice.id, type, body.encode(), now)
+        return type, body.encode()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
+from gateway.api.auth import public
+from gateway.api.route import Route
 from gateway.api.schemas import AddressIn, Number, Strict
 from gateway.relayer.service import Authorization, Relayer, Scheme, Told
 from ledger.records import reject
@@ -14,7 +16,7 @@ from ledger.records import reject
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=Route, tags=["payers"], dependencies=[Depends(public)])
 NONCE_LIMIT = 1 << 256
 
 
@@ -24,19 +26,19 @@ class NewAuthorization(Strict):
     nonce: Permit2's, which the payer chooses; an EIP-3009 nonce is the hash of the quote.
     """
 
-    scheme: Literal["eip3009", "permit2"]
+    scheme: Annotated[Literal["eip3009", "permit2"], Field(examples=["eip3009"])]
     payer: AddressIn
-    signature: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{130}$")]
+    signature: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{130}$", examples=["0x" + "1f" * 65])]
     nonce: Annotated[Number, Field(examples=["7"])] = "0"
 
 
 class AuthorizationAnswer(BaseModel):
     """How far it is: queued, sent, unknown, mined, paid, failed. What it paid, the invoice says."""
 
-    id: str
-    state: str
-    transaction: str | None
-    why: str
+    id: Annotated[str, Field(examples=["0123456789abcdef"])]
+    state: Annotated[str, Field(examples=["queued"])]
+    transaction: Annotated[str | None, Field(examples=[None])]
+    why: Annotated[str, Field(examples=[""])]
 
 
 @router.post("/invoices/{id}/authorizations", status_code=202)

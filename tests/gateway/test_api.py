@@ -7,16 +7,18 @@ import threading
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from gateway.api.auth import SCOPES
+from gateway.api.auth import door_of, gate, public
+from gateway.api.route import Route
 from gateway.app import BODY_LIMIT_BYTES, create_app
 from gateway.db import reading
 from gateway.demo import FEE_CODE
+from gateway.merchants.roles import ROLES, SCOPES
 from gateway.payments import store
 from gateway.payments.service import Request
 from gateway.rates_simulator import Misbehaviour
@@ -25,29 +27,68 @@ from tests.gateway.conftest import MERCHANT_IBAN, Town
 
 PUBLIC = {("GET", "/v1/fees"), ("POST", "/v1/fees/bills"), ("GET", "/v1/receipts/{id}"),
           ("POST", "/v1/invoices/{id}/authorizations"), ("GET", "/v1/invoices/{id}/authorizations/{authorization}")}  # fmt: skip
+# Each route, the scope that it asks for, and whether a key of the sandbox comes in.
 SCOPED = {
-    ("POST", "/v1/merchants"): "operator",
-    ("POST", "/v1/merchants/{id}/keys"): "operator",
-    ("DELETE", "/v1/keys/{id}"): "operator",
-    ("GET", "/v1/unmatched"): "operator",
-    ("POST", "/v1/webhook-endpoints"): "merchant",
-    ("POST", "/v1/invoices"): "merchant",
-    ("GET", "/v1/invoices"): "merchant",
-    ("GET", "/v1/invoices/{id}"): "merchant",
+    ("POST", "/v1/invoices"): ("invoices.write", True),
+    ("GET", "/v1/invoices"): ("invoices.read", True),
+    ("GET", "/v1/invoices/{id}"): ("invoices.read", True),
+    ("POST", "/v1/invoices/{id}/void"): ("invoices.write", True),
+    ("POST", "/v1/invoices/{id}/test-payment"): ("invoices.write", True),
+    ("POST", "/v1/invoices/{id}/refunds"): ("refunds.write", False),
+    ("GET", "/v1/refunds"): ("refunds.read", False),
+    ("GET", "/v1/refunds/{id}"): ("refunds.read", False),
+    ("POST", "/v1/refunds/{id}/approve"): ("refunds.write", False),
+    ("POST", "/v1/refunds/{id}/cancel"): ("refunds.write", False),
+    ("GET", "/v1/settlements"): ("statements.read", False),
+    ("GET", "/v1/payouts"): ("statements.read", False),
+    ("POST", "/v1/payouts"): ("payouts.write", False),
+    ("GET", "/v1/merchant/policy"): ("merchant.read", False),
+    ("PUT", "/v1/merchant/policy"): ("merchant.write", False),
+    ("POST", "/v1/payment-links"): ("links.write", False),
+    ("GET", "/v1/payment-links"): ("links.read", False),
+    ("GET", "/v1/payment-links/{id}"): ("links.read", False),
+    ("POST", "/v1/payment-links/{id}/close"): ("links.write", False),
+    ("POST", "/v1/merchants"): ("merchants.write", False),
+    ("GET", "/v1/merchants"): ("merchants.write", False),
+    ("POST", "/v1/merchants/{id}/keys"): ("merchants.write", False),
+    ("GET", "/v1/merchant"): ("merchant.read", True),
+    ("POST", "/v1/merchant/changes"): ("merchant.write", False),
+    ("DELETE", "/v1/merchant/changes/{id}"): ("merchant.write", False),
+    ("POST", "/v1/keys"): ("keys.write", True),
+    ("GET", "/v1/keys"): ("keys.read", True),
+    ("GET", "/v1/keys/{id}"): ("keys.read", True),
+    ("POST", "/v1/keys/{id}/rotate"): ("keys.write", True),
+    ("DELETE", "/v1/keys/{id}"): ("keys.write", True),
+    ("POST", "/v1/webhook-endpoints"): ("webhooks.write", True),
+    ("GET", "/v1/webhook-endpoints"): ("webhooks.read", True),
+    ("POST", "/v1/webhook-endpoints/{id}/disable"): ("webhooks.write", True),
+    ("POST", "/v1/webhook-endpoints/{id}/enable"): ("webhooks.write", True),
+    ("POST", "/v1/webhook-endpoints/{id}/rotate"): ("webhooks.write", True),
+    ("POST", "/v1/webhook-endpoints/{id}/test"): ("webhooks.write", True),
+    ("GET", "/v1/events"): ("webhooks.read", True),
+    ("GET", "/v1/events/{id}"): ("webhooks.read", True),
+    ("POST", "/v1/events/{id}/redeliver"): ("webhooks.write", True),
+    ("GET", "/v1/statements"): ("statements.read", False),
+    ("GET", "/v1/statements.csv"): ("statements.read", False),
+    ("GET", "/v1/unmatched"): ("unmatched.read", False),
+    ("POST", "/v1/unmatched/assign"): ("unmatched.write", False),
+    ("POST", "/v1/unmatched/keep"): ("unmatched.write", False),
+    ("POST", "/v1/unmatched/refund"): ("unmatched.write", False),
+    ("GET", "/v1/operations"): ("operations.read", False),
 }
 JSON_TYPE = {"Content-Type": "application/json"}
 ORDER = {"amount": "1250000", "asset": "USDT", "reference": "order-1", "title": "Tea"}
 
 
-def scopes_of(app: FastAPI) -> dict[tuple[str, str], str | None]:
-    """Every route of /v1 and the scope that its gate asks for."""
-    found: dict[tuple[str, str], str | None] = {}
+def doors_of(app: FastAPI) -> dict[tuple[str, str], tuple[str, bool] | None]:
+    """Every route of /v1 and what its door asks for."""
+    found: dict[tuple[str, str], tuple[str, bool] | None] = {}
     for path, methods, route in walk(app.router.routes):
         if path.startswith("/v1") and isinstance(route, APIRoute):
-            scopes = [getattr(one.call, "scope", None) for one in route.dependant.dependencies]
-            told = [scope for scope in scopes if scope is not None]
-            assert len(told) <= 1, path
-            found |= {(method, path): told[0] if told else None for method in methods}
+            assert isinstance(route, Route), path
+            door = door_of(route.dependant.dependencies)
+            told = None if door.scope is None else (door.scope, door.sandbox)
+            found |= {(method, path): told for method in methods}
     return found
 
 
@@ -74,31 +115,92 @@ def check_problem(answer: Any, status: int, rule: str) -> None:
 
 
 def test_ff49_every_route_of_v1_has_one_gate_or_is_named_public(town: Town):
-    found = scopes_of(create_app(town.city.gateway))
+    found = doors_of(create_app(town.city.gateway))
     assert found == SCOPED | dict.fromkeys(PUBLIC)
-    assert set(SCOPED.values()) == set(SCOPES)
+    assert {scope for scope, _ in SCOPED.values()} <= set(SCOPES)
 
 
-def test_every_gated_route_refuses_no_key_a_wrong_key_and_a_key_of_another_scope(town: Town):
+def test_ff49_a_route_that_names_no_door_or_two_cannot_be_made():
+    router = APIRouter(route_class=Route)
+    with pytest.raises(AssertionError, match="one door"):
+        router.get("/open")(lambda: None)
+    with pytest.raises(AssertionError, match="one door"):
+        router.get("/both", dependencies=[Depends(public), Depends(gate("keys.read"))])(lambda: None)
+
+
+def roles_keys(town: Town) -> dict[str, str]:
+    """A key of each role, live and of the sandbox."""
     client = town.client()
-    keys = {"merchant": town.merchant_key, "operator": town.operator_key}
-    for (method, path), scope in SCOPED.items():
+    keys = {"owner": town.merchant_key, "operator": town.operator_key}
+    for name, body in {
+        "cashier": {"role": "cashier"},
+        "sandbox": {"role": "owner", "sandbox": True},
+        "reader": {"role": "owner", "scopes": ["statements.read"]},
+    }.items():
+        made = client.post("/v1/keys", json=body, headers=town.bearer)
+        assert made.status_code == 201, made.text
+        keys[name] = made.json()["key"]
+    return keys
+
+
+def test_ff49_each_route_lets_in_the_keys_that_have_its_scope_and_no_others(town: Town):
+    client = town.client()
+    scopes = {"owner": ROLES["owner"], "operator": ROLES["operator"], "cashier": ROLES["cashier"],
+              "sandbox": ROLES["owner"], "reader": {"statements.read"}}  # fmt: skip
+    for name, key in roles_keys(town).items():
+        for (method, path), (scope, sandbox) in SCOPED.items():
+            url = path.replace("{id}", "nothing")
+            answer = client.request(method, url, headers={"Authorization": f"Bearer {key}"})
+            rule = answer.json().get("rule") if answer.status_code >= 400 else None
+            if scope not in scopes[name]:
+                assert (answer.status_code, rule) == (403, "scope"), (name, method, path)
+            elif name == "sandbox" and not sandbox:
+                assert (answer.status_code, rule) == (403, "sandbox"), (name, method, path)
+            else:
+                assert answer.status_code not in {401, 500}, (name, method, path)
+                assert rule != "scope" or answer.json()["why"].startswith("an operator"), (name, method, path)
+
+
+def test_every_gated_route_refuses_no_key_and_a_wrong_key(town: Town):
+    client = town.client()
+    town.city.gateway.limits.failures.most = 10**6
+    key = town.merchant_key
+    for method, path in SCOPED:
         url = path.replace("{id}", "nothing")
         check_problem(client.request(method, url), 401, "key")
-        for wrong in ("Bearer", "Bearer ", "Basic cXo6cXo=", f"bearer{keys[scope]}", f"Bearer {keys[scope]}x",
-                      f"Bearer {keys[scope][:-1]}", "Bearer qz__", f"Bearer {keys[scope]} {keys[scope]}"):  # fmt: skip
+        for wrong in ("Bearer", "Bearer ", "Basic cXo6cXo=", f"bearer{key}", f"Bearer {key}x",
+                      f"Bearer {key[:-1]}", "Bearer qz__", f"Bearer {key} {key}", "Bearer " + "x" * 300,
+                      f"Bearer {key.replace('qz_', 'qzsandbox_')}"):  # fmt: skip
             check_problem(client.request(method, url, headers={"Authorization": wrong}), 401, "key")
-        [other] = set(SCOPES) - {scope}
-        check_problem(
-            client.request(method, url, headers={"Authorization": f"Bearer {keys[other]}"}), 403, "scope"
-        )
         # No second way in: not by query, not by cookie.
-        check_problem(
-            client.request(method, url, params={"key": keys[scope], "authorization": keys[scope]}), 401, "key"
-        )
-        client.cookies.set("Authorization", f"Bearer {keys[scope]}")
+        check_problem(client.request(method, url, params={"key": key, "authorization": key}), 401, "key")
+        client.cookies.set("Authorization", f"Bearer {key}")
         check_problem(client.request(method, url), 401, "key")
         client.cookies.clear()
+
+
+def test_who_tries_keys_is_slowed_and_told_for_how_long(town: Town):
+    client = town.client()
+    town.city.gateway.limits.failures.most = 5
+    wrong = {"Authorization": "Bearer qz_0123456789abcdef_x"}
+    answers = [client.get("/v1/invoices", headers=wrong) for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [401] * 5 + [429]
+    check_problem(answers[-1], 429, "quota")
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+
+
+def test_each_answer_says_what_is_left_of_the_quota(town: Town):
+    client = town.client()
+    town.city.gateway.limits.keys.most = 3
+    answers = [client.get("/v1/merchant", headers=town.bearer) for _ in range(4)]
+    assert [answer.headers["RateLimit-Remaining"] for answer in answers] == ["2", "1", "0", "0"]
+    assert answers[0].headers["RateLimit-Policy"] == '"requests";q=3;w=60'
+    check_problem(answers[3], 429, "quota")
+    assert answers[3].headers["Retry-After"] == answers[3].headers["RateLimit-Reset"]
+    # Another key has a quota of its own.
+    assert client.get("/v1/unmatched", headers=town.operator).status_code == 200
+    town.city.gateway.limits.addresses.most = 2
+    assert [client.get("/v1/fees").status_code for _ in range(3)] == [200, 200, 429]
 
 
 def test_a_key_is_rotated_and_a_revoked_one_opens_nothing(town: Town):
@@ -354,7 +456,7 @@ def test_no_body_of_json_makes_an_error_of_ours(
     assert answer.status_code < 500 or answer.status_code == 503, answer.text
     if answer.status_code >= 400:
         assert answer.headers["content-type"] == "application/problem+json"
-        assert set(answer.json()) == {"type", "title", "status", "rule", "where", "why"}
+        assert set(answer.json()) == {"type", "title", "status", "detail", "rule", "where", "why"}
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

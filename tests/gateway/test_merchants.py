@@ -64,15 +64,15 @@ def test_ff50_a_key_is_not_in_the_database(town_of_module: Town):
 
 def test_a_key_is_one_merchants_and_has_one_scope(town_of_module: Town):
     with reading(town_of_module.city.gateway.engine) as connection:
-        merchant = store.caller(connection, town_of_module.merchant_key)
-        operator = store.caller(connection, town_of_module.operator_key)
-        assert store.caller(connection, town_of_module.merchant_key.replace("qz_", "qx_", 1)) is None
+        merchant = store.caller(connection, town_of_module.merchant_key, 0)
+        operator = store.caller(connection, town_of_module.operator_key, 0)
+        assert store.caller(connection, town_of_module.merchant_key.replace("qz_", "qx_", 1), 0) is None
         # The id of one key with the secret of another opens nothing.
         mixed = "_".join(
             [*town_of_module.operator_key.split("_")[:2], town_of_module.merchant_key.split("_", 2)[2]]
         )
-        assert store.caller(connection, mixed) is None
+        assert store.caller(connection, mixed, 0) is None
     assert merchant is not None
     assert operator is not None
-    assert (merchant.scope, merchant.merchant_id) == ("merchant", town_of_module.merchant_id)
-    assert (operator.scope, operator.merchant_id) == ("operator", None)
+    assert (merchant.role, merchant.merchant_id) == ("owner", town_of_module.merchant_id)
+    assert (operator.role, operator.merchant_id) == ("operator", None)

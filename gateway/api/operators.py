@@ -1,0 +1,92 @@
+"""What an operator does: the queue of money that belongs to no invoice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from gateway.api.answers import unmatched_money
+from gateway.api.auth import gate
+from gateway.api.operations import state_of
+from gateway.api.paging import PAGE_ROWS, After, Limit, gateway_of, next_of, place
+from gateway.api.refunds import refund_answer
+from gateway.api.route import Route
+from gateway.api.schemas import (
+    Assign,
+    Decide,
+    Operations,
+    RefundAnswer,
+    SendBack,
+    Unmatched,
+    UnmatchedMoney,
+    UnreadFile,
+)
+from gateway.db import reading
+from gateway.merchants.roles import Caller
+from gateway.payments import store
+from gateway.payments.unmatched import Unmatched as Queue
+from ledger.records import reject
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+router = APIRouter(prefix="/v1", route_class=Route, tags=["operators"])
+Decider = Annotated[Caller, Depends(gate("unmatched.write"))]
+
+
+@router.get("/unmatched")
+def unmatched(
+    request: Request,
+    caller: Annotated[Caller, Depends(gate("unmatched.read"))],
+    after: After = None,
+    limit: Limit = PAGE_ROWS,
+) -> Unmatched:
+    """Money that a person must decide about, oldest first, and files of the bank that were refused."""
+    with reading(gateway_of(request).engine) as connection:
+        found = store.unmatched(connection, place(after, (0, "")), limit)
+        files = store.unread_files(connection)
+    return Unmatched(
+        money=[unmatched_money(piece) for piece in found],
+        files=[UnreadFile(name=name, problem=problem, read_s=read_s) for name, problem, read_s in files],
+        next=next_of([(piece.seen_s, piece.key) for piece in found], limit),
+    )
+
+
+@router.post("/unmatched/assign")
+def assign(body: Assign, request: Request, caller: Decider) -> UnmatchedMoney:
+    """Have money pay an invoice that takes its asset; it is decided once, and stays in the record."""
+    gateway = gateway_of(request)
+    return unmatched_money(unmatched_of(gateway).assign(_key(body), body.invoice, caller.key_id, body.why))
+
+
+@router.post("/unmatched/keep")
+def keep(body: Decide, request: Request, caller: Decider) -> UnmatchedMoney:
+    """Leave money where it is: it pays nothing, and is asked about no more."""
+    gateway = gateway_of(request)
+    return unmatched_money(unmatched_of(gateway).keep(_key(body), caller.key_id, body.why))
+
+
+@router.post("/unmatched/refund", status_code=201)
+def send_back(body: SendBack, request: Request, caller: Decider) -> RefundAnswer:
+    """Send back what came by bank and belongs to no invoice; the city's seats sign it too."""
+    gateway = gateway_of(request)
+    to = bytes.fromhex(body.to[2:])
+    return refund_answer(gateway, unmatched_of(gateway).refund(_key(body), to, caller.key_id, body.why))
+
+
+def unmatched_of(gateway: Gateway) -> Queue:
+    """The use cases of the queue."""
+    return gateway.unmatched or Queue(gateway.payments)
+
+
+def _key(body: Decide) -> str:
+    if not (body.key.isascii() and body.key.isprintable()):
+        reject("not_found", "evidence", f"no evidence is called {body.key[:40]!a}")
+    return body.key
+
+
+@router.get("/operations")
+def operations(request: Request, caller: Annotated[Caller, Depends(gate("operations.read"))]) -> Operations:
+    """How the gateway is: how far the chain is seen, how old rates are, and what waits."""
+    return state_of(gateway_of(request))

@@ -1,0 +1,81 @@
+"""Pages for an operator: how the gateway is, and the queue of money that a person must decide about."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from gateway.api.auth import gate
+from gateway.api.operations import state_of
+from gateway.api.operators import unmatched_of
+from gateway.api.paging import next_of, place
+from gateway.api.schemas import RateState
+from gateway.db import reading
+from gateway.kz import check_iban
+from gateway.merchants.roles import Caller
+from gateway.pages.merchant import ROWS, Text, shown
+from gateway.pages.render import gateway_of
+from gateway.pages.session import PageRoute
+from gateway.pages.words import tongue_of
+from gateway.payments import store
+from ledger.records import reject
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+
+@router.get("/operator")
+def desk(
+    request: Request, caller: Annotated[Caller, Depends(gate("unmatched.read"))], after: str | None = None
+) -> HTMLResponse:
+    """The state of the gateway and what waits for a person, oldest first."""
+    gateway = gateway_of(request)
+    found = list(unmatched_of(gateway).list(place(after, (0, "")), ROWS))
+    with reading(gateway.engine) as connection:
+        files = store.unread_files(connection)
+    assets, state = {one.seen.asset for one in found}, state_of(gateway)
+    return shown(
+        request,
+        "operator.html",
+        state=state,
+        rates={one.asset: _rate(request, one) for one in state.rates},
+        queue=found,
+        files=files,
+        decimals={asset: gateway.view.decimals(asset) for asset in assets},
+        next=next_of([(one.seen.seen_s, one.seen.key) for one in found], ROWS),
+    )
+
+
+def _rate(request: Request, found: RateState) -> str:
+    numerator, _, denominator = (found.rate or "0/1").partition("/")
+    decimals = gateway_of(request).view.decimals(found.asset)
+    return tongue_of(request).rate(int(numerator), int(denominator), decimals)
+
+
+@router.post("/operator/unmatched")
+def decide(
+    request: Request,
+    caller: Annotated[Caller, Depends(gate("unmatched.write"))],
+    key: Text = "",
+    what: Text = "",
+    invoice: Text = "",
+    iban: Text = "",
+    why: Text = "",
+) -> Response:
+    """Assign, keep or send back one piece of money; it is written down who did it and why."""
+    queue = unmatched_of(gateway_of(request))
+    if not (key.isascii() and key.isprintable() and key):
+        reject("not_found", "evidence", "no evidence is called so")
+    if what == "assign":
+        queue.assign(key, invoice.strip(), caller.key_id, why)
+    elif what == "keep":
+        queue.keep(key, caller.key_id, why)
+    elif what == "refund":
+        account = iban.replace(" ", "")
+        check_iban(account, "iban")
+        queue.refund(key, sha256(account.encode()).digest(), caller.key_id, why)
+    else:
+        reject("schema", "what", "choose what becomes of the money")
+    return RedirectResponse("/operator", 303)

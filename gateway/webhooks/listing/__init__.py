@@ -1,0 +1,1 @@
+"""What a merchant may see of its webhooks."""

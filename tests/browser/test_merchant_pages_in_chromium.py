@@ -1,0 +1,185 @@
+"""The pages of merchants and operators in a real browser: on a phone, in three languages, without script."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+
+from gateway.demo import serving
+from tests.browser.test_pages_in_chromium import CONTRAST, DESKTOP, PHONE, SOON_MS, UNPACKED, Visit, chromium
+from tests.gateway.conftest import Town, build, opened
+
+
+@dataclass
+class Shop:
+    """A served town with money, a refund, an endpoint, a change that waits, and money of nobody."""
+
+    town: Town
+    address: str
+    invoice: str
+    cashier: str
+    link: str
+
+    def sign_in(self, visit: Visit, key: str) -> None:
+        page = visit.open("/sign-in")
+        page.fill("#key", key)
+        page.click("main button[type=submit]")
+        page.wait_for_url(lambda url: "/sign-in" not in url)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("shop") / "city"
+    build(folder)
+    with opened(folder) as town, serving(town.city) as address:
+        with httpx.Client(base_url=address, headers=town.bearer, trust_env=False, timeout=30) as http:
+            invoice = town.invoice(refund_to=town.city.keys.address("payer"))
+            town.pay(invoice)
+            town.deposit(town.invoice(), 5)
+            town.settle()
+            town.transfer_in_tenge(700, "no reference")
+            town.take_bank_files()
+            (town.city.bank_folder / "bad.xml").write_bytes(b"<html>")
+            town.take_bank_files()
+            http.post("/v1/webhook-endpoints", json={"url": "http://127.0.0.1:9/a-rather-long-address/hook"})
+            http.post("/v1/merchant/changes", json={"wallet": "0x" + "66" * 20})
+            refund = {"amount": "1000000"}
+            made = http.post(
+                f"/v1/invoices/{invoice.id}/refunds", json=refund, headers={"Idempotency-Key": "r"}
+            )
+            http.post(f"/v1/refunds/{made.json()['id']}/approve")
+            cashier = http.post("/v1/keys", json={"role": "cashier", "name": "till 2"}).json()["key"]
+            link = http.post("/v1/payment-links", json={"title": "Parking", "asset": "USDT"}).json()["id"]
+        yield Shop(town, address, invoice.id, cashier, link)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    libraries = {"LD_LIBRARY_PATH": str(UNPACKED / "lib")} if chromium().startswith(str(UNPACKED)) else {}
+    with sync_playwright() as playwright:
+        opened_browser = playwright.chromium.launch(
+            executable_path=chromium(), args=options, env={**os.environ, **libraries}
+        )
+        yield opened_browser
+        opened_browser.close()
+
+
+def visit_of(browser: Browser, shop: Shop, **options: object) -> tuple[BrowserContext, Visit]:
+    context = browser.new_context(**options)  # type: ignore[arg-type]
+    return context, Visit(context, shop.address)
+
+
+@pytest.mark.parametrize(
+    ("language", "scheme", "size"),
+    [("kk", "dark", PHONE), ("ru", "light", PHONE), ("en", "light", DESKTOP), ("en", "dark", DESKTOP)],
+)
+def test_every_page_fits_speaks_its_language_and_stands_out(
+    browser: Browser, shop: Shop, language: str, scheme: str, size: dict[str, int]
+):
+    context, visit = visit_of(browser, shop, locale=language, viewport=size, color_scheme=scheme)
+    mine = ["/sign-in", "/merchant", f"/merchant/invoices/{shop.invoice}", "/merchant/money", "/merchant/webhooks",
+            "/merchant/keys", "/pos", f"/link/{shop.link}", "/problems/key", "/sandbox/pay/test_x"]  # fmt: skip
+    for key, addresses in ((shop.town.merchant_key, mine), (shop.town.operator_key, ["/operator"])):
+        shop.sign_in(visit, key)
+        for address in addresses:
+            page = visit.open(address)
+            page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= size["width"], (address, wide)
+            assert page.evaluate("document.documentElement.lang") == language
+            assert page.evaluate(CONTRAST) == [], address
+        context.clear_cookies(name="session")
+    context.close()
+    assert visit.trouble == []
+
+
+def test_a_cashier_takes_a_payment_with_the_pad_and_sees_it_come(browser: Browser, shop: Shop):
+    context, visit = visit_of(browser, shop, locale="en", viewport=PHONE, has_touch=True)
+    shop.sign_in(visit, shop.cashier)
+    page = visit.page
+    assert page.url.endswith("/pos")
+    # Of the other pages a cashier sees nothing, not even their names.
+    assert page.locator(".places a").count() == 1
+    for digit in ("1", "2", "5", "0", "0", "back", "0", ",", "5"):
+        page.locator(f"[data-digit='{digit}']").click()
+    expect(page.locator("#amount")).to_have_value("12 500,5")
+    page.locator("button.go").click()
+    page.wait_for_url("**/pos/*")
+    expect(page.locator("h1")).to_contain_text("12,500.50")
+    expect(page.locator(".till-code img").first).to_be_visible()
+    # It fits a phone without scrolling to the code.
+    assert page.locator(".till-code img").first.bounding_box()["y"] < PHONE["height"] - 320  # type: ignore[index]
+    invoice, _, _ = shop.town.payments.look(page.url.rpartition("/")[2])
+    shop.town.pay(invoice)
+    shop.town.finalise()
+    expect(page.locator("#status")).to_have_text("Payment complete", timeout=SOON_MS)
+    expect(page.locator(".till-done")).to_be_visible()
+    context.close()
+    assert visit.trouble == []
+
+
+def test_a_merchant_signs_in_makes_a_key_and_takes_money_without_script(browser: Browser, shop: Shop):
+    context, visit = visit_of(browser, shop, locale="en", java_script_enabled=False)
+    shop.sign_in(visit, shop.town.merchant_key)
+    page = visit.page
+    page.goto(f"{shop.address}/merchant/keys")
+    page.fill("#name", "bookkeeping")
+    page.click("main form.card button[type=submit]")
+    assert page.locator("#secret").inner_text().startswith("qz_")
+    page.goto(f"{shop.address}/pos")
+    page.fill("#amount", "90")
+    page.click("button.go")
+    page.wait_for_url("**/pos/*")
+    assert page.locator(".till-code img").first.is_visible()
+    page.goto(f"{shop.address}/link/{shop.link}")
+    page.fill("#amount", "150")
+    page.click("main button[type=submit]")
+    page.wait_for_url("**/pay/*")
+    assert page.locator(".codes img").count() == 2
+    context.close()
+
+
+def test_a_session_is_out_of_reach_of_scripts_and_the_keyboard_reaches_everything(
+    browser: Browser, shop: Shop
+):
+    context, visit = visit_of(browser, shop, locale="en", viewport=DESKTOP)
+    shop.sign_in(visit, shop.town.merchant_key)
+    page = visit.open("/merchant/keys")
+    assert page.evaluate("document.cookie") == ""
+    [cookie] = [one for one in context.cookies() if one["name"] == "session"]
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.innerText || document.activeElement.name || ''"))
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        # After the last one the browser's own frame has its turn.
+        at_end = page.evaluate("document.activeElement === document.body")
+        assert at_end or outline != "none", page.evaluate("document.activeElement.outerHTML")
+    assert {"Desk", "Till", "Sign out", "name", "Make the key", "Rotate", "Revoke"} <= reached
+    context.close()
+    assert visit.trouble == []
+
+
+def test_screenshots_are_taken_where_they_are_asked_for(browser: Browser, shop: Shop, tmp_path: Path):
+    """QAZYNA_SCREENSHOTS names a folder; a person looks at them."""
+    folder = Path(os.environ.get("QAZYNA_SCREENSHOTS", str(tmp_path)))
+    folder.mkdir(exist_ok=True)
+    for name, size in (("phone", PHONE), ("desktop", DESKTOP)):
+        context, visit = visit_of(browser, shop, locale="en", viewport=size)
+        shop.sign_in(visit, shop.town.merchant_key)
+        for address in ("/merchant", "/pos", "/merchant/money"):
+            taken = folder / f"{name}{address.replace('/', '-')}.png"
+            visit.open(address).screenshot(path=str(taken), full_page=True)
+            assert taken.stat().st_size > 10_000
+        context.close()
+    if "QAZYNA_SCREENSHOTS" not in os.environ:
+        shutil.rmtree(folder)

@@ -1,0 +1,331 @@
+"""Pages for merchants, cashiers and operators: one gate, no password, no way in for another site."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+from starlette.testclient import TestClient
+
+from gateway.api.auth import door_of
+from gateway.app import create_app
+from gateway.pages import merchant, operator, session, till
+from gateway.pages.merchant import units
+from gateway.pages.plot import bars
+from gateway.pages.session import PageRoute
+from ledger.records import Invalid
+from tests.gateway.conftest import Town
+from tests.gateway.test_api import walk
+from tests.gateway.test_unmatched import with_account_for_unmatched
+
+PAGE = {"Accept": "text/html", "Accept-Language": "en"}
+# Pages of the city, for everybody; and what everybody may do on pages of merchants.
+CITY = {"/", "/pay/{id}", "/pay/{id}/state", "/fees", "/fees/{id}", "/receipt/{id}.json", "/receipt/{id}",
+        "/receipt/{id}/state", "/check", "/static/{digest}/{name}", "/log/{path:path}"}  # fmt: skip
+PUBLIC = {("GET", "/sign-in"), ("POST", "/sign-in"), ("POST", "/sign-out"), ("GET", "/link/{id}"),
+          ("POST", "/link/{id}"), ("GET", "/sandbox/pay/{id}"), ("GET", "/problems/{rule}")}  # fmt: skip
+SCOPED = {
+    ("GET", "/merchant"): "statements.read",
+    ("GET", "/merchant/invoices/{id}"): "invoices.read",
+    ("POST", "/merchant/invoices/{id}/void"): "invoices.write",
+    ("POST", "/merchant/invoices/{id}/refunds"): "refunds.write",
+    ("GET", "/merchant/money"): "statements.read",
+    ("POST", "/merchant/refunds/{id}/{what}"): "refunds.write",
+    ("POST", "/merchant/changes/{id}/cancel"): "merchant.write",
+    ("GET", "/merchant/webhooks"): "webhooks.read",
+    ("POST", "/merchant/webhooks"): "webhooks.write",
+    ("POST", "/merchant/webhooks/{id}/{what}"): "webhooks.write",
+    ("POST", "/merchant/events/{id}/redeliver"): "webhooks.write",
+    ("GET", "/merchant/keys"): "keys.read",
+    ("POST", "/merchant/keys"): "keys.write",
+    ("POST", "/merchant/keys/{id}/{what}"): "keys.write",
+    ("GET", "/pos"): "invoices.write",
+    ("POST", "/pos"): "invoices.write",
+    ("GET", "/pos/{id}"): "invoices.read",
+    ("GET", "/operator"): "unmatched.read",
+    ("POST", "/operator/unmatched"): "unmatched.write",
+}
+
+
+class Visitor:
+    """A browser without a screen: cookies, forms, and what they answer."""
+
+    def __init__(self, town: Town) -> None:
+        self.client = TestClient(create_app(town.city.gateway), follow_redirects=False)
+
+    def get(self, path: str, **more: Any) -> Any:
+        return self.client.get(path, headers=PAGE, **more)
+
+    def post(self, path: str, data: dict[str, str] | None = None, **headers: str) -> Any:
+        return self.client.post(path, data=data or {}, headers={**PAGE, **headers})
+
+    def sign_in(self, key: str, next: str = "") -> Any:
+        return self.post("/sign-in", {"key": key, "next": next})
+
+    def token(self, path: str) -> str:
+        found = re.search(r'name="token" value="([^"]+)"', self.get(path).text)
+        assert found is not None, path
+        return found[1]
+
+    def send(self, page: str, path: str, **data: str) -> Any:
+        return self.post(path, {"token": self.token(page), **data})
+
+
+@pytest.fixture
+def owner(town: Town) -> Visitor:
+    visitor = Visitor(town)
+    assert visitor.sign_in(town.merchant_key).headers["location"] == "/merchant"
+    return visitor
+
+
+def test_ff49_every_page_has_one_door_or_is_named_public(town: Town):
+    found: dict[tuple[str, str], str | None] = {}
+    for path, methods, route in walk(create_app(town.city.gateway).router.routes):
+        if path.startswith("/v1") or path in CITY:
+            continue
+        assert isinstance(route, PageRoute), path
+        found |= {(method, path): door_of(route.dependant.dependencies).scope for method in methods}
+    assert found == SCOPED | dict.fromkeys(PUBLIC)
+    for part in (merchant, till, operator):
+        for route in part.router.routes:
+            assert isinstance(route, APIRoute)
+            assert type(route) is PageRoute
+
+
+def test_ff49_no_page_opens_without_a_session_or_with_a_key_that_lacks_its_scope(town: Town):
+    client = town.client()
+    cashier = client.post("/v1/keys", json={"role": "cashier"}, headers=town.bearer).json()["key"]
+    for (method, path), scope in SCOPED.items():
+        url = path.replace("{id}", "none").replace("{what}", "none")
+        nobody = Visitor(town)
+        answer = nobody.get(url) if method == "GET" else nobody.post(url)
+        assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/sign-in"), path
+        # A program's header is no way into a page, as a cookie is none into the API.
+        answer = nobody.client.request(method, url, headers=PAGE | town.bearer)
+        assert answer.status_code == 303, path
+        visitor = Visitor(town)
+        assert visitor.sign_in(cashier).headers["location"] == "/pos"
+        answer = visitor.get(url) if method == "GET" else visitor.send("/pos", url)
+        if scope in {"invoices.read", "invoices.write"}:
+            assert answer.status_code != 403, path
+        else:
+            assert answer.status_code == 403, path
+
+
+def test_a_cookie_is_sealed_and_closed_to_scripts_and_other_sites(town: Town):
+    visitor = Visitor(town)
+    set_cookie = visitor.sign_in(town.merchant_key).headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= {part.strip() for part in set_cookie.split(";")}
+    assert town.merchant_key not in set_cookie
+    assert town.merchant_key.split("_")[2] not in set_cookie
+    value = visitor.client.cookies["session"]
+    for wrong in (value[:-4] + "AAAA", "x", value[: len(value) // 2], "x" * 5_000):
+        other = Visitor(town)
+        other.client.cookies.set("session", wrong)
+        assert other.get("/merchant").status_code == 303
+    # What is sealed for something else is no session.
+    other = Visitor(town)
+    other.client.cookies.set("session", town.city.gateway.sealer.seal("whsec_x").decode())
+    assert other.get("/merchant").status_code == 303
+    object.__setattr__(town.city.gateway, "public_url", "https://pay.example")
+    assert "__Host-session=" in Visitor(town).sign_in(town.merchant_key).headers["set-cookie"]
+    assert "Secure" in Visitor(town).sign_in(town.merchant_key).headers["set-cookie"]
+
+
+def test_a_session_ends_with_its_key_with_time_and_with_signing_out(town: Town, owner: Visitor):
+    key = town.client().post("/v1/keys", json={}, headers=town.bearer).json()
+    second = Visitor(town)
+    second.sign_in(key["key"])
+    assert second.get("/merchant").status_code == 200
+    town.client().delete(f"/v1/keys/{key['id']}", headers=town.bearer)
+    assert second.get("/merchant").status_code == 303
+    assert owner.get("/merchant").status_code == 200
+    town.city.clock.wait(session.LIFETIME_S)
+    assert owner.get("/merchant").status_code == 303
+    owner.sign_in(town.merchant_key)
+    assert owner.get("/merchant").status_code == 200
+    owner.post("/sign-out")
+    assert owner.get("/merchant").status_code == 303
+
+
+def test_a_form_of_another_site_or_another_session_changes_nothing(town: Town, owner: Visitor):
+    other = Visitor(town)
+    other.sign_in(town.merchant_key)
+    before = len(town.client().get("/v1/keys", headers=town.bearer).json()["keys"])
+    for token in ("", "x", other.token("/merchant/keys")):
+        answer = owner.post("/merchant/keys", {"token": token, "role": "owner"})
+        assert answer.status_code == 403, token
+    right = owner.token("/merchant/keys")
+    answer = owner.post(
+        "/merchant/keys", {"token": right, "role": "owner"}, **{"Sec-Fetch-Site": "cross-site"}
+    )
+    assert answer.status_code == 403
+    assert (
+        owner.post("/sign-in", {"key": town.merchant_key}, **{"Sec-Fetch-Site": "cross-site"}).status_code
+        == 403
+    )
+    assert len(town.client().get("/v1/keys", headers=town.bearer).json()["keys"]) == before
+    answer = owner.post("/merchant/keys", {"token": right, "role": "cashier", "name": "till"})
+    assert answer.status_code == 200
+    assert len(town.client().get("/v1/keys", headers=town.bearer).json()["keys"]) == before + 1
+
+
+def test_who_signs_in_is_sent_only_to_a_place_of_ours(town: Town):
+    for wrong in ("https://evil.example", "//evil.example", "/\\evil.example", "javascript:x", "/a\r\nX: y"):
+        assert Visitor(town).sign_in(town.merchant_key, wrong).headers["location"] == "/merchant"
+    assert Visitor(town).sign_in(town.merchant_key, "/merchant/keys").headers["location"] == "/merchant/keys"
+    assert Visitor(town).sign_in(town.operator_key).headers["location"] == "/operator"
+    sandbox = town.client().post("/v1/keys", json={"sandbox": True}, headers=town.bearer).json()["key"]
+    for wrong in ("", "x", town.merchant_key + "x", sandbox):
+        answer = Visitor(town).sign_in(wrong)
+        assert (answer.status_code, "set-cookie" in answer.headers) == (401, False)
+    town.city.gateway.limits.failures.most = 3
+    answers = [Visitor(town).sign_in("qz_wrong_key").status_code for _ in range(3)]
+    assert answers[-1] == 429
+
+
+def test_a_sale_at_the_till_is_one_however_often_its_button_is_pressed(town: Town, owner: Visitor):
+    once = re.search(r'name="once" value="([^"]+)"', owner.get("/pos").text)
+    assert once is not None
+    data = {"amount": "12 500,50", "asset": "USDT", "once": once[1]}
+    first = owner.send("/pos", "/pos", **data)
+    again = owner.send("/pos", "/pos", **data)
+    assert first.status_code == 303
+    assert first.headers["location"] == again.headers["location"]
+    id = first.headers["location"].rpartition("/")[2]
+    invoice, _, _ = town.payments.look(id)
+    assert invoice.tiyn == 1_250_050
+    shown = owner.get(f"/pos/{id}").text
+    assert "Waiting for payment" in shown
+    assert "data:image/svg+xml" in shown
+    town.pay(invoice)
+    town.finalise()
+    assert "You may hand over the goods" in owner.get(f"/pos/{id}").text
+    for wrong in ({"once": "x"}, {"amount": "0"}, {"amount": "1,234"}, {"asset": "DOGE"}, {"amount": ""}):
+        assert owner.send("/pos", "/pos", **{**data, "once": "0123456789", **wrong}).status_code == 422, wrong
+
+
+def test_an_amount_is_read_as_people_write_it_and_never_rounded():
+    for text, decimals, minor in (
+        ("5", 2, 500),
+        ("12 500,5", 2, 1_250_050),
+        ("0.000001", 6, 1),
+        ("1\u00a0000", 0, 1000),
+    ):
+        assert units(text, decimals) == minor
+    for text in ("", ".", ",5", "1.234", "1,2,3", "-1", "+1", "1e3", "٧", "0", "9" * 40):
+        with pytest.raises(Invalid):
+            units(text, 2)
+
+
+def test_money_by_day_is_drawn_to_scale(town: Town):
+    from datetime import date
+
+    drawn = bars({date(2026, 9, 18): 100, date(2026, 9, 17): 50}, date(2026, 9, 18), 30)
+    assert [bar.tiyn for bar in drawn][-2:] == [50, 100]
+    assert drawn[-2].height * 2 == drawn[-1].height
+    assert {bar.y + bar.height for bar in drawn} == {drawn[0].y + drawn[0].height}
+    assert len(bars({}, date(2026, 9, 18), 30)) == 30
+
+
+def test_a_merchant_refunds_withdraws_and_sees_it_on_its_pages(town: Town, owner: Visitor):
+    payer = town.city.keys.address("payer")
+    paid, open_ = town.invoice(refund_to=payer), town.invoice()
+    town.pay(paid)
+    town.settle()
+    page = f"/merchant/invoices/{paid.id}"
+    once = re.search(r'name="once" value="([^"]+)"', owner.get(page).text)
+    assert once is not None
+    for _ in range(2):
+        asked = owner.send(page, f"{page}/refunds", amount="1", once=once[1], why="cold")
+        assert asked.headers["location"] == "/merchant/money"
+    [refund] = town.city.gateway.refunds.of(town.merchant_id, (1 << 62, ""), 10)  # type: ignore[union-attr]
+    assert (refund.amount_minor, refund.receiver) == (1_000_000, payer)
+    assert owner.send("/merchant/money", f"/merchant/refunds/{refund.id}/approve").status_code == 303
+    assert "ethereum:0x" in owner.get("/merchant/money").text
+    assert owner.send("/merchant/keys", f"/merchant/refunds/{refund.id}/cancel").status_code == 303
+    page = f"/merchant/invoices/{open_.id}"
+    owner.send(page, f"{page}/void")
+    assert "Cancelled" in owner.get(page).text
+    listed = owner.get("/merchant").text
+    assert listed.count("/merchant/invoices/") == 2
+    assert owner.get(f"/merchant/invoices/{town.bill().id}").status_code == 404
+
+
+def test_a_change_of_wallet_is_seen_and_stopped_on_the_first_page(town: Town, owner: Visitor):
+    asked = town.client().post("/v1/merchant/changes", json={"wallet": "0x" + "66" * 20}, headers=town.bearer)
+    assert "about to change" in owner.get("/merchant").text
+    owner.send("/merchant", f"/merchant/changes/{asked.json()['id']}/cancel")
+    assert "about to change" not in owner.get("/merchant").text
+
+
+def test_webhooks_are_added_tried_rotated_and_sent_again_on_a_page(town: Town, owner: Visitor):
+    made = owner.send("/merchant/webhooks", "/merchant/webhooks", url="http://127.0.0.1:9/hook")
+    assert "whsec_" in made.text
+    assert "whsec_" not in owner.get("/merchant/webhooks").text
+    [endpoint] = town.client().get("/v1/webhook-endpoints", headers=town.bearer).json()["endpoints"]
+    url = f"/merchant/webhooks/{endpoint['id']}"
+    assert owner.send("/merchant/webhooks", f"{url}/test").status_code == 303
+    [event] = town.client().get("/v1/events", headers=town.bearer).json()["events"]
+    assert event["type"] == "webhook.test"
+    again = owner.send(
+        "/merchant/webhooks", f"/merchant/events/{event['id']}/redeliver", endpoint=endpoint["id"]
+    )
+    assert again.status_code == 303
+    assert "whsec_" in owner.send("/merchant/webhooks", f"{url}/rotate").text
+    owner.send("/merchant/webhooks", f"{url}/disable")
+    assert "disabled" in owner.get("/merchant/webhooks").text
+    owner.send("/merchant/webhooks", f"{url}/enable")
+    assert owner.send("/merchant/webhooks", f"{url}/explode").status_code == 404
+
+
+def test_keys_are_made_rotated_and_revoked_on_a_page(town: Town, owner: Visitor):
+    made = owner.send("/merchant/keys", "/merchant/keys", role="cashier", name="till 3")
+    key = re.search(r"qz_[0-9a-f]{16}_[\w-]{43}", made.text)
+    assert key is not None
+    assert town.client().get("/v1/invoices", headers={"Authorization": f"Bearer {key[0]}"}).status_code == 200
+    id = key[0].split("_")[1]
+    assert key[0] not in owner.get("/merchant/keys").text
+    rotated = owner.send("/merchant/keys", f"/merchant/keys/{id}/rotate")
+    assert re.search(r"qz_[0-9a-f]{16}_[\w-]{43}", rotated.text)
+    owner.send("/merchant/keys", f"/merchant/keys/{id}/revoke")
+    assert town.client().get("/v1/invoices", headers={"Authorization": f"Bearer {key[0]}"}).status_code == 401
+    operator = town.operator_key.split("_")[1]
+    assert owner.send("/merchant/keys", f"/merchant/keys/{operator}/revoke").status_code == 404
+
+
+def test_ff48_what_no_rule_could_place_is_settled_by_api_and_on_a_page(town: Town):
+    with_account_for_unmatched(town)
+    bill = town.bill()
+    for _ in range(3):
+        town.transfer_in_tenge(bill.tiyn, "no reference", payer_name="A Resident")
+    town.take_bank_files()
+    # What came is on the ledger, counted apart, before anybody decides.
+    town.record()
+    waiting = town.client().get("/v1/unmatched", headers=town.operator).json()["money"]
+    visitor, api = Visitor(town), town.client()
+    visitor.sign_in(town.operator_key)
+    shown = visitor.get("/operator").text
+    assert (len(waiting), shown.count('name="key"'), "A Resident" in shown) == (3, 3, False)
+    first, second, third = (money["key"] for money in waiting)
+
+    def decide(key: str, what: str, **more: str) -> int:
+        sent = {"key": key, "what": what, "why": "he called", **more}
+        answer = visitor.send("/operator", "/operator/unmatched", **sent)
+        return int(answer.status_code)
+
+    assert (decide(third, "explode"), decide(third, "assign", invoice="none")) == (422, 404)
+    # By page: to the bill that it was meant for. By API: left where it is. By page: sent back.
+    assert decide(first, "assign", invoice=bill.id) == 303
+    assert town.status(bill) == "final"
+    kept = api.post("/v1/unmatched/keep", json={"key": second, "why": "unknown"}, headers=town.operator)
+    assert kept.status_code == 200
+    assert decide(third, "refund", iban="KZ86125KZT5004100101") == 422
+    assert decide(third, "refund", iban="KZ86 125K ZT50 0410 0100") == 303
+    assert api.get("/v1/unmatched", headers=town.operator).json()["money"] == []
+    assert "Nothing waits" in visitor.get("/operator").text
+    # It is decided once, by whatever door.
+    again = api.post("/v1/unmatched/keep", json={"key": first, "why": "x"}, headers=town.operator)
+    assert again.status_code in {409, 422}
