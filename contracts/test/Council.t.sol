@@ -779,6 +779,12 @@ contract CouncilTest is City {
             abi.encode(Records.PROJECT, Records.Project(START, "p", bad, "alatau-gate", 0, ACT)), refusal
         );
         enactRefused(
+            abi.encode(Records.ALLOCATION, Records.Allocation(START, bad, "b", ACT, "TKZT", 1, ACT, ACT)), refusal
+        );
+        enactRefused(
+            abi.encode(Records.ALLOCATION, Records.Allocation(START, "a", bad, ACT, "TKZT", 1, ACT, ACT)), refusal
+        );
+        enactRefused(
             abi.encode(Records.REVENUE_RULE, Records.RevenueRule(START, "code", "OTHER", 1, START, ACT)),
             abi.encodeWithSelector(ICouncil.UnknownFund.selector, bytes32("OTHER"))
         );

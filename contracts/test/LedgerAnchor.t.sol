@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {ICouncil} from "../src/interfaces/ICouncil.sol";
 import {ILedgerAnchor} from "../src/interfaces/ILedgerAnchor.sol";
 import {Names} from "../src/Names.sol";
 import {Records, Signature} from "../src/Records.sol";
@@ -108,6 +109,136 @@ contract LedgerAnchorTest is City {
         root = Reference.root(leaves, 0, size);
         proof = Reference.consistency(anchor.head().size, leaves, 0, size, true);
         signature = witness(WATCHER, size, root, FOREVER);
+    }
+
+    // --- resumption (LEAKS 02) ---
+
+    function test_leak_02_a_poisoned_log_goes_on_from_an_earlier_head_by_act_and_notice_alone() external {
+        ILedgerAnchor.Head memory sound = anchor.head();
+        bytes memory record = abi.encode(uint256(0));
+        bytes32[] memory proof = path(0);
+        vm.warp(block.timestamp + 1 days);
+        (uint64 size, uint64 time) = _poison();
+        ILedgerAnchor.Resumption memory asked =
+            ILedgerAnchor.Resumption(START, sound.size, sound.time, sound.root, ACT);
+        bytes32 hash = _hash(asked);
+        Signature[] memory approvals = _resumed(asked);
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.NotAnnounced.selector, hash));
+        anchor.resume(asked, approvals);
+        uint64 from = uint64(block.timestamp + 14 days);
+        vm.expectEmit(address(anchor));
+        emit ILedgerAnchor.ResumptionAnnounced(hash, sound.size, sound.time, ACT, from);
+        anchor.announceResumption(asked, approvals);
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.AlreadyAnnounced.selector, hash, from));
+        anchor.announceResumption(asked, approvals);
+        vm.warp(from - 1);
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.NoticeNotOver.selector, from, from - 1));
+        anchor.resume(asked, approvals);
+        isTrue(anchor.rootAt(size, time) != sound.root);
+        vm.warp(from);
+        vm.expectEmit(address(anchor));
+        emit ILedgerAnchor.Resumed(hash, sound.size, sound.time);
+        anchor.resume(asked, approvals);
+        same(anchor.head().size, sound.size);
+        same(anchor.head().root, sound.root);
+        // What came after proves nothing, and what was before all that it did.
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.HeadIsVoid.selector, size, time, from));
+        anchor.rootAt(size, time);
+        anchor.checkIncluded(record, 0, sound.size, sound.time, proof);
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.NotEarlier.selector, sound.time, sound.time));
+        anchor.resume(asked, approvals);
+        // The true log goes on, by whoever is seated.
+        vm.warp(block.timestamp + 1);
+        add("the true log");
+        publish();
+        same(anchor.rootAt(uint64(leaves.length), uint64(block.timestamp)), anchor.head().root);
+        vm.expectRevert(
+            abi.encodeWithSelector(ILedgerAnchor.NoticeNotOver.selector, type(uint64).max, block.timestamp)
+        );
+        anchor.resume(asked, approvals);
+    }
+
+    function test_leak_02_a_larger_head_of_the_same_second_is_void_as_well() external {
+        add("one more");
+        publish();
+        ILedgerAnchor.Head memory sound = anchor.head();
+        (uint64 size, uint64 time) = _poison();
+        same(time, sound.time);
+        ILedgerAnchor.Resumption memory asked =
+            ILedgerAnchor.Resumption(START, sound.size, sound.time, sound.root, ACT);
+        Signature[] memory approvals = _resumed(asked);
+        anchor.announceResumption(asked, approvals);
+        vm.warp(block.timestamp + 14 days);
+        anchor.resume(asked, approvals);
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.HeadIsVoid.selector, size, time, block.timestamp));
+        anchor.rootAt(size, time);
+        same(anchor.rootAt(sound.size, sound.time), sound.root);
+        same(anchor.rootAt(5, sound.time), Reference.root(leaves, 0, 5));
+    }
+
+    function test_leak_02_a_resumption_names_a_head_that_counts_and_an_act_and_has_its_quorum() external {
+        ILedgerAnchor.Head memory sound = anchor.head();
+        ILedgerAnchor.Resumption memory asked =
+            ILedgerAnchor.Resumption(START, sound.size, sound.time, sound.root, ACT);
+        _refusedResumption(
+            asked, abi.encodeWithSelector(ILedgerAnchor.NotEarlier.selector, sound.time, sound.time)
+        );
+        _poison();
+        asked.act = 0;
+        _refusedResumption(asked, abi.encodeWithSelector(ILedgerAnchor.ActMissing.selector, _hash(asked)));
+        (asked.act, asked.root) = (ACT, ACT);
+        _refusedResumption(asked, abi.encodeWithSelector(ILedgerAnchor.RootDiffers.selector, sound.root, ACT));
+        (asked.root, asked.headSize) = (sound.root, 4);
+        _refusedResumption(
+            asked, abi.encodeWithSelector(ILedgerAnchor.UnknownHead.selector, sound.size + 1, 4, sound.time)
+        );
+        asked.headSize = sound.size;
+        Signature[] memory two = new Signature[](2);
+        Signature[] memory three = _resumed(asked);
+        (two[0], two[1]) = (three[0], three[1]);
+        vm.expectRevert(abi.encodeWithSelector(ICouncil.NoQuorum.selector, Names.COUNCIL, 3, 2));
+        anchor.announceResumption(asked, two);
+        anchor.announceResumption(asked, three);
+        vm.warp(block.timestamp + 14 days);
+        // Who takes a signature back in time stops it.
+        vm.prank(vm.addr(2));
+        council.withdraw(_hash(asked));
+        vm.expectRevert(
+            abi.encodeWithSelector(ICouncil.SignatureWithdrawn.selector, _hash(asked), vm.addr(2))
+        );
+        anchor.resume(asked, three);
+    }
+
+    /// @dev By whoever has the keys of an operator and a watcher: a proof is not needed to extend by one what they have.
+    function _poison() private returns (uint64 size, uint64 time) {
+        bytes32[] memory fake = new bytes32[](leaves.length + 1);
+        for (uint256 i = 0; i < leaves.length; ++i) {
+            fake[i] = leaves[i];
+        }
+        fake[leaves.length] = keccak256("false record");
+        bytes32[] memory kept = leaves;
+        leaves = fake;
+        publish();
+        (size, time) = (anchor.head().size, anchor.head().time);
+        leaves = kept;
+    }
+
+    function _hash(ILedgerAnchor.Resumption memory asked) private pure returns (bytes32) {
+        return keccak256(abi.encode(keccak256("Resumption(uint64 time,uint64 headSize,uint64 headTime,bytes32 root,bytes32 act)"), asked));
+    }
+
+    function _resumed(ILedgerAnchor.Resumption memory asked) private view returns (Signature[] memory) {
+        bytes32 kind = keccak256("Resumption(uint64 time,uint64 headSize,uint64 headTime,bytes32 root,bytes32 act)");
+        bytes32 typeHash = keccak256(
+            "Approve(Resumption record,uint64 validUntil)Resumption(uint64 time,uint64 headSize,uint64 headTime,bytes32 root,bytes32 act)"
+        );
+        return approve(keys3(1, 2, 3), typeHash, abi.encode(kind, asked), FOREVER);
+    }
+
+    function _refusedResumption(ILedgerAnchor.Resumption memory asked, bytes memory refusal) private {
+        Signature[] memory approvals = _resumed(asked);
+        vm.expectRevert(refusal);
+        anchor.announceResumption(asked, approvals);
     }
 
     function test_each_head_is_told() external {

@@ -296,6 +296,17 @@ contract WatchdogTest is Spending {
         same(watchdog.breachState("H2", second), 1);
     }
 
+    function test_a_record_that_is_no_word_long_has_no_time_either() external {
+        uint64 first = add(abi.encode(Records.ORDER, uint256(1)));
+        uint64 second = add("twenty bytes of text");
+        publish();
+        IWatchdog.Head memory head = _head();
+        watchdog.reportTime(
+            head, _plain(first, 1), IWatchdog.Proved("twenty bytes of text", second, path(second))
+        );
+        same(watchdog.breachState("H2", second), 1);
+    }
+
     // --- who must have signed ---
 
     function test_an_order_that_no_quorum_of_the_authority_signed_proves_nothing() external {

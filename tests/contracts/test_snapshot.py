@@ -37,7 +37,7 @@ MOVES: dict[str, set[str]] = {
 }
 KEEPS: dict[str, set[str]] = {
     "Council": {"enact", "withdraw"},
-    "LedgerAnchor": {"append"},
+    "LedgerAnchor": {"announceResumption", "append", "resume"},
     "Watchdog": {
         "lift",
         "reportKind",
