@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import rules
@@ -187,7 +187,6 @@ def _prepared() -> tuple[city.Log, list[list[bytes]]]:
 
 
 @given(data=st.data())
-@settings(max_examples=60)
 def test_whatever_is_paid_and_repeated_and_bent_comes_out_alike(data: st.DataObject) -> None:
     log, acts = _prepared()
     records: list[bytes] = []
