@@ -9,6 +9,7 @@ from statistics import median
 from time import perf_counter, process_time
 
 from benchmarks.append import _append
+from benchmarks.cpu import microseconds_each
 from benchmarks.result import Result, Results, Wanted, in_turn
 from benchmarks.sample import Transfers, batches, registered, written
 from benchmarks.servers import durable_postgres
@@ -35,6 +36,7 @@ def measure(wanted: Wanted, *, is_long: bool) -> Results:
         or wanted("ledger.start")
     }
     first: float | None = None
+    first_cpu: float | None = None
     reached: dict[str, int] = {}
     with durable_postgres() as server, written(server.url("postgres"), log) as (ledger, writer):
         publisher = ledger.publisher()
@@ -46,6 +48,10 @@ def measure(wanted: Wanted, *, is_long: bool) -> Results:
             first = appended if first is None else first
             n = f"1000 x {len(costs)}"
             yield Result(f"ledger.append.at_{name}", appended, "us an append", first, n)
+            more = transfers.take(APPENDS)
+            cpu = sum(microseconds_each(server.pid, APPENDS, partial(_append, writer, more)))
+            first_cpu = cpu if first_cpu is None else first_cpu
+            yield Result(f"ledger.append.at_{name}.cpu", cpu, "us of CPU an append", first_cpu, str(APPENDS))
             note = writer.seal()
             start = perf_counter()
             old = publisher.published()

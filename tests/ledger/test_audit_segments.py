@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from ledger import rules
 from ledger.audit import Verdict, Wanted, audit
 from ledger.audit.__main__ import main
+from ledger.audit.entries import Entries
+from ledger.audit.source import open_source
 from ledger.audit.spread import in_turn
-from ledger.records import Close, encode, hash_struct
+from ledger.records import Close, Unavailable, encode, hash_struct
 from tests import bundles, city
 from tests.bundles import Written
 from tests.vectors import make
@@ -175,3 +178,21 @@ def test_the_command_does_the_same_in_processes_of_its_own(
 def test_a_close_is_named_by_its_hash() -> None:
     log, _ = closed()
     assert {hash_struct(p.record) for p in log.state.proposals.values() if isinstance(p.record, Close)}
+
+
+def test_records_that_change_between_two_looks_stop_the_audit(tmp_path: Path) -> None:
+    """What is judged is what was hashed."""
+    log, states = closed()
+    done = written(tmp_path / "b", log, states)
+    source, width = open_source(str(done.folder)), min(256, len(log.records))
+    content = source.read("tile/entries/000")
+    assert content is not None
+    entries = Entries(source, len(log.records))
+    entries.add(content, width)
+    assert list(entries) == log.records[:width] == list(entries[:])
+    assert [entries[0], entries[-1], entries[5:7][1]] == [log.records[at] for at in (0, width - 1, 6)]
+    again = pickle.loads(pickle.dumps(entries))  # noqa: S301 - as an executor passes it on
+    done.write("tile/entries/000", content[:-1] + bytes([content[-1] ^ 1]))
+    for changed in (entries, again):
+        with pytest.raises(Unavailable, match="changed while it was read"):
+            list(changed)

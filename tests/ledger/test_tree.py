@@ -84,7 +84,7 @@ def test_the_paths_equal_the_slow_ones_for_every_size_up_to_1000(grown: Tiles) -
             )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(st.integers(1, 10**7), st.data())
 def test_roots_and_paths_are_those_of_the_definition_at_sampled_sizes_up_to_ten_million(
     size: int, data: st.DataObject
