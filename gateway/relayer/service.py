@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
-import coincurve
-
 from contracts.bindings import (
     COIN,
     GAS,
@@ -33,29 +31,23 @@ from gateway.rails.evm.blocks import MALFORMED
 from gateway.rails.evm.logs import Log, read_log
 from gateway.rails.evm.rpc import data, to_hex
 from gateway.relayer import store
-from gateway.relayer.encoding import router_call
+from gateway.relayer.authorization import (
+    FUNCTIONS,
+    SIGNATURE_BYTES,
+    Authorization,
+    Scheme,
+    bring_call,
+    nonce_of,
+    signer_of,
+)
 from gateway.relayer.store import Gasless
 from gateway.sending import service as sending
 from gateway.sending.service import Call, State
-from ledger.records import WORD, Unavailable, encode_name, keccak256, reject
+from ledger.records import WORD, Unavailable, keccak256, reject
 
-GASLESS_KIND = "gasless"
-SIGNATURE_BYTES = 65
 HOUR_S, DAY_S = 3_600, 86_400
-# EIP-2: of the two signatures that say the same, the one with the greater s is refused.
-_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _ID = re.compile("[0-9a-f]{32}")
 _DOMAIN_SEPARATOR = keccak256(b"DOMAIN_SEPARATOR()")[:4]
-
-
-class Scheme(StrEnum):
-    """How a payer authorizes."""
-
-    EIP3009 = "eip3009"
-    PERMIT2 = "permit2"
-
-
-_FUNCTIONS = {Scheme.EIP3009: "payWithAuthorization", Scheme.PERMIT2: "payWithPermit2"}
 
 
 class Progress(StrEnum):
@@ -79,16 +71,6 @@ _PROGRESS = {
     State.REVERTED: Progress.FAILED,
     State.DROPPED: Progress.FAILED,
 }
-
-
-@dataclass(frozen=True)
-class Authorization:
-    """What a payer signed. nonce: Permit2's, which the payer chooses; EIP-3009's is the quote itself."""
-
-    scheme: Scheme
-    payer: bytes
-    signature: bytes
-    nonce: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,7 +112,7 @@ class Relayer:
         now = self._payments.clock()
         invoice, derived, _ = self._payments.look(invoice_id)
         quote = self._quote(invoice, now)
-        nonce = self._nonce(quote, asked)
+        nonce = nonce_of(quote, asked)
         with reading(self._engine) as connection:
             known = self._known(connection, invoice, quote, asked, nonce)
             if known is not None and known.state != Progress.FAILED:
@@ -141,7 +123,13 @@ class Relayer:
             self._check_limits(connection, invoice, asked.payer, now)
         self._check_time(invoice, now)
         self._check_signature(quote, asked)
-        call = self._call(invoice, quote, asked, nonce, 1 if known is None else known.attempt + 1)
+        call = bring_call(
+            self._rail.place.deployment.router,
+            invoice,
+            quote,
+            asked,
+            1 if known is None else known.attempt + 1,
+        )
         # Before anything is stored: what the chain refuses costs nobody anything.
         self._simulate(call)
         with self._engine.begin() as connection:
@@ -196,12 +184,6 @@ class Relayer:
             invoice.nonce,
         )
 
-    def _nonce(self, quote: Quote, asked: Authorization) -> bytes:
-        """What makes the authorization one of its kind for this token and payer."""
-        if asked.scheme is Scheme.EIP3009:
-            return quote.hash()
-        return sha256(b"permit2" + asked.nonce.to_bytes(WORD, "big")).digest()
-
     def _check_time(self, invoice: Invoice, now: int) -> None:
         left_s = invoice.expires_s - now
         if left_s < self.policy.left_s:
@@ -219,7 +201,7 @@ class Relayer:
         if count >= self.policy.a_day:
             reject("quota", "payer", f"{count} authorizations of this address came in a day")
         gas = store.gas_since(connection, now - HOUR_S)
-        if gas + max(GAS[name] for name in _FUNCTIONS.values()) > self.policy.gas_an_hour:
+        if gas + max(GAS[name] for name in FUNCTIONS.values()) > self.policy.gas_an_hour:
             reject("quota", "gas", f"{gas} gas was spent in an hour, {self.policy.gas_an_hour} is the most")
 
     def _check_signature(self, quote: Quote, asked: Authorization) -> None:
@@ -233,7 +215,7 @@ class Relayer:
         else:
             city = city_part(quote.amount, quote.share_bps)
             digest = permit2_digest(deployment.chain_id, quote, city, asked.nonce, deployment.router)
-        signer = _signer(digest, asked.signature)
+        signer = signer_of(digest, asked.signature)
         if signer != asked.payer:
             told = "nobody" if signer is None else f"0x{signer.hex()}"
             reject("gasless", "signature", f"it is of {told}, not of 0x{asked.payer.hex()}")
@@ -251,19 +233,6 @@ class Relayer:
         return self._domains[token]
 
     # --- what is done -------------------------------------------------------------------
-
-    def _call(self, invoice: Invoice, quote: Quote, asked: Authorization, nonce: bytes, attempt: int) -> Call:
-        signed, own = invoice.quote_signature, asked.signature
-        assert signed is not None
-        function = _FUNCTIONS[asked.scheme]
-        vs = ((signed[64] - 27) << 255 | int.from_bytes(signed[32:64], "big")).to_bytes(WORD, "big")
-        words: tuple[object, ...] = (to_hex(asked.payer), own[64], own[:32], own[32:64])
-        if asked.scheme is Scheme.PERMIT2:
-            words = (to_hex(asked.payer), asked.nonce, own)
-        encoded = router_call(function, _words(quote), signed[:32], vs, words)
-        named = quote.token + asked.payer + nonce + attempt.to_bytes(4, "big")
-        reference = sha256(named).hexdigest()
-        return Call(GASLESS_KIND, reference, self._rail.place.deployment.router, encoded, 0, GAS[function])
 
     def _simulate(self, call: Call) -> None:
         asked = {
@@ -347,28 +316,4 @@ def _is_transfer(log: Log, token: bytes, payer: bytes, to: bytes, amount: int) -
     )
 
 
-def _words(quote: Quote) -> tuple[object, ...]:
-    """A quote's members as they are encoded: addresses as text."""
-    return (
-        quote.invoice,
-        encode_name(quote.purpose),
-        to_hex(quote.merchant),
-        to_hex(quote.token),
-        quote.amount,
-        quote.share_bps,
-        quote.valid_until,
-        quote.nonce,
-    )
-
-
-def _signer(digest: bytes, signature: bytes) -> bytes | None:
-    """Who signed 32 bytes with r, s, v; None where nobody did."""
-    v = signature[64]
-    if v not in {27, 28} or int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
-        return None
-    try:
-        compact = signature[:64] + bytes([v - 27])
-        key = coincurve.PublicKey.from_signature_and_message(compact, digest, hasher=None)
-    except ValueError:
-        return None
-    return keccak256(key.format(compressed=False)[1:])[12:]
+__all__ = ["Authorization", "Policy", "Progress", "Relayer", "Scheme", "Told"]
