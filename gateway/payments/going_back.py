@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
 from gateway.db import Connection, reading
 from gateway.payments import store
-from gateway.payments.outgoing import Moved, Outgoing, Promised, Sight, TreasuryDoor
+from gateway.payments.by_wallet import Wallets
+from gateway.payments.outgoing import Outgoing, Promised, Sight, TreasuryDoor
 from gateway.payments.refund_model import MOVES, UNDER_WAY, Refund, RefundState, Source
+from gateway.payments.refund_moves import RefundMoves
 from gateway.payments.service import Payments
 from gateway.payments.store import refunds as rows
 from gateway.sending.call import State
@@ -33,7 +34,6 @@ AT_ONCE: Final = 200
 KIND: Final = "refund"
 # After so many a person has to look: each costs gas.
 TRIES: Final = 3
-STEP: Final = "refunds"
 
 
 class GoingBack:
@@ -48,6 +48,8 @@ class GoingBack:
     ) -> None:
         self._payments, self._sight, self._outgoing, self._treasury = payments, sight, outgoing, treasury
         self._engine, self._clock = payments.engine, payments.clock
+        self._moves = RefundMoves(payments)
+        self._wallets = Wallets(payments, sight, self._moves)
 
     def start(self, id: str) -> None:
         """Begin an approved refund; what cannot begin now is begun by the next round."""
@@ -64,7 +66,7 @@ class GoingBack:
         while True:
             with reading(self._engine) as connection:
                 page = rows.refunds_in(connection, UNDER_WAY, AT_ONCE, after)
-            moved += self._follow_wallets([one for one in page if one.source is Source.MERCHANT])
+            moved += self._wallets.follow([one for one in page if one.source is Source.MERCHANT])
             for refund in page:
                 moved += self._follow_one(refund)
             if len(page) < AT_ONCE:
@@ -91,7 +93,7 @@ class GoingBack:
     def _begin(self, id: str) -> None:
         now = self._clock()
         with self._engine.begin() as connection:
-            refund = self._locked(connection, id)
+            refund = self._moves.locked(connection, id)
             if refund.state is not RefundState.APPROVED:
                 return
             noted: dict[str, Any] = {"problem": None}
@@ -100,121 +102,7 @@ class GoingBack:
             elif self._sight is not None:
                 # Nothing that was sent before now can be this refund.
                 noted["since_block"] = (store.cursor(connection, self._sight.rail) or 0) + 1
-            self._move(connection, refund, RefundState.PENDING, "", now, **noted)
-
-    def _locked(self, connection: Connection, id: str) -> Refund:
-        found = rows.refund(connection, id)
-        assert found is not None
-        if found.invoice_id is not None:
-            store.locked_invoice(connection, found.invoice_id)
-        locked = rows.locked_refund(connection, id)
-        assert locked is not None
-        return locked
-
-    def _move(
-        self, connection: Connection, refund: Refund, state: RefundState, why: str, now: int, **noted: Any
-    ) -> None:
-        assert state in MOVES[refund.state], f"{refund.state} to {state} is no move"
-        rows.set_refund_state(connection, refund.id, state, STEP, why, now, **noted)
-        if refund.invoice_id is not None:
-            self._payments.states.follow(connection, refund.invoice_id, now, changed=True)
-
-    # --- by the merchant's own wallet ---------------------------------------------------
-
-    def _follow_wallets(self, refunds: Sequence[Refund]) -> int:
-        """See which merchants' wallets have sent: one question for each asset, however many refunds."""
-        waiting = [
-            one for one in refunds if one.state is not RefundState.APPROVED and one.since_block is not None
-        ]
-        if not waiting or self._sight is None:
-            return 0
-        moved = 0
-        try:
-            head = self._sight.head()
-            for asset in sorted({one.asset for one in waiting}):
-                mine = [one for one in waiting if one.asset == asset]
-                wallets = self._wallets(mine)
-                if self._sight.is_coin(asset):
-                    moved += sum(self._follow_coin(one, wallets[one.id], head.final) for one in mine)
-                    continue
-                first = min(one.since_block or 0 for one in mine)
-                receivers = {one.receiver for one in mine}
-                seen = self._sight.moved(asset, set(wallets.values()), receivers, first, head.latest)
-                moved += self._match(mine, wallets, seen, head.final)
-        except Unavailable as error:
-            LOGGER.warning("refunds by wallet wait: %s", error)
-        return moved
-
-    def _follow_coin(self, refund: Refund, wallet: bytes, final: int) -> int:
-        """The coin leaves no log: only the transaction that was named is looked at."""
-        assert self._sight is not None
-        if refund.reported is None:
-            return 0
-        found = self._sight.coin_moved(refund.asset, refund.reported)
-        wanted = (wallet, refund.receiver, refund.amount_minor)
-        if found is not None and (found.sender, found.receiver, found.amount_minor) != wanted:
-            with self._engine.begin() as connection:
-                why = f"0x{refund.reported.hex()} sends {found.amount_minor} to 0x{found.receiver.hex()}"
-                rows.set_refund(connection, refund.id, reported=None, problem=why)
-            return 0
-        if found is not None and found.block < (refund.since_block or 0):
-            found = None
-        return self._note_wallet(refund.id, found, final)
-
-    def _wallets(self, refunds: Sequence[Refund]) -> dict[str, bytes]:
-        with reading(self._engine) as connection:
-            found = {}
-            for refund in refunds:
-                assert refund.invoice_id is not None
-                invoice = store.invoice(connection, refund.invoice_id)
-                assert invoice is not None
-                found[refund.id] = invoice.payee
-        return found
-
-    def _match(
-        self, refunds: Sequence[Refund], wallets: dict[str, bytes], seen: Sequence[Moved], final: int
-    ) -> int:
-        """One transfer stands for one refund, in the order in which they were asked (field failure 15)."""
-        left, count = {one.key: one for one in seen}, 0
-        for refund in refunds:
-            fitting = [
-                one
-                for one in left.values()
-                if (one.sender, one.receiver) == (wallets[refund.id], refund.receiver)
-                and one.amount_minor == refund.amount_minor
-                and one.block >= (refund.since_block or 0)
-            ]
-            mine = next((one for one in fitting if one.key == refund.transfer_key), None)
-            mine = mine or next(iter(fitting), None)
-            if mine is not None:
-                del left[mine.key]
-            count += self._note_wallet(refund.id, mine, final)
-        return count
-
-    def _note_wallet(self, id: str, moved: Moved | None, final: int) -> int:
-        now = self._clock()
-        with self._engine.begin() as connection:
-            refund = self._locked(connection, id)
-            if refund.state not in UNDER_WAY:
-                return 0
-            if moved is None:
-                if refund.state is not RefundState.SENT:
-                    return 0
-                # Its block is gone.
-                self._move(
-                    connection, refund, RefundState.PENDING, "its block is gone", now, transfer_key=None
-                )
-                return 1
-            if refund.transfer_key != moved.key and rows.is_transfer_taken(connection, moved.key):
-                return 0
-            state = RefundState.FINAL if moved.block <= final else RefundState.SENT
-            if state is refund.state and refund.transfer_key == moved.key:
-                return 0
-            if state is refund.state:
-                rows.set_refund(connection, id, transfer_key=moved.key)
-                return 1
-            self._move(connection, refund, state, f"transfer {moved.key}", now, transfer_key=moved.key)
-        return 1
+            self._moves.move(connection, refund, RefundState.PENDING, "", now, **noted)
 
     # --- by the Treasury contract ---------------------------------------------------------
 
@@ -260,7 +148,7 @@ class GoingBack:
             return 0
         now = self._clock()
         with self._engine.begin() as connection:
-            locked = self._locked(connection, refund.id)
+            locked = self._moves.locked(connection, refund.id)
             if locked.outgoing_id is not None or locked.state is not RefundState.PENDING:
                 return 0
             # Reserve, then queue; the sender signs, persists and broadcasts, in this order.
@@ -290,7 +178,7 @@ class GoingBack:
             reject("F3", "refund", "the ledger has no promise in effect: the seats have not signed it")
         now = self._clock()
         with self._engine.begin() as connection:
-            locked = self._locked(connection, id)
+            locked = self._moves.locked(connection, id)
             if locked.state is RefundState.FINAL:
                 return locked
             salt = secrets.token_bytes(32)
@@ -299,7 +187,9 @@ class GoingBack:
             record = _booked(refund, promised, commitment)
             submit(connection, record, now)
             why = f"{actor}: booked by the bank"
-            self._move(connection, locked, RefundState.FINAL, why, now, transfer_id=record.id, problem=None)
+            self._moves.move(
+                connection, locked, RefundState.FINAL, why, now, transfer_id=record.id, problem=None
+            )
             moved = rows.refund(connection, id)
             assert moved is not None
         return moved
@@ -351,24 +241,24 @@ class GoingBack:
 
     def _note_state(self, refund: Refund, state: RefundState, why: str, **noted: Any) -> int:
         with self._engine.begin() as connection:
-            locked = self._locked(connection, refund.id)
+            locked = self._moves.locked(connection, refund.id)
             if locked.state is state or state not in MOVES[locked.state]:
                 return 0
-            self._move(connection, locked, state, why, self._clock(), **noted)
+            self._moves.move(connection, locked, state, why, self._clock(), **noted)
         return 1
 
     def _again(self, refund: Refund, why: str) -> int:
         now = self._clock()
         with self._engine.begin() as connection:
-            locked = self._locked(connection, refund.id)
+            locked = self._moves.locked(connection, refund.id)
             if locked.outgoing_id != refund.outgoing_id or locked.state not in UNDER_WAY:
                 return 0
             tries = rows.attempts_of(connection, KIND, refund.id)
             rows.set_attempt(connection, KIND, refund.id, tries[-1][0], "failed", why)
-            self._move(connection, locked, RefundState.FAILED, why, now, outgoing_id=None, problem=why)
+            self._moves.move(connection, locked, RefundState.FAILED, why, now, outgoing_id=None, problem=why)
             if len(tries) < TRIES:
                 failed = replace(locked, state=RefundState.FAILED)
-                self._move(connection, failed, RefundState.PENDING, "tried again", now)
+                self._moves.move(connection, failed, RefundState.PENDING, "tried again", now)
         return 1
 
     def _note_paid(self, refund: Refund, transaction: bytes | None, block: int | None) -> int:
@@ -389,7 +279,7 @@ class GoingBack:
         assert promised is not None
         now = self._clock()
         with self._engine.begin() as connection:
-            locked = self._locked(connection, refund.id)
+            locked = self._moves.locked(connection, refund.id)
             if locked.state is RefundState.FINAL:
                 return 0
             evidence = ledger_store.add_document(connection, mine[0].document)
@@ -398,7 +288,7 @@ class GoingBack:
             tries = rows.attempts_of(connection, KIND, refund.id)
             rows.set_attempt(connection, KIND, refund.id, tries[-1][0], "final", "")
             noted = {"transfer_key": mine[0].key, "transfer_id": record.id, "problem": None}
-            self._move(connection, locked, RefundState.FINAL, f"transfer {mine[0].key}", now, **noted)
+            self._moves.move(connection, locked, RefundState.FINAL, f"transfer {mine[0].key}", now, **noted)
         return 1
 
 
