@@ -6,9 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Header, Request
+from starlette.concurrency import run_in_threadpool
 
 from gateway.api.answers import hexed
-from gateway.api.auth import gate
+from gateway.api.auth import gate, public
 from gateway.api.invoices import own_invoice
 from gateway.api.paging import END_OF_TIME, PAGE_ROWS, After, Limit, gateway_of, next_of, place, word
 from gateway.api.route import Route, own_idempotency
@@ -17,6 +18,7 @@ from gateway.api.schemas import (
     NewRefund,
     PayoutAnswer,
     PayoutList,
+    PayoutMoved,
     PolicyBody,
     PreparedAnswer,
     Reason,
@@ -32,12 +34,35 @@ from gateway.payments.refund_model import Refund, RefundState, Source
 from gateway.payments.refunds import Refunds
 from gateway.payments.settlements import Settlements
 from gateway.payments.store.settlements import Payout
+from gateway.vasp.client import SIGNATURE
 from ledger.records import reject
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
 router = APIRouter(prefix="/v1", route_class=Route, tags=["refunds"])
+_CONFIRMATION = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "examples": {
+                    "refused": {
+                        "value": {
+                            "reference": "p_0123456789abcdef01234567",
+                            "asset": "USDT",
+                            "amount": "23679",
+                            "iban": "KZ86125KZT5004100100",
+                            "status": "refused",
+                            "why": "the account is closed",
+                        }
+                    }
+                },
+            }
+        },
+    }
+}
 Reader = Annotated[Caller, Depends(gate("refunds.read"))]
 Writer = Annotated[Caller, Depends(gate("refunds.write"))]
 Statements = Annotated[Caller, Depends(gate("statements.read"))]
@@ -224,6 +249,25 @@ def new_payout(
         str(caller.merchant_id), body.asset, caller.key_id, body.provider
     )
     return payout_answer(payout)
+
+
+@router.post("/providers/{name}/confirmations", openapi_extra=_CONFIRMATION)
+async def confirm_payout(
+    name: str,
+    request: Request,
+    _: Annotated[None, Depends(public)],
+    signature: Annotated[
+        str, Header(alias=SIGNATURE, max_length=400, description="over the very bytes of the body")
+    ] = "",
+) -> PayoutMoved:
+    """Where a provider tells what became of a payout: its signature is what is believed.
+
+    The same message again changes nothing and is answered the same.
+    """
+    gateway, content = gateway_of(request), await request.body()
+    word(name, "provider")
+    payout = await run_in_threadpool(settlements_of(gateway).confirm, name, content, signature)
+    return PayoutMoved(id=payout.id, state=payout.state.value)
 
 
 # --- policy -----------------------------------------------------------------------------

@@ -393,6 +393,13 @@ class PayoutAnswer(BaseModel):
     problem: Annotated[str | None, Field(examples=[None])]
 
 
+class PayoutMoved(BaseModel):
+    """Where a payout stands now."""
+
+    id: Annotated[str, Field(examples=["p_0123456789abcdef01234567"])]
+    state: Annotated[str, Field(examples=["paid"])]
+
+
 class PayoutList(BaseModel):
     """A page of payouts, newest first."""
 

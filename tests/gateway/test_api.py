@@ -25,7 +25,7 @@ from gateway.rates_simulator import Misbehaviour
 from ledger.records import Invalid
 from tests.gateway.conftest import MERCHANT_IBAN, Town
 
-PUBLIC = {("GET", "/v1/fees"), ("POST", "/v1/fees/bills"), ("GET", "/v1/receipts/{id}"),
+PUBLIC = {("GET", "/v1/fees"), ("POST", "/v1/fees/bills"), ("GET", "/v1/receipts/{id}"), ("POST", "/v1/providers/{name}/confirmations"),
           ("POST", "/v1/invoices/{id}/authorizations"), ("GET", "/v1/invoices/{id}/authorizations/{authorization}")}  # fmt: skip
 # Each route, the scope that it asks for, and whether a key of the sandbox comes in.
 SCOPED = {
