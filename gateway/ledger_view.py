@@ -5,7 +5,11 @@ Read only. It follows the records in the database, so a gateway needs no writer 
 
 from __future__ import annotations
 
+import math
 import threading
+import time
+
+from typing_extensions import override
 
 from gateway.db import Engine
 from ledger import rules, store
@@ -18,16 +22,27 @@ class LedgerView:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._state = rules.State()
-        self._lock = threading.Lock()
+        self._lock, self._asked = threading.Lock(), -math.inf
         # An account in effect never changes, and of several that fit the first one stays the first.
         self._fitting: dict[tuple[str, str, frozenset[str], str | None], str] = {}
 
     def refresh(self) -> rules.State:
         """The state after all records there are now."""
+        return self._refreshed(0.0)
+
+    def _refreshed(self, max_age_s: float) -> rules.State:
         with self._lock:
-            for data in store.records(self._engine, self._state.size):
-                rules.apply(self._state, data)
+            # Asked under the lock: of many who find it old one reads, and the others find it new.
+            asked = time.monotonic()
+            if asked - self._asked >= max_age_s:
+                for data in store.records(self._engine, self._state.size):
+                    rules.apply(self._state, data)
+                self._asked = asked
             return self._state
+
+    def lately(self, max_age_s: float) -> LedgerView:
+        """The same view for who may miss a record of the last max_age_s; times are still told exactly."""
+        return _Lately(self, max_age_s)
 
     def revenue_rule(self, code: str, now: int) -> tuple[RevenueRule, bytes]:
         """The rule of a code in force and its hash."""
@@ -68,14 +83,15 @@ class LedgerView:
 
     def check_asset(self, asset: str, now: int) -> None:
         """Refuse an asset that is not allowed at this instant (P1), before anybody pays in it."""
-        found = self.refresh().assets.get(asset)
+        state = self.refresh()
+        found = state.assets.get(asset)
         if found is None:
             reject("V2", "asset", f"{asset} is not registered")
         if not found.valid_from <= now < found.valid_to:
             reject(
                 "V2", "asset", f"{asset} is allowed from {found.valid_from} to {found.valid_to}, now is {now}"
             )
-        if asset != rules.TENGE and not rules.parameter(self._state, "direct_settlement", now):
+        if asset != rules.TENGE and not rules.parameter(state, "direct_settlement", now):
             reject("V3", "asset", f"direct_settlement is 0 at {now}: no act allows {asset}")
 
     def decimals(self, asset: str) -> int:
@@ -84,3 +100,14 @@ class LedgerView:
         if found is None:
             reject("V2", "asset", f"{asset} is not registered")
         return found.decimals
+
+
+class _Lately(LedgerView):
+    """A view that asks its own view, and that one not each time."""
+
+    def __init__(self, view: LedgerView, max_age_s: float) -> None:
+        self._view, self._max_age_s = view, max_age_s
+
+    @override
+    def refresh(self) -> rules.State:
+        return self._view._refreshed(self._max_age_s)  # noqa: SLF001 - the other half of one class

@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 import threading
-import time
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Protocol
@@ -28,7 +27,8 @@ CITY = "city"
 CREATE_ATTEMPTS = 5
 # As many as share a word of the router's storage.
 NONCES_AT_ONCE = 128
-LATELY_S, SHARES_MOST = 0.25, 1_000
+# A record of the ledger that comes in this time is as one that comes after it.
+LATELY_S = 1.0
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 # Visible text of any language: no controls, no surrogates, no line or paragraph separators.
 _TEXT = re.compile("[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -140,7 +140,6 @@ class Creation:
         self._engine, self._view, self._clock, self._rates, self._chain = engine, view, clock, rates, chain
         self._states, self._nonces, self._limits = states, Nonces(engine), limits
         self._fast = AtOnce(engine) if AtOnce.serves(engine) else None
-        self._shares: dict[tuple[str, str, bool, int], tuple[float, int]] = {}
 
     def create(self, request: Request, idempotency_key: str | None = None) -> Invoice:
         """Make an invoice, or find the one that answers this request already.
@@ -183,7 +182,7 @@ class Creation:
             return None
         _check_request(request, idempotency_key)
         now = self._clock()
-        invoice = self._quoted(request, policy, now, self._lately_checked(request, now))
+        invoice = self._quoted(request, policy, now, self._check(request, now, self._view.lately(LATELY_S)))
         event = self._states.event(
             invoice, derive(invoice.terms, [], invoice.created_s), [], invoice.created_s
         )
@@ -226,21 +225,6 @@ class Creation:
             )
         return same, 0
 
-    def _lately_checked(self, request: Request, now: int) -> int:
-        """The share of a request like one that was checked in this second, a moment ago.
-
-        A record of the ledger that comes in that moment is as one that comes a moment after.
-        """
-        asked, moment = (request.purpose, request.asset, request.merchant_id is None, now), time.monotonic()
-        found = self._shares.get(asked)
-        if found is None or moment - found[0] > LATELY_S:
-            if len(self._shares) > SHARES_MOST:
-                self._shares.clear()
-            found = self._shares[asked] = moment, self._check(request, now)
-        if not 0 < request.tiyn < 1 << 128:
-            reject("E4", "amount", f"an amount is at least 1 tiyn and below 2^128, this is {request.tiyn}")
-        return found[1]
-
     def _quoted(self, request: Request, policy: Policy, now: int, share_bps: int | None = None) -> Invoice:
         if share_bps is None:
             share_bps = self._check(request, now)
@@ -278,16 +262,17 @@ class Creation:
             refund_to=request.refund_to,
         )
 
-    def _check(self, request: Request, now: int) -> int:
+    def _check(self, request: Request, now: int, lately: LedgerView | None = None) -> int:
         """Refuse what could not be taken or booked, better here than after it is paid; returns the share."""
         if not 0 < request.tiyn < 1 << 128:
             reject("E4", "amount", f"an amount is at least 1 tiyn and below 2^128, this is {request.tiyn}")
         if request.asset == TENGE and request.merchant_id is not None:
             # It would come to the city's account and be booked as the city's revenue (G5).
             reject("P7", "asset", "a merchant is not paid in tenge here: there are no payouts yet")
-        self._view.check_asset(request.asset, now)
-        rule, _ = self._view.revenue_rule(request.purpose, now)
-        self._view.revenue_account(request.purpose, rule.fund, request.asset)
+        view = lately or self._view
+        view.check_asset(request.asset, now)
+        rule, _ = view.revenue_rule(request.purpose, now)
+        view.revenue_account(request.purpose, rule.fund, request.asset)
         return SHARE_WHOLE if request.merchant_id is None else rule.min_share
 
     def _due(self, request: Request) -> tuple[int, dict[str, object]]:
