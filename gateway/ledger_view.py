@@ -107,6 +107,7 @@ class _Lately(LedgerView):
 
     def __init__(self, view: LedgerView, max_age_s: float) -> None:
         self._view, self._max_age_s = view, max_age_s
+        self._fitting = view._fitting  # noqa: SLF001 - the other half of one class
 
     @override
     def refresh(self) -> rules.State:

@@ -153,7 +153,7 @@ class Worker:
         gateway = self.gateway
         payments, refunds, settlements = gateway.payments, gateway.refunds, gateway.settlements
         return (
-            Step("chain", self.poll_chain, every_s=1, budget_s=120),
+            Step("chain", self.poll_chain, every_s=0.25, budget_s=120),
             Step("bank", self.poll_bank, every_s=5, budget_s=60),
             Step("flush", self.flush, every_s=2, budget_s=120),
             Step("late", payments.decide_late, every_s=5, budget_s=60),
