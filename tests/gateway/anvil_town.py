@@ -88,6 +88,17 @@ class AnvilTown(Town):
         with contextlib.suppress(RuntimeError):
             self.node.call("eth_sendRawTransaction", raw)
 
+    def mine_again(self, hashes: list[str], raws: list[str]) -> None:
+        """Send bytes again and mine until they stand: a node takes a moment to put back what it took out."""
+        for _ in range(20):
+            for raw in raws:
+                self.resend(raw)
+            self.mine()
+            if all(self.node.call("eth_getTransactionReceipt", hash) for hash in hashes):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"{hashes} were sent again and did not come into a block")
+
     def send_later(self, account: Any, function: str, *arguments: object) -> str:
         """Call the router, and let it wait for a block."""
         return self._send(account, self.city.plan.deployment.router, router_call(function, *arguments))

@@ -130,7 +130,7 @@ class Town:
     def send(self, *parts: bytes) -> Any:
         """A transaction that runs these parts of code, one after the other, in a contract of its own."""
         code = assemble(*parts)
-        return bindings._transact(
+        return bindings.transact(
             self.city.outside.web3, self.payer, {"data": code, "gas": 5_000_000}, "batch"
         )
 

@@ -99,7 +99,7 @@ class TownSender:
 
         asked = {"to": Web3.to_checksum_address(to), "data": data, "gas": gas}
         web3, account = self.town.city.outside.web3, self.town.city.keys.account("relayer")
-        return bindings._transact(web3, account, asked, "refund")
+        return bindings.transact(web3, account, asked, "refund")
 
     def settle(self) -> None:
         """Ask the chain about what is mined or unknown, as the sender does before it says final."""

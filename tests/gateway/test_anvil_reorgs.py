@@ -39,9 +39,7 @@ def test_ff14_a_reorganisation_of_any_depth_takes_credit_back_and_gives_it_once(
             assert town.status(invoice) == town.stored_status(invoice) == "open"
             assert [piece.stage for piece in town.seen(invoice)] == [Stage.GONE]
         assert town.status(stays) in {"paid", "final"}
-        for raw in raws:
-            town.resend(raw)
-        town.mine()
+        town.mine_again(sent, raws)
         town.poll()
         assert {town.status(by_router), town.status(deposited)} == {"detected"}
     town.settle()

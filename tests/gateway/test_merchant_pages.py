@@ -23,7 +23,7 @@ from tests.gateway.test_unmatched import with_account_for_unmatched
 PAGE = {"Accept": "text/html", "Accept-Language": "en"}
 # Pages of the city, for everybody; and what everybody may do on pages of merchants.
 CITY = {"/", "/pay/{id}", "/pay/{id}/state", "/fees", "/fees/{id}", "/receipt/{id}.json", "/receipt/{id}",
-        "/receipt/{id}/state", "/check", "/static/{digest}/{name}", "/log/{path:path}"}  # fmt: skip
+        "/receipt/{id}/state", "/receipt/{id}/promise-{number}.txt", "/check", "/static/{digest}/{name}", "/log/{path:path}"}  # fmt: skip
 PUBLIC = {("GET", "/sign-in"), ("POST", "/sign-in"), ("POST", "/sign-out"), ("GET", "/link/{id}"),
           ("POST", "/link/{id}"), ("GET", "/sandbox/pay/{id}"), ("GET", "/problems/{rule}")}  # fmt: skip
 SCOPED = {
