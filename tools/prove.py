@@ -90,14 +90,17 @@ LONG: dict[str, tuple[str, list[str | Path], dict[str, str]]] = {
 
 def commit() -> str:
     """The commit that the tree stands at, and whether it differs from it."""
-    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()
-    changed = subprocess.check_output(["git", "status", "--porcelain", "-uno"], cwd=ROOT, text=True).strip()
-    return f"{head} with changes" if changed else head
+    head = subprocess.check_output(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, text=True).strip()
+    changed = subprocess.check_output(["git", "status", "--porcelain", "-uno"], cwd=ROOT, text=True)
+    # What is written here does not change what was tried.
+    others = [line for line in changed.splitlines() if not line.endswith(str(PROOFS.relative_to(ROOT)))]
+    return f"{head} with changes" if others else head
 
 
 def run(name: str) -> tuple[int, str]:
     """Run one of them; returns its exit code and a row for the table."""
     shows, command, extra = LONG[name]
+    at, day = commit(), datetime.now(tz=UTC).strftime("%Y-%m-%d")
     print(f"prove: {name}: {shows}", file=sys.stderr, flush=True)
     started = time.monotonic()
     ended = subprocess.run(
@@ -108,20 +111,37 @@ def run(name: str) -> tuple[int, str]:
     last = lines[-1].replace("|", "/")[:120] if lines else ""
     result = "held" if ended.returncode == 0 else f"FAILED ({ended.returncode})"
     print(f"prove: {name}: {result}: {last}", file=sys.stderr, flush=True)
-    return ended.returncode, f"| {name} | {shows} | {minutes:.0f} min | {result} | {last} |"
+    return ended.returncode, f"| {name} | {shows} | {minutes:.0f} min | {day}, {at} | {result} | {last} |"
+
+
+def kept() -> dict[str, str]:
+    """The rows of earlier runs, by name: what is not run again keeps the commit that it ran on."""
+    if not PROOFS.exists():
+        return {}
+    rows = [line for line in PROOFS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    return {row.split("|")[1].strip(): row for row in rows}
+
+
+def write(rows: dict[str, str]) -> None:
+    """Write the table; what never ran stands in it as such."""
+    head = ["# What the long counts showed", "", "By `make prove`, each row on the commit that it names.", ""]
+    table = ["| name | what | time | day, commit | result | its last line |", "|---|---|---|---|---|---|"]
+    for name, (shows, _, _) in LONG.items():
+        table.append(rows.get(name, f"| {name} | {shows} | | | not run yet | |"))
+    PROOFS.write_text("\n".join([*head, *table]) + "\n", encoding="utf-8")
 
 
 def main() -> None:
-    """Run what was asked for and write it down."""
+    """Run what was asked for and write it down after each."""
     names = sys.argv[1:] or list(LONG)
     if unknown := [name for name in names if name not in LONG]:
         sys.exit(f"usage: prove.py [{' | '.join(LONG)}] ...; not {', '.join(unknown)}")
-    at, day = commit(), datetime.now(tz=UTC).strftime("%Y-%m-%d")
-    results = [run(name) for name in names]
-    head = ["# What the long counts showed", "", f"On {day}, at commit {at}, by `make prove`.", ""]
-    table = ["| name | what | time | result | its last line |", "|---|---|---|---|---|"]
-    PROOFS.write_text("\n".join([*head, *table, *(row for _, row in results)]) + "\n", encoding="utf-8")
-    sys.exit(max(code for code, _ in results))
+    rows, worst = kept(), 0
+    for name in names:
+        code, rows[name] = run(name)
+        worst = max(worst, code)
+        write(rows)
+    sys.exit(worst)
 
 
 if __name__ == "__main__":
