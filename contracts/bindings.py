@@ -87,6 +87,8 @@ RECEIPT_TIMEOUT_S = 120
 GAS = {
     "enact": 2_000_000,
     "append": 1_000_000,
+    "announceResumption": 1_000_000,
+    "resume": 1_000_000,
     "execute": 2_000_000,
     "stop": 200_000,
     "refund": 2_000_000,
@@ -139,6 +141,9 @@ _AUTHORIZATION_TYPE_HASH = keccak256(
     b"ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,"
     b"uint256 validBefore,bytes32 nonce)"
 )
+_RESUMPTION_TYPE = b"Resumption(uint64 time,uint64 headSize,uint64 headTime,bytes32 root,bytes32 act)"
+_RESUMPTION_TYPE_HASH = keccak256(_RESUMPTION_TYPE)
+_APPROVE_RESUMPTION_TYPE_HASH = keccak256(b"Approve(Resumption record,uint64 validUntil)" + _RESUMPTION_TYPE)
 _TERMS_TYPE_HASH = keccak256(b"Terms(bytes32 invoice,bytes32 purpose,address merchant,uint16 shareBps)")
 
 
@@ -195,6 +200,29 @@ class Terms:
     def words(self) -> tuple[object, ...]:
         """The members as web3 encodes them."""
         return (self.invoice, encode_name(self.purpose), self.merchant, self.share_bps)
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """From which earlier head the log goes on, and by which act; a quorum of the Council signs it.
+
+    time_s: when it was written, so that the same head may be named again another time.
+    """
+
+    time_s: int
+    head_size: int
+    head_time_s: int
+    root: bytes
+    act: bytes
+
+    def hash(self) -> bytes:
+        """The EIP-712 hashStruct, by which the events name this resumption."""
+        numbers = map(_uint, (self.time_s, self.head_size, self.head_time_s))
+        return keccak256(b"".join((_RESUMPTION_TYPE_HASH, *numbers, self.root, self.act)))
+
+    def words(self) -> tuple[object, ...]:
+        """The members as web3 encodes them."""
+        return (self.time_s, self.head_size, self.head_time_s, self.root, self.act)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +283,12 @@ class Signature(NamedTuple):
 def quote_digest(domain: bytes, quote: Quote) -> bytes:
     """The 32 bytes that a gateway seat signs."""
     return _digest(domain, quote.hash())
+
+
+def resumption_digest(domain: bytes, asked: Resumption, valid_until: int) -> bytes:
+    """The 32 bytes that a council seat signs to approve a resumption until a second."""
+    words = (_APPROVE_RESUMPTION_TYPE_HASH, asked.hash(), _uint(valid_until))
+    return _digest(domain, keccak256(b"".join(words)))
 
 
 def authorization_digest(token_domain: bytes, quote: Quote, payer: bytes, router: bytes) -> bytes:
@@ -601,6 +635,28 @@ class Anchored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ResumptionAnnounced(Event):
+    """The Council has announced that the log goes on from an earlier head; from_s: not before this second."""
+
+    resumption_hash: bytes
+    head_size: int
+    head_time: int
+    act: bytes
+    from_s: int
+    artifact: ClassVar[str] = "LedgerAnchor"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(Event):
+    """The log goes on from an earlier head: those after it, up to this event's block, count no more."""
+
+    resumption_hash: bytes
+    head_size: int
+    head_time: int
+    artifact: ClassVar[str] = "LedgerAnchor"
+
+
+@dataclass(frozen=True, slots=True)
 class Enacted(Event):
     """An act of the Council came into force, or will when its notice has passed."""
 
@@ -729,6 +785,8 @@ class Transfer(Event):
 
 EVENTS: tuple[type[Event], ...] = (
     Anchored,
+    ResumptionAnnounced,
+    Resumed,
     Enacted,
     Withdrawn,
     Executed,
@@ -821,6 +879,18 @@ class Head:
     root: bytes
 
 
+class Gap(NamedTuple):
+    """What a resumption left out: heads after this one, up to a second."""
+
+    size: int
+    time_s: int
+    until_s: int
+
+    def has(self, size: int, time_s: int) -> bool:
+        """Whether the head of this size that was anchored in this second counts no more."""
+        return (self.time_s, self.size) < (time_s, size) and time_s <= self.until_s
+
+
 class City:
     """The contracts of one deployment, through one node."""
 
@@ -850,7 +920,25 @@ class City:
         anchored = read_events(self.w3, Anchored, at, deployment.block, last, _uint(size))
         if not anchored:
             reject("C:UnknownHead", "LedgerAnchor.Anchored", f"newest {newest.size}, asked {size}")
-        return Head(size, anchored[-1].time, anchored[-1].root)
+        gaps = self.gaps(anchored[0].block, last)
+        counting = [one for one in anchored if not any(gap.has(size, one.time) for gap in gaps)]
+        # Where none counts any more the contract says so itself.
+        found = (counting or anchored)[-1]
+        return Head(size, found.time, found.root)
+
+    def newest_block(self) -> int:
+        """The number of the newest block."""
+        with answering("newest block"):
+            return self.w3.eth.block_number
+
+    def gaps(self, first_block: int, last_block: int) -> list[Gap]:
+        """What the resumptions in these blocks, both included, left out."""
+        found = []
+        for event in read_events(self.w3, Resumed, [self.deployment.anchor], first_block, last_block):
+            with answering("block of a resumption"):
+                until = self.w3.eth.get_block(event.block)["timestamp"]
+            found.append(Gap(event.head_size, event.head_time, until))
+        return found
 
     def is_included(self, record: Record, index: int, head_size: int, path: Sequence[bytes]) -> bool:
         """Whether an anchored head has this record at this index."""
@@ -1028,6 +1116,16 @@ class City:
         """Anchor a head; the account holds an operator's seat, the signature is over head_digest."""
         signed = (watcher.valid_until, watcher.r, watcher.vs)
         return self._send(account, "anchor", "append", size, root, list(path), *signed)
+
+    def announce_resumption(
+        self, account: LocalAccount, asked: Resumption, approvals: Sequence[Signature]
+    ) -> TxReceipt:
+        """Announce that the log goes on from an earlier head; the approvals are over resumption_digest."""
+        return self._send(account, "anchor", "announceResumption", asked.words(), _signatures(approvals))
+
+    def resume(self, account: LocalAccount, asked: Resumption, approvals: Sequence[Signature]) -> TxReceipt:
+        """Go on from an earlier head, 14 days after it was announced; the same quorum is asked again."""
+        return self._send(account, "anchor", "resume", asked.words(), _signatures(approvals))
 
     def execute(self, account: LocalAccount, execution: Execution) -> TxReceipt:
         """Pay an order."""
@@ -1258,7 +1356,7 @@ def _members(record: Record) -> tuple[object, ...]:
     return tuple(encode_name(value) if form == "name" else value for value, form in held)
 
 
-def _signatures(approvals: Sequence[Approval]) -> list[tuple[object, ...]]:
+def _signatures(approvals: Sequence[Approval | Signature]) -> list[tuple[object, ...]]:
     """Approvals as contracts take them: ascending by signer, so that nobody can sign twice unseen."""
     ordered = sorted(approvals, key=lambda approval: approval.signer)
     return [(each.signer, each.valid_until, each.v, each.r, each.s) for each in ordered]

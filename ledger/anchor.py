@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from eth_account.signers.local import LocalAccount
 
-from contracts.bindings import City, Signature
+from contracts.bindings import Anchored, City, Gap, Signature
 from ledger import store
 from ledger.anchor_store import Sent
 from ledger.anchoring import Held, Signed
@@ -61,14 +61,20 @@ class EvmAnchor:
         return Held(head.size, head.root)
 
     def finals(self, after: store.Anchored | None) -> list[store.Anchored]:
-        """The heads above `after` that stand in blocks which the chain will not take back, in order."""
+        """The heads above `after` that stand in blocks which the chain will not take back, in order.
+
+        Without those that a resumption left out: there another history stands, or one of ours that
+        counts there no more.
+        """
         deployment, known = self._city.deployment, 0 if after is None else after.size
         first = deployment.block if after is None else after.block
-        last, found = self._city.final_block(), []
-        while first <= last:
-            end = min(first + RANGE_BLOCKS - 1, last)
-            found += self._city.heads_between(first, end)
-            first = end + 1
+        found: list[Anchored] = []
+        for start, end in _ranges(first, self._city.final_block()):
+            found += self._city.heads_between(start, end)
+        if all(event.size <= known for event in found):
+            return []
+        # A resumption that may still be taken back costs only time: what it leaves out is not noted yet.
+        gaps = self._gaps(first)
         return [
             store.Anchored(
                 deployment.chain_id,
@@ -81,7 +87,20 @@ class EvmAnchor:
                 event.time,
             )
             for event in found
-            if event.size > known
+            if event.size > known and not any(gap.has(event.size, event.time) for gap in gaps)
+        ]
+
+    def voided(self, heads: Sequence[store.Anchored]) -> list[store.Anchored]:
+        """Those of these heads that a resumption from an earlier one has left out."""
+        gaps = self._gaps(min((head.block for head in heads), default=self._city.newest_block()))
+        return [head for head in heads if any(gap.has(head.size, head.time_s) for gap in gaps)]
+
+    def _gaps(self, first: int) -> list[Gap]:
+        """What the resumptions since a block left out, also those that are not final."""
+        return [
+            gap
+            for start, end in _ranges(first, self._city.newest_block())
+            for gap in self._city.gaps(start, end)
         ]
 
     def prepare(
@@ -114,3 +133,9 @@ class EvmAnchor:
     def send(self, signed: Signed) -> None:
         """Hand it to the node; that it is in a block is seen by asking what the chain holds."""
         self._city.send_signed(signed.raw, f"LedgerAnchor.append of size {signed.sent.size}")
+
+
+def _ranges(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Blocks from first to last in pieces that nodes answer, both ends included."""
+    for start in range(first, last + 1, RANGE_BLOCKS):
+        yield start, min(start + RANGE_BLOCKS - 1, last)

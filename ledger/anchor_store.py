@@ -41,9 +41,10 @@ def progress(connection: Connection, chain_id: int, contract: bytes) -> Progress
     return Progress() if row is None else _read(row)
 
 
-def held_sizes(connection: Connection) -> list[int]:
-    """The size that each chain's newest block held when it was asked last."""
-    return list(connection.execute(select(tables.anchor_progress.c.held_size)).scalars())
+def held_sizes(connection: Connection) -> dict[tuple[int, bytes], int]:
+    """The size that each chain's newest block held when it was asked last, by chain and contract."""
+    rows = connection.execute(select(tables.anchor_progress))
+    return {(int(row.chain_id), bytes(row.contract)): row.held_size for row in rows}
 
 
 def save_progress(connection: Connection, chain_id: int, contract: bytes, now: Progress) -> None:

@@ -8,16 +8,20 @@ crash. Only final heads go into `ledger_anchor`, and from there into anchors.jso
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
-from ledger import anchor_store, store
+from ledger import anchor_store, rules, store
 from ledger.anchor_store import Progress, Sent
 from ledger.database import Connection, Engine, reading
 from ledger.publish import Publisher
 from ledger.records import Invalid, Unavailable, reject
 from ledger.watcher import SignedHead
+
+# The name of a Contract record that says from which size its contract goes on.
+RESUMES: Final = "anchor@"
 
 
 class Held(NamedTuple):
@@ -58,7 +62,11 @@ class Anchor(Protocol):
         ...
 
     def finals(self, after: store.Anchored | None) -> list[store.Anchored]:
-        """The final heads above the last one that was noted, in order of size."""
+        """The final heads above the last one that was noted and that count, in order of size."""
+        ...
+
+    def voided(self, heads: Sequence[store.Anchored]) -> list[store.Anchored]:
+        """Those of these heads that a resumption from an earlier one has left out (LEAKS 02)."""
         ...
 
     def prepare(
@@ -74,9 +82,13 @@ class Anchor(Protocol):
 
 @dataclass
 class Outcome:
-    """What a round came to: how many heads it noted as final, and what went wrong, by chain."""
+    """What a round came to: how many heads it noted as final, and what went wrong, by chain.
+
+    told: what is no failure and what the operator should know, each a sentence.
+    """
 
     noted: int = 0
+    told: list[str] = field(default_factory=list)
     broken: list[Invalid] = field(default_factory=list)
     silent: list[Unavailable] = field(default_factory=list)
 
@@ -91,7 +103,7 @@ def anchor_all(
     outcome = Outcome()
     for anchor in anchors:
         try:
-            outcome.noted += _anchor(engine, publisher, anchor, head)
+            outcome.noted += _anchor(engine, publisher, anchor, head, outcome.told)
         except Unavailable as error:
             outcome.silent.append(Unavailable("anchor", f"{anchor.name}: {error.why}"))
         except Invalid as error:
@@ -99,10 +111,26 @@ def anchor_all(
     return outcome
 
 
-def check_not_behind(size: int, publisher: Publisher, anchors: Sequence[Anchor]) -> list[Anchor]:
+def resumptions(state: rules.State) -> dict[tuple[int, bytes], int]:
+    """Which contracts go on from which size, by an act that is in effect (LEAKS 02)."""
+    found: dict[tuple[int, bytes], int] = {}
+    for name, contract in state.contracts.items():
+        if name.startswith(RESUMES):
+            home, size = (contract.chain_id, contract.at), int(name.removeprefix(RESUMES))
+            found[home] = max(size, found.get(home, 0))
+    return found
+
+
+def check_not_behind(
+    size: int,
+    publisher: Publisher,
+    anchors: Sequence[Anchor],
+    resumed: Mapping[tuple[int, bytes], int] = MappingProxyType({}),
+) -> list[Anchor]:
     """Refuse to sign below what a chain holds (L9); returns the chains that did not answer.
 
-    The store of signed heads says the same, unless it was lost together with the ledger.
+    The store of signed heads says the same, unless it was lost together with the ledger. resumed: above
+    these sizes a chain holds what the Council has given up, and the act that says so has to be published.
     """
     silent = []
     for anchor in anchors:
@@ -110,6 +138,8 @@ def check_not_behind(size: int, publisher: Publisher, anchors: Sequence[Anchor])
             held = anchor.held()
         except Unavailable:
             silent.append(anchor)
+            continue
+        if held.size > resumed.get((anchor.chain_id, anchor.contract), held.size):
             continue
         if held.size > size:
             reject("L9", anchor.name, f"the chain holds size {held.size}, this ledger has {size} records")
@@ -119,12 +149,16 @@ def check_not_behind(size: int, publisher: Publisher, anchors: Sequence[Anchor])
 
 
 def is_settled(engine: Engine, anchors: Sequence[Anchor], size: int) -> bool:
-    """Whether each of these chains holds the head of this size for good; of no records nothing is held."""
+    """Whether each of these chains holds the head of this size for good; of no records nothing is held.
+
+    What was final and stands above what the chain holds now was left out by a resumption.
+    """
     if not size:
         return True
     with store.asking(), reading(engine) as connection:
         final = {(one.chain_id, one.contract) for one in store.anchors(connection) if one.size >= size}
-    return all((anchor.chain_id, anchor.contract) in final for anchor in anchors)
+    homes = {(anchor.chain_id, anchor.contract) for anchor in anchors}
+    return homes <= final and is_held(engine, anchors, size)
 
 
 def is_held(engine: Engine, anchors: Sequence[Anchor], size: int) -> bool:
@@ -134,7 +168,9 @@ def is_held(engine: Engine, anchors: Sequence[Anchor], size: int) -> bool:
     return all(one.held_size >= size for one in found)
 
 
-def _anchor(engine: Engine, publisher: Publisher, anchor: Anchor, head: SignedHead | None) -> int:
+def _anchor(
+    engine: Engine, publisher: Publisher, anchor: Anchor, head: SignedHead | None, told: list[str]
+) -> int:
     with store.asking(), reading(engine) as connection:
         before = anchor_store.progress(connection, anchor.chain_id, anchor.contract)
     held = anchor.held()
@@ -142,6 +178,8 @@ def _anchor(engine: Engine, publisher: Publisher, anchor: Anchor, head: SignedHe
     if held.size > published:
         reject("L9", anchor.name, f"the chain holds size {held.size}, published is {published}")
     _check_root(publisher, held.size, held.root, anchor.name)
+    if held.size < before.held_size:
+        told += _left_out(engine, anchor, held.size)
     now = Progress(held.size, before.sent)
     if head is not None and held.size < head.size:
         path = publisher.consistency(held.size, head.size) if held.size else []
@@ -161,9 +199,7 @@ def _anchor(engine: Engine, publisher: Publisher, anchor: Anchor, head: SignedHe
 
 def _note_finals(engine: Engine, publisher: Publisher, anchor: Anchor) -> int:
     """Note each final head, also those that somebody else brought or an earlier process of ours."""
-    with store.asking(), reading(engine) as connection:
-        home = (anchor.chain_id, anchor.contract)
-        known = [one for one in store.anchors(connection) if (one.chain_id, one.contract) == home]
+    known = _known(engine, anchor)
     found = anchor.finals(known[-1] if known else None)
     for final in found:
         _check_root(publisher, final.size, final.root, anchor.name)
@@ -172,6 +208,26 @@ def _note_finals(engine: Engine, publisher: Publisher, anchor: Anchor) -> int:
             for final in found:
                 store.add_anchor(connection, final)
     return len(found)
+
+
+def _known(engine: Engine, anchor: Anchor) -> list[store.Anchored]:
+    """The heads of one chain that were noted as final, by size."""
+    home = (anchor.chain_id, anchor.contract)
+    with store.asking(), reading(engine) as connection:
+        return [one for one in store.anchors(connection) if (one.chain_id, one.contract) == home]
+
+
+def _left_out(engine: Engine, anchor: Anchor, held_size: int) -> list[str]:
+    """What to tell where a chain holds less than before, once: a resumption, and which final heads it cost.
+
+    Where a reorganisation took a head back, or a node is behind, no resumption left it out.
+    """
+    above = [one for one in _known(engine, anchor) if one.size > held_size]
+    sizes = [str(one.size) for one in (anchor.voided(above) if above else [])]
+    if not sizes:
+        return []
+    listed = ", ".join(sizes)
+    return [f"{anchor.name} goes on from size {held_size}: final heads that count there no more: {listed}"]
 
 
 def _check_root(publisher: Publisher, size: int, root: bytes, where: str) -> None:

@@ -46,9 +46,13 @@ def reach(
     needed: how many names besides the log's must have cosigned before a head counts as witnessed.
     """
     recorded = store.size_and_edge(connection)[0]
-    final = max((one.size for one in store.anchors(connection)), default=0)
-    held = max(anchor_store.held_sizes(connection), default=0)
-    return Reach(recorded, _witnessed(note, verifiers, needed), max(held, final), final)
+    held = anchor_store.held_sizes(connection)
+    # A final head above what its chain holds now was left out by a resumption, and counts no more (LEAKS 02).
+    finals = (
+        min(one.size, held.get((one.chain_id, one.contract), one.size)) for one in store.anchors(connection)
+    )
+    final = max(finals, default=0)
+    return Reach(recorded, _witnessed(note, verifiers, needed), max([final, *held.values()]), final)
 
 
 def _witnessed(note: bytes | None, verifiers: Sequence[Verifier], needed: int) -> int:

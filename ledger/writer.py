@@ -12,6 +12,7 @@ refused, and the memory is built again.
 from __future__ import annotations
 
 import fcntl
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ledger import rules, store
-from ledger.anchoring import Anchor, Outcome, anchor_all, check_not_behind
+from ledger.anchoring import Anchor, Outcome, anchor_all, check_not_behind, resumptions
 from ledger.cosigning import Policy
 from ledger.database import Connection, Engine, reading
 from ledger.fast import EVIDENCE, ID, Runs, is_transfer
@@ -45,6 +46,7 @@ from ledger.target import Target
 from ledger.tree import Tree
 from ledger.watcher import Clock, SignedHead
 
+LOGGER = logging.getLogger(__name__)
 BATCH_RECORDS: Final = 1_000
 # RFC 6962 section 2.1: what stands before a leaf.
 LEAF: Final = b"\x00"
@@ -447,7 +449,7 @@ class Writer:
             return 0  # Before its Genesis a ledger has no domain to sign in, and nothing to show.
         # Before anything is signed (L9); a chain that is silent now is asked again the next time.
         unchecked = [anchor for anchor in anchors if anchor.name not in self._agreed]
-        late = check_not_behind(self.tree.size, publisher, unchecked)
+        late = check_not_behind(self.tree.size, publisher, unchecked, resumptions(self.state))
         self._agreed.update(anchor.name for anchor in unchecked if anchor not in late)
         note = self.seal()
         publisher.publish(self.engine, note)
@@ -475,7 +477,9 @@ class Writer:
 
 
 def _tell(outcome: Outcome) -> None:
-    """Raise what went wrong, once all else is done."""
+    """Say what is to be known and raise what went wrong, once all else is done."""
+    for sentence in outcome.told:
+        LOGGER.warning("%s", sentence)
     if outcome.broken:
         raise outcome.broken[0]
     if outcome.silent:

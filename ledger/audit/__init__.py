@@ -139,7 +139,7 @@ def _audit(
         check_anchors(bundle, tree, done, resumed, findings)
         chains = _check_chains(rpcs, bundle, tree, done, resumed, verdict, findings, progress)
         now = max(chains, done.state.time)
-        check_gaps(done, now, findings)
+        check_gaps(done, now, resumed, findings)
         check_overdue(done, now, findings)
         check_rates(bundle, done, findings)
         known = max([now, *(anchor.time for anchor in bundle.anchors)])

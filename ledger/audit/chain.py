@@ -1,4 +1,4 @@
-"""The chain against the ledger: contracts, heads and offices (T6, T7, T10)."""
+"""The chain against the ledger: contracts and offices (T6, T10); heads and holdings stand beside."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 from ledger import rules
 from ledger.audit.bundle import Bundle
+from ledger.audit.heads import check_heads
 from ledger.audit.holdings import check_holdings
 from ledger.audit.replay import Replayed
-from ledger.audit.resume import Home, Resumed
-from ledger.audit.rpc import Log, Refused, Rpc
+from ledger.audit.resume import Resumed
+from ledger.audit.rpc import Refused, Rpc
 from ledger.audit.tree import Tree
-from ledger.audit.trust import Anchor
 from ledger.audit.verdict import Findings, Progress, Verdict
 from ledger.records import WORD, address_word, encode_name, keccak256
 
-ANCHORED = "0x" + keccak256(b"Anchored(uint64,bytes32,uint64)").hex()
 ENACTED = "0x" + keccak256(b"Enacted(bytes32,bytes32,bytes32,uint64)").hex()
 
 
@@ -79,7 +78,7 @@ def _check_chain(
         findings.say(f"{node.name} knows no finalized block: its latest was taken")
         final = latest
     _check_code(node, done.state, final[0], findings)
-    _check_heads(node, bundle, tree, resumed, latest[0], findings)
+    check_heads(node, bundle, tree, resumed, latest[0], findings)
     genesis = done.state.genesis
     if genesis is not None and genesis.chain_id == node.chain_id:
         _check_council(node, done.state, latest, findings)
@@ -97,103 +96,6 @@ def _check_code(node: Rpc, state: rules.State, block: int, findings: Findings) -
             named = contract.code_hash.hex()
             why = f"code of 0x{contract.at.hex()} is 0x{found.hex()}, its record names 0x{named}"
             findings.add("T6", f"contract {name}", why)
-
-
-# --- heads ---------------------------------------------------------------------
-
-
-def _check_heads(
-    node: Rpc, bundle: Bundle, tree: Tree, resumed: Resumed, latest: int, findings: Findings
-) -> None:
-    """Every head on this chain is in anchors.json and is this log's (T7, LEAKS 22)."""
-    contracts = {anchor.contract for anchor in bundle.anchors if anchor.chain_id == node.chain_id}
-    trust = bundle.trust
-    if trust is not None and trust.chain_id == node.chain_id and "anchor" in trust.contracts:
-        contracts.add(trust.contracts["anchor"])
-    for contract in sorted(contracts):
-        stated = [a for a in bundle.anchors if (a.chain_id, a.contract) == (node.chain_id, contract)]
-        logs = [log for log in node.logs(contract, [ANCHORED], 0, latest) if len(log.topics) == 2]
-        heads = {int.from_bytes(log.topics[1], "big"): log for log in logs if len(log.data) == 2 * WORD}
-        _check_stated(stated, heads, findings)
-        _check_view(node, contract, latest, heads.get(max(heads, default=0)), findings)
-        heads = _counted((node.chain_id, contract), heads, tree, resumed)
-        forked = _check_log(contract, stated, heads, tree, findings)
-        largest = max(heads, default=0)
-        if largest > tree.size:
-            which = "forked: heads above differ" if forked else "older than the chain"
-            why = f"the chain has size {largest}, this bundle {tree.size}: it is {which}"
-            findings.add("T7", f"anchor 0x{contract.hex()}", why, severity="critical")
-
-
-def _counted(home: Home, heads: dict[int, Log], tree: Tree, resumed: Resumed) -> dict[int, Log]:
-    """The heads that count: without those that are not this log's and that an act made void (LEAKS 02)."""
-    roots = tree.roots(heads)
-    return {
-        size: log
-        for size, log in heads.items()
-        if roots.get(size) == log.data[:WORD] or not resumed.excuse(home, size, log.data[:WORD])
-    }
-
-
-def _check_stated(stated: Sequence[Anchor], heads: dict[int, Log], findings: Findings) -> None:
-    for anchor in stated:
-        log = heads.get(anchor.size)
-        where = f"anchors.json size {anchor.size}"
-        if log is None:
-            findings.add("T7", where, "the chain has no such head")
-            continue
-        rows: tuple[tuple[str, bytes | int, bytes | int], ...] = (
-            ("root", anchor.root, log.data[:WORD]),
-            ("time", anchor.time, int.from_bytes(log.data[WORD:], "big")),
-            ("block", anchor.block, log.block),
-            ("blockHash", anchor.block_hash, log.block_hash),
-            ("transaction", anchor.transaction, log.transaction),
-        )
-        for name, said, found in rows:
-            if said != found:
-                findings.add("T7", where, f"{name} is {_shown(said)}, on the chain it is {_shown(found)}")
-
-
-def _shown(value: bytes | int) -> str:
-    return "0x" + value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _check_log(
-    contract: bytes, stated: Sequence[Anchor], heads: dict[int, Log], tree: Tree, findings: Findings
-) -> bool:
-    """Whether a head on the chain is not a prefix of this log."""
-    forked = False
-    known = {anchor.size for anchor in stated}
-    newest = max(known, default=0)
-    for size, root in sorted(tree.roots(heads).items()):
-        where = f"anchor 0x{contract.hex()} size {size}"
-        if root != heads[size].data[:WORD]:
-            forked = True
-            findings.add(
-                "T7",
-                where,
-                f"the chain's root is 0x{heads[size].data[:WORD].hex()}, the log's 0x{root.hex()}",
-            )
-        elif size not in known and size < newest:
-            findings.add("T7", where, "anchors.json leaves it out")
-        elif size not in known:
-            findings.say(
-                f"size {size} is anchored in block {heads[size].block}, after anchors.json was written"
-            )
-    return forked
-
-
-def _check_view(node: Rpc, contract: bytes, latest: int, log: Log | None, findings: Findings) -> None:
-    where = f"anchor 0x{contract.hex()}"
-    try:
-        size, time, root = node.call(contract, "head()", block=latest, least=3)[:3]
-    except Refused as refused:
-        findings.add("T7", where, f"head() does not answer: {refused}")
-        return
-    expected = (bytes(WORD),) * 3 if log is None else (log.topics[1], log.data[WORD:], log.data[:WORD])
-    if (size, time, root) != expected:
-        found = f"size {int.from_bytes(size, 'big')}, root 0x{root.hex()}"
-        findings.add("T7", where, f"head() is {found}, its newest event says otherwise")
 
 
 # --- offices -------------------------------------------------------------------

@@ -117,7 +117,7 @@ def check_anchors(bundle: Bundle, tree: Tree, done: Replayed, resumed: Resumed, 
         if home not in known:
             why = f"0x{anchor.contract.hex()} on chain {anchor.chain_id} is no anchor of this ledger"
             findings.add("T5", where, why)
-        if roots.get(size) != anchor.root and resumed.excuse(home, size, anchor.root):
+        if roots.get(size) != anchor.root and resumed.excuse(home, size, anchor.root, anchor.time):
             continue
         other, root = stated.setdefault(size, anchor.root), roots.get(size)
         if other != anchor.root:
@@ -134,18 +134,23 @@ def check_anchors(bundle: Bundle, tree: Tree, done: Replayed, resumed: Resumed, 
         findings.say(f"anchors cover {last_size} of {tree.size} records")
 
 
-def check_gaps(done: Replayed, now: int, findings: Findings) -> None:
+def check_gaps(done: Replayed, now: int, resumed: Resumed, findings: Findings) -> None:
     """The first record of each stretch waited for its anchor no longer than anchor_gap (T4).
 
-    now: the latest time that is known; what no anchor covers has waited until then at least.
+    now: the latest time that is known; what no anchor covers has waited until then at least. The notice
+    of a resumption does not count: nothing could be anchored while it ran, and that stays in sight.
     """
     for first in done.firsts:
         most = rules.parameter(done.state, "anchor_gap", first.time)
-        waited = (now if first.covered is None else first.covered) - first.time
-        if waited > most:
-            how = "has waited" if first.covered is None else "waited"
+        until = now if first.covered is None else first.covered
+        waited, spared = until - first.time, resumed.spared(first.time, until)
+        how = "has waited" if first.covered is None else "waited"
+        if waited - spared > most:
             why = f"{how} {waited} s for an anchor, at most {most} s is allowed"
             findings.add("T4", f"record {first.place}", why)
+        elif waited > most:
+            told = f"record {first.place} {how} {waited} s for an anchor"
+            resumed.note(f"{told}, {spared} s of them the notice of a resumption")
 
 
 def check_overdue(done: Replayed, now: int, findings: Findings) -> None:

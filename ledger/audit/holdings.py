@@ -1,4 +1,4 @@
-"""The treasury's tokens: each movement on the chain is one transfer, and the other way (T8, T9)."""
+"""The treasury's tokens and coin: each movement on the chain is one transfer, and the other way (T8, T9)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from dataclasses import dataclass, field
 from ledger import rules
 from ledger.audit.bundle import Bundle
 from ledger.audit.movements import transfers
+from ledger.audit.moves import COIN, Move, Place, coin_moves, token_moves
 from ledger.audit.replay import SKEW_S, Replayed
-from ledger.audit.rpc import Log, Refused, Rpc
+from ledger.audit.rpc import Refused, Rpc
 from ledger.audit.trust import hexadecimal, number, parse_json
 from ledger.audit.verdict import Findings, Verdict
-from ledger.records import WORD, Invalid, Transfer, address_word, keccak256, reject
+from ledger.records import WORD, Invalid, Transfer, address_word, reject
 
-TRANSFER = "0x" + keccak256(b"Transfer(address,address,uint256)").hex()
 _MEMBERS = {"blockHash", "chainId", "kind", "logIndex", "token", "amount", "to", "transaction"}
-
-Place = tuple[bytes, int]  # Transaction and index of the event in its block.
+# What evidence names: the Transfer log of a token, or, for the coin, a log of the router or the treasury.
+_KINDS = ("evm-log", "evm-coin")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a document of kind evm-log says."""
+    """What a document of kind evm-log or evm-coin says."""
 
+    kind: str
     place: Place
     block_hash: bytes
     chain_id: int
@@ -35,7 +36,7 @@ class Evidence:
 
 @dataclass
 class Holding:
-    """One token that one owner holds, and the accounts of the ledger that say so."""
+    """One token, or the coin, that one owner holds, and the accounts of the ledger that say so."""
 
     asset: str
     token: bytes
@@ -43,15 +44,21 @@ class Holding:
     accounts: set[str] = field(default_factory=set)
     balance: int = 0
 
+    @property
+    def evidence(self) -> str:
+        """The kind of evidence of what moves here."""
+        return "evm-coin" if self.token == COIN else "evm-log"
+
 
 def parse_evidence(data: bytes, where: str) -> Evidence:
     """Read the evidence of a payment on a chain; another spelling of it is another document, and refused."""
     thing = parse_json("T8", where, data)
-    if not isinstance(thing, dict) or set(thing) != _MEMBERS or thing["kind"] != "evm-log":
-        reject("T8", where, f"is no evidence of kind evm-log with {sorted(_MEMBERS)}")
+    if not isinstance(thing, dict) or set(thing) != _MEMBERS or thing["kind"] not in _KINDS:
+        reject("T8", where, f"is no evidence of kind {' or '.join(_KINDS)} with {sorted(_MEMBERS)}")
     if json.dumps(thing, sort_keys=True, separators=(",", ":")).encode() != data:
         reject("T8", where, "has spaces or members out of order")
     return Evidence(
+        thing["kind"],
         (hexadecimal("T8", where, thing, "transaction", WORD), number("T8", where, thing, "logIndex")),
         hexadecimal("T8", where, thing, "blockHash", WORD),
         number("T8", where, thing, "chainId", 2**256),
@@ -77,16 +84,15 @@ def check_holdings(
         _check_holding(node, bundle, done, block, holding, verdict, findings)
 
 
-def _movements(node: Rpc, holding: Holding, block: int) -> dict[Place, Log]:
-    owner = "0x" + address_word(holding.owner).hex()
-    found = node.logs(holding.token, [TRANSFER, None, owner], 0, block)
-    found += node.logs(holding.token, [TRANSFER, owner], 0, block)
-    # Anybody can write a movement of nothing in the treasury's name, and one to itself moves nothing.
-    return {
-        (log.transaction, log.index): log
-        for log in found
-        if len(log.topics) == 3 and len(log.data) == WORD and any(log.data) and log.topics[1] != log.topics[2]
+def _movements(node: Rpc, state: rules.State, holding: Holding, block: int) -> dict[Place, Move]:
+    if holding.token != COIN:
+        return token_moves(node, holding.token, holding.owner, block)
+    routers = {
+        contract.at
+        for name, contract in state.contracts.items()
+        if contract.chain_id == node.chain_id and (name == "router" or name.startswith("router-"))
     }
+    return coin_moves(node, sorted(routers), holding.owner, block)
 
 
 def _check_holding(
@@ -98,7 +104,7 @@ def _check_holding(
     verdict: Verdict,
     findings: Findings,
 ) -> None:
-    logs = _movements(node, holding, block)
+    moves = _movements(node, done.state, holding, block)
     matched: dict[Place, int] = {}
     pending = False
     for index, transfer in transfers(done, "chain"):
@@ -106,7 +112,7 @@ def _check_holding(
             continue
         try:
             evidence = _evidence(bundle, index, transfer)
-            log = logs.get(evidence.place)
+            move = moves.get(evidence.place)
             if evidence.place in matched:
                 reject(
                     "T8",
@@ -114,30 +120,29 @@ def _check_holding(
                     f"record {matched[evidence.place]} has the same movement as evidence",
                 )
             matched[evidence.place] = index
-            if log is None and _is_later(node, evidence, block):
+            if move is None and _is_later(node, evidence, block):
                 verdict.pending.append(f"record {index}: its movement is not final for {node.name}")
                 pending = True
                 continue
-            _check_match(node, done, holding, index, transfer, evidence, log)
+            _check_match(node, done, holding, index, transfer, evidence, move)
         except Invalid as broken:
             findings.add("T8", broken.where, broken.why, amount=transfer.amount, asset=transfer.asset)
     last_block = max((a.block for a in bundle.anchors if a.chain_id == node.chain_id), default=None)
     due: dict[tuple[bytes, int], int] = {}
     for order in _unpaid(done, holding):
         due[order] = due.get(order, 0) + 1
-    for place, log in sorted(logs.items(), key=lambda item: (item[1].block, item[1].index)):
+    for place, move in sorted(moves.items(), key=lambda item: (item[1].log.block, item[1].log.index)):
         if place in matched:
             continue
-        amount = int.from_bytes(log.data, "big")
-        went_out = log.topics[1] == address_word(holding.owner)
-        key = (log.topics[2][12:], amount)
+        log, amount, went_out = move.log, move.amount, move.is_out
+        key = (move.to, amount)
         ordered = went_out and due.get(key, 0) > 0
         if ordered:
             due[key] -= 1
         way = "debit to" if went_out else "receipt at"
         what = f"{way} 0x{key[0].hex()} of {amount} {holding.asset}"
         where = f"transaction 0x{log.transaction.hex()} log {log.index}"
-        if (ordered or not went_out) and _is_fresh(node, log, last_block, done.state.time):
+        if (ordered or not went_out) and _is_fresh(node, log.block, last_block, done.state.time):
             verdict.pending.append(f"{where}: {what} is newer than the ledger")
             pending = True
             continue
@@ -176,10 +181,13 @@ def _check_match(
     index: int,
     transfer: Transfer,
     evidence: Evidence,
-    log: Log | None,
+    move: Move | None,
 ) -> None:
     where = f"record {index}"
-    if evidence.chain_id != node.chain_id or log is None:
+    if evidence.kind != holding.evidence:
+        why = f"its evidence is of kind {evidence.kind}, of {holding.asset} it is {holding.evidence}"
+        reject("T8", where, why)
+    if evidence.chain_id != node.chain_id or move is None:
         place = (
             f"log {evidence.place[1]} of transaction 0x{evidence.place[0].hex()} on chain {evidence.chain_id}"
         )
@@ -189,10 +197,10 @@ def _check_match(
     if not comes_in:
         to = _recipient(done.state, transfer, where)
     rows: Iterable[tuple[str, bytes, bytes, bytes]] = (
-        ("block", log.block_hash, evidence.block_hash, log.block_hash),
-        ("token", log.at, evidence.token, holding.token),
-        ("recipient", log.topics[2][12:], evidence.to, to),
-        ("amount", log.data, _word(evidence.amount), _word(transfer.amount)),
+        ("block", move.log.block_hash, evidence.block_hash, move.log.block_hash),
+        ("token", move.token, evidence.token, holding.token),
+        ("recipient", move.to, evidence.to, to),
+        ("amount", _word(move.amount), _word(evidence.amount), _word(transfer.amount)),
     )
     for name, chain, stated, recorded in rows:
         if not chain == stated == recorded:
@@ -230,16 +238,19 @@ def _unpaid(done: Replayed, holding: Holding) -> Iterable[tuple[bytes, int]]:
             yield refund.to[12:], refund.amount
 
 
-def _is_fresh(node: Rpc, log: Log, last_block: int | None, last_time: int) -> bool:
+def _is_fresh(node: Rpc, block: int, last_block: int | None, last_time: int) -> bool:
     """Whether the ledger could not yet have it: after the newest anchor, or just before the newest record."""
-    if last_block is None or log.block > last_block:
+    if last_block is None or block > last_block:
         return True
-    found = node.block(hex(log.block))
+    found = node.block(hex(block))
     return found is not None and found[1] + SKEW_S > last_time
 
 
 def _check_balance(node: Rpc, holding: Holding, block: int, findings: Findings) -> None:
     where = f"0x{holding.owner.hex()}"
+    if holding.token == COIN:
+        _check_coin_balance(node, holding, block, findings)
+        return
     try:
         words = node.call(holding.token, "balanceOf(address)", address_word(holding.owner), block=block)
     except Refused as refused:
@@ -249,3 +260,14 @@ def _check_balance(node: Rpc, holding: Holding, block: int, findings: Findings) 
     if held != holding.balance:
         why = f"holds {held} {holding.asset}, the ledger has {holding.balance}"
         findings.add("T9", where, why, amount=abs(held - holding.balance), asset=holding.asset)
+
+
+def _check_coin_balance(node: Rpc, holding: Holding, block: int, findings: Findings) -> None:
+    """Of the coin no less than the ledger says; anybody can force some on anybody, and no event names it."""
+    where, held = f"0x{holding.owner.hex()}", node.balance(holding.owner, block)
+    if held < holding.balance:
+        why = f"holds {held} {holding.asset}, the ledger has {holding.balance}"
+        findings.add("T9", where, why, amount=holding.balance - held, asset=holding.asset)
+    elif held > holding.balance:
+        more = held - holding.balance
+        findings.say(f"{where} holds {more} base units of {holding.asset} that no event of a contract names")

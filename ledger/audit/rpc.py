@@ -100,6 +100,10 @@ class Rpc:
         """The code at an address."""
         return self.data(self.ask("eth_getCode", "0x" + address.hex(), hex(block)))
 
+    def balance(self, address: bytes, block: int) -> int:
+        """What an address holds of the chain's coin."""
+        return self.quantity(self.ask("eth_getBalance", "0x" + address.hex(), hex(block)))
+
     def call(self, address: bytes, signature: str, *words: bytes, block: int, least: int = 1) -> list[bytes]:
         """What a view answers, as at least so many words; Refused if it has no such answer."""
         data = keccak256(signature.encode())[:4] + b"".join(words)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from contracts.bindings import Anchored, Head, Signature
+from contracts.bindings import Anchored, Gap, Head, Signature
 from ledger.proof import check_consistency
 from ledger.records import Unavailable, keccak256, reject
 
@@ -92,6 +92,14 @@ class Node:
     def heads_between(self, first_block: int, last_block: int) -> list[Anchored]:
         self._ask("asked for events")
         return self.heads_in(first_block, last_block)
+
+    def newest_block(self) -> int:
+        self._ask("asked for its newest block")
+        return len(self.blocks) - 1
+
+    def gaps(self, _first_block: int, _last_block: int) -> list[Gap]:
+        self._ask("asked for resumptions")
+        return []
 
     def signed_append(
         self,

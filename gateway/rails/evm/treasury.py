@@ -38,6 +38,10 @@ class EvmTreasury:
                 if (anchored.chain_id, anchored.contract) == (deployment.chain_id, deployment.anchor)
                 and anchored.size > last
             ]
+        if heads:
+            # What a resumption left out proves nothing to the contract any more (LEAKS 02).
+            gaps = self._city.gaps(heads[0].block, self._city.newest_block())
+            heads = [one for one in heads if not any(gap.has(one.size, one.time_s) for gap in gaps)]
         if not heads:
             return None
         # The first that has it: the delay counts from there.
