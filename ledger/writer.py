@@ -23,6 +23,7 @@ from typing import Final, Protocol
 
 from ledger import rules, store
 from ledger.anchoring import Anchor, Outcome, anchor_all, check_not_behind
+from ledger.closing import Closes
 from ledger.cosigning import Policy
 from ledger.database import Connection, Engine, reading
 from ledger.fast import EVIDENCE, ID, Runs, is_transfer
@@ -273,6 +274,7 @@ class Writer:
         with store.asking(), self.engine.begin() as connection:
             stored = store.commit(connection, self._fence, batch)
             assert stored == balances, f"the database has {stored}, memory {balances}"
+            self._closes.keep(connection)
         self._is_behind = self._is_named = False
         return len(taken)
 
@@ -293,6 +295,7 @@ class Writer:
         moved: dict[str, list[int]] = {}
         suspects, at = self._past.prepare(asked, records), 0
         self._runs.moved.clear()
+        self._closes = Closes()
         while at < len(asked):
             count = self._runs.take(asked[at:] if at else asked, suspects)
             records += asked[at : at + count]
@@ -300,6 +303,7 @@ class Writer:
             if at == len(asked):
                 break
             _, id, template = taken[at]
+            self._closes.before(state, asked[at])
             try:
                 record = rules.apply(state, asked[at])
             except Invalid as refused:
@@ -311,6 +315,7 @@ class Writer:
                     moved.setdefault(debit, [0, 0])[0] += debits
                     moved.setdefault(credit, [0, 0])[1] += credits
                 records.append(asked[at])
+                self._closes.after(state, record)
             at += 1
         for (debit, credit), amount in self._runs.moved.items():
             moved.setdefault(debit, [0, 0])[0] += amount
