@@ -27,7 +27,7 @@ from ledger.closing import Closes
 from ledger.cosigning import Policy
 from ledger.database import Connection, Engine, reading
 from ledger.fast import EVIDENCE, ID, Runs, is_transfer
-from ledger.lookup import Stored, index_named, tails
+from ledger.lookup import Stored, index_named, replay, tails
 from ledger.proof import leaf_hash
 from ledger.publish import LogKeys, Publisher
 from ledger.records import (
@@ -239,16 +239,7 @@ class Writer:
         """Take the stored records up to before end, all of which must be what the rules accept."""
         with store.asking():
             records = list(store.records(self.engine, self.tree.size, end))
-        taken: list[bytes] = []
-        suspects, at = self._past.prepare(records, taken), 0
-        while at < len(records):
-            count = self._runs.take(records[at:], suspects)
-            taken += records[at : at + count]
-            at += count
-            if at < len(records):
-                rules.apply(self.state, records[at])
-                taken.append(records[at])
-                at += 1
+        replay(self._past, self._runs, records, [])
         self.tree.extend([leaf_hash(data) for data in records])
 
     # --- deciding and storing -------------------------------------------------------
