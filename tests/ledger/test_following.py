@@ -137,7 +137,9 @@ def test_a_view_starts_from_the_snapshot_that_was_signed_for(
     read.clear()
     # One that is another is not believed, and without any all is read.
     with ledger.engine.begin() as connection:
-        connection.execute(tables.snapshot.update().values(state=b"{}"))
+        state = rules.load(connection.execute(tables.snapshot.select()).one().state)
+        state.accounts["bank-kzt"].balance += 1
+        connection.execute(tables.snapshot.update().values(state=rules.dump(state)))
     for heads in (ledger.heads, None):
         assert rules.dump(LedgerView(ledger.engine, heads).refresh()) == said
     assert sum(read) == 2 * at.tree.size
