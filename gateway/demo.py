@@ -40,6 +40,7 @@ from ledger import rules, store
 from ledger.proof import COSIGNATURE, format_note, leaf_hash, sign
 from ledger.publish import Publisher
 from ledger.records import (
+    RULE_FILES,
     ZERO_ADDRESS,
     ZERO_HASH,
     Account,
@@ -212,9 +213,7 @@ def _register(day: Day) -> None:
     """Rules, contracts, parameters, assets, accounts, revenue rules, the budget."""
     plan, now, act = day.city.plan, day.now, day.act
     package = files("ledger")
-    decided_by = rules_hash(
-        [package.joinpath(name).read_bytes() for name in ("records.py", "rules.py", "proof.py")]
-    )
+    decided_by = rules_hash([package.joinpath(name).read_bytes() for name in RULE_FILES])
     chain_id = plan.deployment.chain_id
     records: list[Record] = [
         Rules(0, decided_by, now, act),

@@ -275,7 +275,7 @@ class EmbeddedCity:
         self.city = City(self.outside.web3, deployment)
         place = Place(deployment, plan.tokens)
         quotes = Quotes(self.city, place, self.keys.account("gateway"))
-        view = LedgerView(engine)
+        view = LedgerView(engine, heads)
         payments = Payments(engine, view, self.clock, self.outside.rate_desk, quotes)
         rail = EvmRail(self.outside.web3, place)
         treasury = EvmTreasury(self.city, self.publisher, engine, view, self.clock)

@@ -12,15 +12,17 @@ import time
 from typing_extensions import override
 
 from gateway.db import Engine
-from ledger import rules, store
-from ledger.records import RevenueRule, hash_struct, reject
+from ledger import rules
+from ledger.following import Follower
+from ledger.records import RevenueRule, Transfer, hash_struct, reject
 
 
 class LedgerView:
     """Follows a ledger; refresh() takes what is new."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, heads: Engine | None = None) -> None:
+        """heads: the store of signed heads, where this process may read it: then a start is quick."""
+        self._follower = Follower(engine, heads)
         self._state = rules.State()
         self._lock, self._asked = threading.Lock(), -math.inf
         # An account in effect never changes, and of several that fit the first one stays the first.
@@ -35,10 +37,14 @@ class LedgerView:
             # Asked under the lock: of many who find it old one reads, and the others find it new.
             asked = time.monotonic()
             if asked - self._asked >= max_age_s:
-                for data in store.records(self._engine, self._state.size):
-                    rules.apply(self._state, data)
+                self._state = self._follower.follow()
                 self._asked = asked
             return self._state
+
+    def receipt(self, digest: bytes) -> Transfer | None:
+        """The receipt of money with this hash, as of the last refresh, unless it was undone."""
+        with self._lock:
+            return rules.receipt(self._state, digest)
 
     def lately(self, max_age_s: float) -> LedgerView:
         """The same view for who may miss a record of the last max_age_s; times are still told exactly."""
@@ -108,6 +114,10 @@ class _Lately(LedgerView):
     def __init__(self, view: LedgerView, max_age_s: float) -> None:
         self._view, self._max_age_s = view, max_age_s
         self._fitting = view._fitting  # noqa: SLF001 - the other half of one class
+
+    @override
+    def receipt(self, digest: bytes) -> Transfer | None:
+        return self._view.receipt(digest)
 
     @override
     def refresh(self) -> rules.State:

@@ -182,7 +182,8 @@ class Server:
     def payments(self) -> Payments:
         """The use cases; with quotes where this process has the key that signs them."""
         chain: ChainQuotes = self.quotes or cast("ChainQuotes", _Rail(self.place.rail))
-        return Payments(self.engine, LedgerView(self.engine), self.clock, self.rates, chain, self.limits)
+        view = LedgerView(self.engine, self.heads)
+        return Payments(self.engine, view, self.clock, self.rates, chain, self.limits)
 
     @cached_property
     def quotes(self) -> Quotes | None:

@@ -20,8 +20,8 @@ from sqlalchemy.exc import IntegrityError
 from ledger import rules, tables
 from ledger.batch import POSTGRESQL, insert_rows, raw
 from ledger.database import reading
-from ledger.fast import EVIDENCE, ID, is_transfer
-from ledger.records import Transfer, decode, keccak256
+from ledger.fast import EVIDENCE, ID, Runs, is_transfer
+from ledger.records import Invalid, Transfer, decode, keccak256
 from ledger.store import asking
 
 # How many transfers are hashed and indexed in one transaction.
@@ -36,9 +36,12 @@ def tails(values: Sequence[bytes]) -> tuple[int, ...]:
 class Stored:
     """A rules.Past of the records in a database that stand before the current batch, and of that batch."""
 
-    def __init__(self, engine: Callable[[], Engine], state: rules.State) -> None:
-        """engine: the writer's, whichever it has then. state: whose past this is."""
-        self._engine_now, self._state = engine, state
+    def __init__(self, engine: Callable[[], Engine], state: rules.State, *, is_reader: bool = False) -> None:
+        """engine: the writer's, whichever it has then. state: whose past this is.
+
+        is_reader: write nothing, and read what is not indexed yet.
+        """
+        self._engine_now, self._state, self._is_reader = engine, state, is_reader
         self._first = state.size
         self._batch: Sequence[bytes] = ()
         # Hashes of what is in the batch, as far as somebody asked for one.
@@ -68,9 +71,11 @@ class Stored:
         self._asked = frozenset(ids), frozenset(evidence)
         # Ids that grow with time are all above the highest one there is, and need no asking.
         unknown = [id for id in ids if id <= self._highest]
-        with _asking(self._engine) as connection:
-            self._ids = _used_ids(connection, unknown, self._first) if unknown else set()
-            self._evidence = _used_evidence(connection, evidence, self._first) if evidence else set()
+        self._ids = self._evidence = set()
+        if transfers:
+            with _asking(self._engine) as connection:
+                self._ids = self._used_ids(connection, unknown) if unknown else set()
+                self._evidence = self._used_evidence(connection, evidence)
         self._highest = max([self._highest, *ids])
         suspects = self._ids | self._evidence
         for values, distinct in zip((ids, evidence), self._asked, strict=True):
@@ -79,11 +84,15 @@ class Stored:
         self._suspects = suspects
         return suspects
 
+    def forget(self) -> None:
+        """What was in the batch is in the database by now."""
+        self.prepare((), ())
+
     def has_id(self, id: bytes) -> bool:
         """Whether a transfer that was taken has this id."""
         if id not in self._asked[0]:
             with _asking(self._engine) as connection:
-                if _used_ids(connection, [id], self._first):
+                if self._used_ids(connection, [id]):
                     return True
         elif id not in self._suspects:
             return False
@@ -93,7 +102,7 @@ class Stored:
         """Whether a transfer that was taken has this evidence."""
         if evidence not in self._asked[1]:
             with _asking(self._engine) as connection:
-                if _used_evidence(connection, [evidence], self._first):
+                if self._used_evidence(connection, [evidence]):
                     return True
         elif evidence not in self._suspects:
             return False
@@ -113,20 +122,49 @@ class Stored:
                 found = self._first + place, self._batch[place]
         if found is None:
             # Not where it would be found, or not indexed yet.
-            while index_named(self._engine):
-                pass
-            found = self._stored(digest)
+            found = self._searched(digest)
         if found is None or not is_transfer(found[1]):
             return None
         return found[0], _decoded(found[1])
 
+    def _used_ids(self, connection: Connection, ids: list[bytes]) -> set[bytes]:
+        rows = _positions_of_ids(connection, ids, self._first)
+        return {bytes(id) for id, position in rows if position not in self._state.breaches}
+
+    def _used_evidence(self, connection: Connection, evidence: list[bytes]) -> set[bytes]:
+        positions = _positions_of_evidence(connection, list(tails(evidence)), self._first)
+        taken = [position for position in positions if position not in self._state.breaches]
+        return {_record_at(connection, position)[EVIDENCE] for position in taken}.intersection(evidence)
+
     def _stored(self, digest: bytes) -> tuple[int, bytes] | None:
         with _asking(self._engine) as connection:
             rows = _with_hash(connection, tails([digest])[0], self._first)
-        return next((row for row in rows if keccak256(row[1]) == digest), None)
+        return self._first_taken(rows, digest)
+
+    def _first_taken(self, rows: Sequence[tuple[int, bytes]], digest: bytes) -> tuple[int, bytes] | None:
+        taken = (row for row in rows if row[0] not in self._state.breaches)
+        return next((row for row in taken if keccak256(row[1]) == digest), None)
+
+    def _searched(self, digest: bytes) -> tuple[int, bytes] | None:
+        """Look for a hash where no index is yet."""
+        if not self._is_reader:
+            while index_named(self._engine):
+                pass
+            return self._stored(digest)
+        found, after = None, None
+        while found is None:
+            with _asking(self._engine) as connection:
+                rows = _not_indexed(connection, after, PAGE)
+            if not rows:
+                break
+            after = rows[-1][0]
+            found = self._first_taken([row for row in rows if row[0] < self._first], digest)
+        return found
 
     def at(self, index: int) -> Transfer | None:
         """The transfer that was taken as the record at this index."""
+        if index in self._state.breaches:
+            return None
         if index >= self._first:
             place = index - self._first
             data = self._batch[place] if place < len(self._batch) else b""
@@ -137,6 +175,34 @@ class Stored:
 
     def add(self, index: int, digest: bytes, record: Transfer) -> None:
         """Nothing to keep: it is in the batch, and then in the database."""
+
+
+def replay(
+    past: Stored,
+    runs: Runs,
+    records: Sequence[bytes],
+    taken: list[bytes],
+    broken: list[Invalid] | None = None,
+) -> None:
+    """Take the next records into the state of a past, in runs where they are plain; adds them to `taken`.
+
+    broken: gets what breaks a rule, which then is a breach (rules.take); without it Invalid is raised.
+    """
+    state = runs.state
+    suspects, at = past.prepare(records, taken), 0
+    while at < len(records):
+        count = runs.take(records[at:] if at else records, suspects)
+        taken += records[at : at + count]
+        at += count
+        if at == len(records):
+            break
+        if broken is None:
+            rules.apply(state, records[at])
+        elif (breach := rules.take(state, records[at])) is not None:
+            broken.append(breach)
+        # A breach has its place, and nothing of it is in the past.
+        taken.append(b"" if state.size - 1 in state.breaches else records[at])
+        at += 1
 
 
 @contextmanager
@@ -175,15 +241,14 @@ def _rows(connection: Connection, query: str, values: list[Any], before: int) ->
     return [tuple(row) for row in connection.exec_driver_sql(statement_, (*values, before))]
 
 
-def _used_ids(connection: Connection, ids: list[bytes], before: int) -> set[bytes]:
-    query = "SELECT id FROM ledger_transfer WHERE id {values} AND position < {before}"
-    return {bytes(id) for (id,) in _rows(connection, query, ids, before)}
+def _positions_of_ids(connection: Connection, ids: list[bytes], before: int) -> list[tuple[Any, ...]]:
+    query = "SELECT id, position FROM ledger_transfer WHERE id {values} AND position < {before}"
+    return _rows(connection, query, ids, before)
 
 
-def _used_evidence(connection: Connection, evidence: list[bytes], before: int) -> set[bytes]:
+def _positions_of_evidence(connection: Connection, evidence_tails: list[int], before: int) -> list[int]:
     query = "SELECT position FROM ledger_transfer WHERE evidence {values} AND position < {before}"
-    rows = _rows(connection, query, list(tails(evidence)), before)
-    return {_record_at(connection, position)[EVIDENCE] for (position,) in rows}.intersection(evidence)
+    return [position for (position,) in _rows(connection, query, evidence_tails, before)]
 
 
 def _with_hash(connection: Connection, hash_tail: int, before: int) -> list[tuple[int, bytes]]:
@@ -222,15 +287,23 @@ def index_named(engine: Engine, most: int = PAGE) -> int:
 
 
 def _index_named(connection: Connection, most: int) -> int:
-    named, record = tables.named, tables.record
-    last = connection.execute(select(func.max(named.c.position))).scalar()
-    after = -1 if last is None else last
+    rows = _not_indexed(connection, None, most)
+    hashes = tails([keccak256(data) for _, data in rows])
+    # Every record, transfer or not: so the highest position says how far this has come.
+    found = [(position, hash) for (position, _), hash in zip(rows, hashes, strict=True)]
+    insert_rows(connection, tables.named, found)
+    return len(rows)
+
+
+def _not_indexed(connection: Connection, after: int | None, most: int) -> list[tuple[int, bytes]]:
+    """The next records, at most so many, after what is indexed, or after a position."""
+    record = tables.record
+    if after is None:
+        last = connection.execute(select(func.max(tables.named.c.position))).scalar()
+        after = -1 if last is None else last
     rows = connection.execute(
         select(record.c.position, record.c.data)
         .where(record.c.position > after, record.c.position <= after + most)
         .order_by(record.c.position)
-    ).all()
-    hashes = tails([keccak256(bytes(row.data)) for row in rows])
-    # Every record, transfer or not: so the highest position says how far this has come.
-    insert_rows(connection, named, [(row.position, hash) for row, hash in zip(rows, hashes, strict=True)])
-    return len(rows)
+    )
+    return [(row.position, bytes(row.data)) for row in rows]

@@ -96,7 +96,7 @@ class Publisher:
         self.target = open_target(where) if isinstance(where, Path | str) else where
         self.keys, self.trust = keys, trust
         self._kept_tile = lru_cache(maxsize=512)(self._read_tile)
-        # Documents that are there, and those that a record names, among the records read so far.
+        # Documents and states that are there, and documents that a record names among those read so far.
         self._sent: set[bytes] = set()
         self._named: set[bytes] = set()
         self._scanned = 0
@@ -150,7 +150,21 @@ class Publisher:
                 if name not in self._sent and self.target.find(path) is None:
                     self.target.write(path, store.document(connection, name))
                 self._sent.add(name)
+        self._write_states(engine, size)
         self._write("checkpoint", note)
+
+    def _write_states(self, engine: Engine, size: int) -> dict[str, bytes]:
+        """Write the states of the years that are closed by then; returns their SHA-256 by path."""
+        found = {}
+        with reading(engine) as connection:
+            for year, digest in store.closed_years(connection, size):
+                path = f"states/{year}.json"
+                found[path] = digest
+                # A year is closed once, so a state that was written stays what it is.
+                if digest not in self._sent:
+                    self._write(path, store.closing_state(connection, year))
+                    self._sent.add(digest)
+        return found
 
     def _write_tiles(self, engine: Engine, old: int, size: int) -> None:
         """Write entries and hashes of the records from old to before size."""
@@ -184,7 +198,10 @@ class Publisher:
         self._write("anchors.json", _json([_anchor_json(anchored) for anchored in anchors]))
         self._write("trust.json", _json(self._trust_json()))
         paths = ["anchors.json", "checkpoint", "trust.json", *(f"documents/{name.hex()}" for name in names)]
-        lines = [f"{sha256(read(self.target, path)).hexdigest()} {path}" for path in sorted(paths)]
+        named = {path: sha256(read(self.target, path)).digest() for path in paths}
+        # What is large and never changes is not read again for each head.
+        named |= self._write_states(engine, self.published())
+        lines = [f"{named[path].hex()} {path}" for path in sorted(named)]
         text = "\n".join([MANIFEST_TITLE, self.keys.origin, str(self.published()), *lines]) + "\n"
         self._write("manifest", self.keys.sign_manifest(text))
 

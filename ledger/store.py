@@ -75,6 +75,15 @@ class Head:
     state: bytes | None = None
 
 
+class ClosingState(NamedTuple):
+    """The state that a Close names: where that stands, its year, the hash, the bytes of rules.dump()."""
+
+    position: int
+    year: int
+    sha256: bytes
+    state: bytes
+
+
 @contextmanager
 def asking(service: str = "ledger database") -> Iterator[None]:
     """Turn a database that did not answer into Unavailable; what it did answer stays what it is."""
@@ -386,10 +395,41 @@ def snapshot(connection: Connection, size: int) -> bytes | None:
     return None if found is None else bytes(found)
 
 
+def keep_closing_state(connection: Connection, closing: ClosingState) -> None:
+    """Keep the state that a Close names."""
+    connection.execute(insert(tables.closing_state).values(closing._asdict()))
+
+
+def close_year(connection: Connection, position: int, effective: int) -> None:
+    """The Close at a position took effect with the record at `effective`; others of its year never will."""
+    closing = tables.closing_state
+    year = select(closing.c.year).where(closing.c.position == position).scalar_subquery()
+    connection.execute(update(closing).where(closing.c.position == position).values(effective=effective))
+    # Of an earlier year none can take effect any more, either (Y1).
+    connection.execute(delete(closing).where(closing.c.effective.is_(None), closing.c.year <= year))
+
+
+def closed_years(connection: Connection, size: int) -> list[tuple[int, bytes]]:
+    """The years that the first `size` records close, in order, and the hash of each one's state."""
+    closing = tables.closing_state
+    rows = connection.execute(
+        select(closing.c.year, closing.c.sha256).where(closing.c.effective < size).order_by(closing.c.year)
+    )
+    return [(row.year, bytes(row.sha256)) for row in rows]
+
+
+def closing_state(connection: Connection, year: int) -> bytes:
+    """The state that the Close in effect of a year names."""
+    closing = tables.closing_state
+    chosen = select(closing.c.state).where(closing.c.year == year, closing.c.effective.is_not(None))
+    return bytes(connection.execute(chosen).scalar_one())
+
+
 __all__ = [
     "Anchored",
     "Answered",
     "Batch",
+    "ClosingState",
     "Head",
     "Recorded",
     "Waiting",
@@ -400,11 +440,15 @@ __all__ = [
     "asking",
     "balance_at",
     "balances",
+    "close_year",
+    "closed_years",
+    "closing_state",
     "commit",
     "create",
     "document",
     "document_names",
     "documents",
+    "keep_closing_state",
     "keep_snapshot",
     "last_head",
     "last_head_with_state",

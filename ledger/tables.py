@@ -64,6 +64,17 @@ snapshot = Table(
     Column("size", Integer64, primary_key=True, autoincrement=False),
     Column("state", LargeBinary, nullable=False),
 )
+# The state that the Close at a position names, and the position at which that Close took effect: what is
+# published as states/<year>.json. Of a Close that can have no effect any more it is dropped.
+closing_state = Table(
+    "ledger_closing_state",
+    ledger,
+    Column("position", Integer64, primary_key=True, autoincrement=False),
+    Column("year", Integer, nullable=False),
+    Column("sha256", Hash32, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    Column("effective", Integer64, nullable=True),
+)
 balance = Table(
     "ledger_balance",
     ledger,

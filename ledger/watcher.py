@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import coincurve
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import rules
+from ledger.database import Engine
+from ledger.fast import Runs
+from ledger.lookup import Stored, replay
 from ledger.proof import (
     COSIGNATURE,
     TILE_WIDTH,
@@ -30,12 +34,15 @@ from ledger.proof import (
     sign,
     tile_path,
 )
-from ledger.records import WORD, Unavailable, domain_separator, head_digest, keccak256, reject
+from ledger.records import WORD, Invalid, Unavailable, domain_separator, head_digest, keccak256, reject
 from ledger.target import Folder, Target, read
 from ledger.tree import Tree
+from ledger.watcher_store import add, open_copy
 
 VALID_S = 3_600
 SEEN = "seen"
+# How many records are taken in one go.
+BATCH = 4 * TILE_WIDTH
 
 Clock = Callable[[], int]
 
@@ -76,13 +83,20 @@ class Watcher:
     ) -> None:
         """log: the log's keys, all of which must have signed a head; seat: the key of the watcher's seat.
 
-        memory: a folder that outlives this process, where it notes what it signed last.
+        memory: a folder that outlives this process, where it notes what it signed last. The past is looked
+        up in a copy of the records beside it.
         """
         self.name, self.log, self.clock = name, log, clock
         self._seat, self._cosigner = seat, cosigner
         self._memory = None if memory is None else Folder(memory)
-        self.state = rules.State()
-        self.tree = Tree()
+        self._folder = memory
+        self._begin((0, Tree().root()))
+
+    def _begin(self, known: tuple[int, bytes]) -> None:
+        """Read from the first record on; known: size and root that a head must lead to all the same."""
+        self._known = known
+        self.state, self.tree = rules.State(), Tree()
+        self._copy: Engine | None = None
 
     @property
     def address(self) -> bytes:
@@ -102,12 +116,11 @@ class Watcher:
         note = read(target, "checkpoint")
         checkpoint, _ = check_checkpoint(note, self.log, self.log)
         leaves = self._check_tree(target, checkpoint)
-        for at, data in enumerate(_entries(target, self.tree.size, checkpoint.size)):
-            leaf = leaf_hash(data)
-            if leaf != leaves[WORD * at : WORD * at + WORD]:
-                raise Unavailable("bundle", f"record {self.tree.size} changed while it was read")
-            rules.apply(self.state, data)
-            self.tree.append(leaf)
+        start, entries = self.tree.size, _entries(target, self.tree.size, checkpoint.size)
+        while records := list(islice(entries, BATCH)):
+            at = self.tree.size - start
+            places = range(WORD * at, WORD * (at + len(records)), WORD)
+            self._take(records, [leaves[place : place + WORD] for place in places])
         if self.state.genesis is None:
             reject("H1", "checkpoint", "an empty log has no Genesis, so there is no domain to sign in")
         # Dies after this: the same head is signed again, and no other of its size.
@@ -138,6 +151,40 @@ class Watcher:
             s,
             elsewhere,
         )
+
+    def _take(self, records: list[bytes], leaves: list[bytes]) -> None:
+        """Take records that have these leaf hashes, up to the first that breaks a rule."""
+        for at, data in enumerate(records):
+            if leaf_hash(data) != leaves[at]:
+                raise Unavailable("bundle", f"record {self.tree.size + at} changed while it was read")
+        copy, first, taken = self._opened(), self.tree.size, list[bytes]()
+        refused: Invalid | None = None
+        is_whole = False
+        try:
+            try:
+                replay(self._past, self._runs, records, taken)
+            except Invalid as found:
+                refused = found
+            # The state has what was taken until then, and so do copy and tree.
+            add(copy, first, taken, leaves[: len(taken)])
+            self._past.forget()
+            self.tree.extend(leaves[: len(taken)])
+            is_whole = True
+        finally:
+            if not is_whole:
+                # Its own disk did not answer: it reads everything again, and what it saw stays known.
+                copy.dispose()
+                self._begin((self.tree.size, self.tree.root()))
+        if refused is not None:
+            raise refused
+
+    def _opened(self) -> Engine:
+        if self._copy is None:
+            self._copy = open_copy(self, self._folder)
+            copy = self._copy
+            self._past = Stored(lambda: copy, self.state)
+            self.state.past, self._runs = self._past, Runs(self.state)
+        return self._copy
 
     def _seal(self, checkpoint: Checkpoint, domain: bytes, until: int) -> tuple[int, bytes, bytes]:
         digest = head_digest(domain, checkpoint.size, checkpoint.root, until)
@@ -170,7 +217,7 @@ class Watcher:
         """The last head that this watcher signed, or has replayed."""
         noted = None if self._memory is None else self._memory.find(SEEN)
         if noted is None:
-            return self.tree.size, self.tree.root()
+            return max(self._known, (self.tree.size, self.tree.root()))
         size, root = noted.decode().split()
         return int(size), bytes.fromhex(root)
 

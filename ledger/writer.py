@@ -24,10 +24,11 @@ from typing import Final, Protocol
 
 from ledger import rules, store
 from ledger.anchoring import Anchor, Outcome, anchor_all, check_not_behind, resumptions
+from ledger.closing import Closes
 from ledger.cosigning import Policy
 from ledger.database import Connection, Engine, reading
 from ledger.fast import EVIDENCE, ID, Runs, is_transfer
-from ledger.lookup import Stored, index_named, tails
+from ledger.lookup import Stored, index_named, replay, tails
 from ledger.proof import leaf_hash
 from ledger.publish import LogKeys, Publisher
 from ledger.records import (
@@ -240,16 +241,7 @@ class Writer:
         """Take the stored records up to before end, all of which must be what the rules accept."""
         with store.asking():
             records = list(store.records(self.engine, self.tree.size, end))
-        taken: list[bytes] = []
-        suspects, at = self._past.prepare(records, taken), 0
-        while at < len(records):
-            count = self._runs.take(records[at:], suspects)
-            taken += records[at : at + count]
-            at += count
-            if at < len(records):
-                rules.apply(self.state, records[at])
-                taken.append(records[at])
-                at += 1
+        replay(self._past, self._runs, records, [])
         self.tree.extend([leaf_hash(data) for data in records])
 
     # --- deciding and storing -------------------------------------------------------
@@ -275,6 +267,7 @@ class Writer:
         with store.asking(), self.engine.begin() as connection:
             stored = store.commit(connection, self._fence, batch)
             assert stored == balances, f"the database has {stored}, memory {balances}"
+            self._closes.keep(connection)
         self._is_behind = self._is_named = False
         return len(taken)
 
@@ -295,6 +288,7 @@ class Writer:
         moved: dict[str, list[int]] = {}
         suspects, at = self._past.prepare(asked, records), 0
         self._runs.moved.clear()
+        self._closes = Closes()
         while at < len(asked):
             count = self._runs.take(asked[at:] if at else asked, suspects)
             records += asked[at : at + count]
@@ -302,6 +296,7 @@ class Writer:
             if at == len(asked):
                 break
             _, id, template = taken[at]
+            self._closes.before(state, asked[at])
             try:
                 record = rules.apply(state, asked[at])
             except Invalid as refused:
@@ -313,6 +308,7 @@ class Writer:
                     moved.setdefault(debit, [0, 0])[0] += debits
                     moved.setdefault(credit, [0, 0])[1] += credits
                 records.append(asked[at])
+                self._closes.after(state, record)
             at += 1
         for (debit, credit), amount in self._runs.moved.items():
             moved.setdefault(debit, [0, 0])[0] += amount

@@ -16,6 +16,7 @@ from gateway.db import reading
 from ledger import rules, store
 from ledger.audit.summary import summarise
 from ledger.audit.verdict import Findings, Flow, Line, ProjectLine, Verdict
+from ledger.following import Follower
 from ledger.proof import ED25519, ML_DSA_44, open_note, parse_checkpoint
 from ledger.records import Invalid, Parameter
 from ledger.standing import reach
@@ -113,8 +114,8 @@ class CityView:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._state = rules.State()
         self._breaches: list[Invalid] = []
+        self._follower = Follower(gateway.engine, broken=self._breaches)
         self._lock = threading.Lock()
         self._city: City | None = None
 
@@ -124,14 +125,11 @@ class CityView:
         # A state of its own, under a lock: nobody applies a record while sums are made of it.
         with self._lock:
             if self._city is None or self._city.size < size:
-                entries = store.records(self._gateway.engine, self._state.size, size)
-                _, broken = rules.replay(entries, self._state)
-                self._breaches.extend(broken)
-                self._city = self._sum_up()
+                self._city = self._sum_up(self._follower.follow(size))
             return self._city
 
-    def _sum_up(self) -> City:
-        state, verdict, findings = self._state, Verdict(), Findings()
+    def _sum_up(self, state: rules.State) -> City:
+        verdict, findings = Verdict(), Findings()
         summarise(state, verdict, findings)
         told = [self._document(project.record.document) for project in state.projects.values()]
         names = {

@@ -216,7 +216,8 @@ class GoingBack:
             seen = store.evidence(connection, refund.evidence_key)
         assert seen is not None
         assert seen.position is not None
-        receipt = state.receipts[record.receipt_hash]
+        receipt = self._payments.view.receipt(record.receipt_hash)
+        assert receipt is not None, "a refund is in effect and its receipt is not on the ledger"
         later = map(decode, ledger_store.records(self._engine, answer.position + 1))
         approvals = [one for one in later if isinstance(one, Approval) and one.approves == digest]
         return Promised(record, answer.position, receipt, seen.position, approvals)

@@ -1,6 +1,6 @@
 """The auditor: reads a public bundle, replays it, compares it with chains and statements, and reports.
 
-It runs none of the city's software but records.py, rules.py and proof.py. The order is from what is
+It runs none of the city's software but the rule files (records.RULE_FILES). The order is from what is
 signed to what is stored to what it means, so that a finding is named where it arises.
 """
 

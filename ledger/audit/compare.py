@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ledger import proof, records, rules
+from ledger import records, rules
 from ledger.audit.bundle import Bundle
 from ledger.audit.replay import Replayed
 from ledger.audit.resume import Resumed, check_resumptions
@@ -12,13 +12,15 @@ from ledger.audit.tree import Tree
 from ledger.audit.trust import Anchor, Trust, vkey_hash
 from ledger.audit.verdict import Findings
 from ledger.proof import Key
-from ledger.records import WORD, rules_hash
+from ledger.records import RULE_FILES, WORD, rules_hash
+
+# Where what this auditor runs lies.
+_HERE = Path(records.__file__).parent
 
 
 def own_rules_hash() -> bytes:
     """The hash that a Rules record must name for this auditor to be the right one (LEAKS 19)."""
-    files = [module.__file__ for module in (records, rules, proof)]
-    return rules_hash([Path(name).read_bytes() for name in files if name])
+    return rules_hash([_HERE.joinpath(name).read_bytes() for name in RULE_FILES])
 
 
 def check_rule_files(state: rules.State, findings: Findings) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import proof, rules
+from ledger import proof, records, rules
 from ledger.audit import RULES, audit, replay_bundle
 from ledger.audit.__main__ import main
 from ledger.audit.bundle import Bundle
@@ -385,6 +385,23 @@ def test_rule_files_in_force_are_this_auditors_own(tmp_path: Path) -> None:
         log.act(Rules(0, digest, log.now, city.ACT))
         folder = bundles.write(tmp_path / name, log).folder
         assert found(folder) == ([] if name == "right" else [("D11", "rules")])
+
+
+def test_leak_19_a_byte_in_any_rule_file_or_in_their_fast_twin_is_another_ledgers_rules(
+    tmp_path: Path,
+) -> None:
+    """Whoever was handed an auditor that is relaxed in one place learns it from the Council's record."""
+    folder = Path(records.__file__).parent
+    # What a replay runs of the ledger's own modules, by itself and not by a list.
+    code = "import sys, ledger.audit.replay as r; print(*(m for m in sys.modules if m.startswith('ledger.')))"
+    found_ = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    runs = {name for name in found_.stdout.split() if not name.startswith("ledger.audit")}
+    assert {f"ledger.{Path(name).stem}" for name in records.RULE_FILES} == runs
+    for changed in records.RULE_FILES:
+        contents = [(folder / name).read_bytes() + b" " * (name == changed) for name in records.RULE_FILES]
+        log = city.registered()
+        log.act(Rules(0, records.rules_hash(contents), log.now, city.ACT))
+        assert found(bundles.write(tmp_path / changed, log).folder) == [("D11", "rules")]
 
 
 def test_a_theft_signed_by_the_true_log_key_is_named_with_rule_record_and_amount(tmp_path: Path) -> None:
