@@ -25,6 +25,7 @@ from gateway.app import Gateway, create_app
 from gateway.keyring import Keyring, sealer
 from gateway.ledger_view import LedgerView
 from gateway.limits import Limits, Most
+from gateway.mail.sending import mailer_of
 from gateway.measures import store as measures
 from gateway.metrics import Health, Measures, Timing, registry_of
 from gateway.payments.refunds import Refunds
@@ -288,7 +289,8 @@ class Server:
 
     def steps(self, only: Sequence[str] = ()) -> tuple[Step, ...]:
         """The steps of this process: those that are named; else all that it has the keys for."""
-        courier = courier_steps(self.engine, self.egress, self.sealer, self.clock)
+        mailer = mailer_of(self.settings, self.engine, self.clock)
+        courier = courier_steps(self.engine, self.egress, self.sealer, self.clock, mailer)
         if only and set(only) <= {step.name for step in courier}:
             # Neither a node nor a key of the city: such a process can stand where webhooks leave.
             self.measures = Measures(self.engine, self.clock)

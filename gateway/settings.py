@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     watcher_vkeys: str = ""
     relayer: str = ""
     egress_allow: str = ""
+    smtp_url: SecretStr = SecretStr("")
+    mail_from: str = ""
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     lag_most_s: int = 300

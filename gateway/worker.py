@@ -18,6 +18,7 @@ from contracts.bindings import City
 from gateway.api.idempotency import forget_old
 from gateway.app import Gateway
 from gateway.db import Engine
+from gateway.mail.sending import Mailer
 from gateway.payments import store
 from gateway.rails.evm import EvmRail
 from gateway.rails.tenge.rail import read_file
@@ -50,8 +51,10 @@ class Publication:
     policy: Policy | None = None
 
 
-def courier_steps(engine: Engine, egress: Egress, sealer: Sealer, clock: Clock) -> tuple[Step, ...]:
-    """Sending webhooks, and forgetting how: all that it takes is the database and the operator's secret."""
+def courier_steps(
+    engine: Engine, egress: Egress, sealer: Sealer, clock: Clock, mailer: Mailer | None = None
+) -> tuple[Step, ...]:
+    """Sending webhooks and letters, and forgetting how: it takes the database and the operator's secrets."""
     courier = Courier(engine, egress, sealer, clock)
 
     def forget() -> int:
@@ -61,6 +64,7 @@ def courier_steps(engine: Engine, egress: Egress, sealer: Sealer, clock: Clock) 
     return (
         Step("webhooks", courier.work, every_s=0.2, budget_s=60, shared=True, close=courier.close),
         Step("forget", forget, every_s=3_600, budget_s=60),
+        *((Step("letters", mailer.step, every_s=5, budget_s=90),) if mailer else ()),
     )
 
 

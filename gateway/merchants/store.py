@@ -78,8 +78,8 @@ _change = Table(
     Column("cancelled_s", Integer64, nullable=True),
     Column("cancelled_by", Text, nullable=True),
 )
-_email = Table(
-    # Letters to be sent; what sends them takes those without sent_s.
+letters = Table(
+    # Letters to be sent, by gateway/mail.
     "email_outbox",
     metadata,
     Column("id", Text, primary_key=True),
@@ -89,7 +89,13 @@ _email = Table(
     Column("body", Text, nullable=False),
     Column("created_s", Integer64, nullable=False),
     Column("sent_s", Integer64, nullable=True),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    # Not before; while somebody sends it, also the end of their lease.
+    Column("due_s", Integer64, nullable=False, server_default="0"),
+    Column("gave_up_s", Integer64, nullable=True),
+    Column("error", Text, nullable=True),
 )
+Index("ix_email_outbox_due", letters.c.sent_s, letters.c.gave_up_s, letters.c.due_s)
 Index("ix_api_key_page", _key.c.merchant_id, _key.c.created_s, _key.c.id)
 
 
@@ -277,7 +283,7 @@ def add_email(
 ) -> None:
     """Put a letter into the outbox, in the transaction of what it tells."""
     connection.execute(
-        insert(_email).values(
+        insert(letters).values(
             id=f"em_{secrets.token_hex(8)}",
             merchant_id=merchant_id,
             recipient=recipient,
@@ -291,7 +297,9 @@ def add_email(
 def emails(connection: Connection, merchant_id: str) -> Sequence[tuple[str, str, str]]:
     """The letters of a merchant: to whom, what kind, body; oldest first."""
     rows = connection.execute(
-        select(_email).where(_email.c.merchant_id == merchant_id).order_by(_email.c.created_s, _email.c.id)
+        select(letters)
+        .where(letters.c.merchant_id == merchant_id)
+        .order_by(letters.c.created_s, letters.c.id)
     )
     return [(row.recipient, row.kind, row.body) for row in rows]
 
