@@ -79,9 +79,12 @@ class Worker:
         city: City,
         relayer: LocalAccount | None,
         bank: Path,
+        retention_code: str = "",
     ) -> None:
         self.gateway, self.publication, self.rail = gateway, publication, rail
         self._city, self._relayer, self._bank = city, relayer, bank
+        # The revenue code of what nobody claimed for a year; without it such money only waits.
+        self._retention_code = retention_code
         self._flushes = Flushes(gateway.engine, rail.place, gateway.clock)
         self._watch = ChainWatch(gateway.payments, rail, self._flushes.note)
         self._coins = CoinWatch(gateway.engine, rail, gateway.clock, self._flushes.note_coin)
@@ -148,6 +151,15 @@ class Worker:
         """Send the webhooks that are due."""
         return deliver_due(self.gateway.engine, self.gateway.egress, self.gateway.sealer, self.gateway.clock)
 
+    def retain(self) -> int:
+        """Give what nobody claimed for a year to the city, and say how much it was (LEAKS 12)."""
+        unmatched = self.gateway.unmatched
+        assert unmatched is not None
+        done = unmatched.retain(self._retention_code)
+        for one in done:
+            LOGGER.info("retained %s: %d of %s", one.key, one.amount_minor, one.asset)
+        return len(done)
+
     def forget_answers(self) -> int:
         """Forget what nobody need be answered again under an Idempotency-Key."""
         return forget_old(self.gateway.engine, self.gateway.clock())
@@ -156,6 +168,7 @@ class Worker:
         """What a worker does: names, periods, budgets. In the order of a round; each stands alone."""
         gateway = self.gateway
         payments, refunds, settlements = gateway.payments, gateway.refunds, gateway.settlements
+        is_retaining = gateway.unmatched is not None and self._retention_code != ""
         return (
             Step("chain", self.poll_chain, every_s=0.25, budget_s=120),
             Step("bank", self.poll_bank, every_s=5, budget_s=60),
@@ -168,6 +181,7 @@ class Worker:
             Step("answers", payments.take_answers, every_s=1, budget_s=60),
             *((Step("refunds", refunds.follow, every_s=5, budget_s=120),) if refunds else ()),
             *((Step("settlements", settlements.follow, every_s=30, budget_s=120),) if settlements else ()),
+            *((Step("retention", self.retain, every_s=3_600, budget_s=120),) if is_retaining else ()),
             Step("publish", self.publish_if_new, every_s=5, budget_s=300, shared=True),
             Step("webhooks", self.deliver, every_s=0.2, budget_s=60, shared=True),
             Step("kept_answers", self.forget_answers, every_s=3_600, budget_s=60),
