@@ -19,6 +19,7 @@ from gateway.api.idempotency import forget_old
 from gateway.app import Gateway
 from gateway.db import Engine
 from gateway.mail.sending import Mailer
+from gateway.merchants.service import tell_applied
 from gateway.payments import store
 from gateway.rails.evm import EvmRail
 from gateway.rails.tenge.rail import read_file
@@ -27,6 +28,7 @@ from gateway.sending.sender import Sender
 from gateway.steps.loop import Step, run_once
 from gateway.watching.coins import CoinWatch
 from gateway.watching.service import ChainWatch
+from gateway.webhooks import store as webhooks
 from gateway.webhooks.deliver import Clock, Courier, deliver_due
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.history import store as history
@@ -160,6 +162,11 @@ class Worker:
             LOGGER.info("retained %s: %d of %s", one.key, one.amount_minor, one.asset)
         return len(done)
 
+    def tell_changes(self) -> int:
+        """Tell merchants of changes that hold since a moment ago."""
+        with self.gateway.engine.begin() as connection:
+            return tell_applied(connection, self.gateway.clock(), webhooks.enqueue)
+
     def forget_answers(self) -> int:
         """Forget what nobody need be answered again under an Idempotency-Key."""
         return forget_old(self.gateway.engine, self.gateway.clock())
@@ -178,6 +185,7 @@ class Worker:
             Step("book", payments.book_again, every_s=30, budget_s=60),
             # These two are done by whoever is the one writer.
             Step("record", self.record, every_s=0.05, budget_s=60, shared=True),
+            Step("changes", self.tell_changes, every_s=10, budget_s=60),
             Step("answers", payments.take_answers, every_s=1, budget_s=60),
             *((Step("refunds", refunds.follow, every_s=5, budget_s=120),) if refunds else ()),
             *((Step("settlements", settlements.follow, every_s=30, budget_s=120),) if settlements else ()),

@@ -21,6 +21,7 @@ _SUBJECT: Final = {
     "merchant.change.asked": (
         "Деректеріңізді өзгерту сұралды / Запрошено изменение данных / A change was asked for"
     ),
+    "merchant.change.applied": ("Өзгерту күшіне енді / Изменение вступило в силу / A change took effect"),
     "merchant.change.cancelled": ("Өзгерту болдырылмады / Изменение отменено / A change was cancelled"),
 }
 _FIELDS: Final = {
@@ -53,7 +54,25 @@ _CANCELLED: Final = (
     "Изменение ({field}: {new} вместо {old}) отменено: остаётся прежнее. {url}",
     "The change of {field} from {old} to {new} was cancelled: what held before still holds. {url}",
 )
-_TEXTS: Final = {"merchant.change.asked": _ASKED, "merchant.change.cancelled": _CANCELLED}
+_APPLIED: Final = (
+    (
+        "Өзгерту ({field}, {old} орнына {new}) күшіне енді: {time}.\n"
+        "Мұны сіз сұрамасаңыз, қалаға бірден хабарласыңыз. {url}"
+    ),
+    (
+        "Изменение ({field}: {new} вместо {old}) вступило в силу: {time}.\n"
+        "Если это не вы, сразу сообщите городу. {url}"
+    ),
+    (
+        "The change of {field} from {old} to {new} took effect: {time}.\n"
+        "If this was not you, tell the city now. {url}"
+    ),
+)
+_TEXTS: Final = {
+    "merchant.change.asked": _ASKED,
+    "merchant.change.applied": _APPLIED,
+    "merchant.change.cancelled": _CANCELLED,
+}
 
 
 def message(letter: Letter, sender: str, public_url: str) -> EmailMessage:

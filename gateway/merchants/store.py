@@ -63,8 +63,8 @@ _key = Table(
     Column("revoked_s", Integer64, nullable=True),
 )
 _change = Table(
-    # What is asked to change and holds only after a while (LEAKS 21). The row is never altered but once,
-    # when somebody cancels it; what holds at an instant follows from the rows.
+    # What is asked to change and holds only after a while (LEAKS 21). The row is altered when somebody
+    # cancels it, and when it was told that it holds; what holds at an instant follows from the rows.
     "merchant_change",
     metadata,
     Column("id", Text, primary_key=True),
@@ -77,7 +77,10 @@ _change = Table(
     Column("effective_s", Integer64, nullable=False),
     Column("cancelled_s", Integer64, nullable=True),
     Column("cancelled_by", Text, nullable=True),
+    # When it was told that it holds.
+    Column("told_s", Integer64, nullable=True),
 )
+Index("ix_merchant_change_untold", _change.c.told_s, _change.c.effective_s)
 letters = Table(
     # Letters to be sent, by gateway/mail.
     "email_outbox",
@@ -276,6 +279,23 @@ def cancel_change(connection: Connection, id: str, key_id: str, now: int) -> boo
         .values(cancelled_s=now, cancelled_by=key_id)
     )
     return done.rowcount == 1
+
+
+def untold_changes(connection: Connection, now: int, most: int) -> list[Change]:
+    """Changes that hold and nobody was told so, oldest first; nobody else gets them until we commit."""
+    rows = connection.execute(
+        select(_change)
+        .where(_change.c.told_s.is_(None), _change.c.effective_s <= now, _change.c.cancelled_s.is_(None))
+        .order_by(_change.c.effective_s, _change.c.id)
+        .limit(most)
+        .with_for_update(skip_locked=True)
+    )
+    return [_change_of(row) for row in rows]
+
+
+def note_told(connection: Connection, ids: Sequence[str], now: int) -> None:
+    """Note that it was told of these changes that they hold."""
+    connection.execute(update(_change).where(_change.c.id.in_(ids)).values(told_s=now))
 
 
 def add_email(

@@ -99,6 +99,15 @@ def test_leak_21_the_old_contact_is_sent_a_letter_that_says_what_changes_when_an
     assert mailer(town, server.port).step() == 1
     assert "was cancelled" in text_of(server.taken[1])
     assert mailer(town, server.port).step() == 0
+    # What holds after all is told to whoever was the contact before.
+    town.city.worker.tell_changes()
+    assert mailer(town, server.port).step() == 0, "the town had no contact before this one"
+    ask(town, contact="new.person@cafe.example")
+    town.city.clock.wait(store.HOLD_S)
+    town.city.worker.tell_changes()
+    assert mailer(town, server.port).step() == 2
+    assert {taken.recipient for taken in server.taken} == {BOSS}
+    assert "took effect" in text_of(server.taken[3]) + text_of(server.taken[2])
 
 
 def test_an_account_is_shown_by_its_ends_alone(reachable: Town, server: SmtpServer):
