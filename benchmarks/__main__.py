@@ -15,7 +15,8 @@ MODULES = {
     "audits": ("ledger.audit.",),
     "hordak": ("reference.hordak",),
     "chain": ("gas.",),
-    "api": ("api.",),
+    "api": ("api.invoice.create",),
+    "api_list": ("api.invoice.list",),
     "webhooks": ("webhooks.",),
     "evm": ("evm.",),
 }

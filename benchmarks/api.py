@@ -49,13 +49,13 @@ def measure(wanted: Wanted, *, is_long: bool) -> Results:
         build(folder / "city", server.url("city"))
         bearers = _keys(server.url("city"))
         server.execute("CREATE DATABASE full_city TEMPLATE city")
-        _fill(server.url("full_city"))
+        fill(server.url("full_city"), "m_0123456789abcdef", OPEN)
         rows.metadata.create_all(create_engine(server.url("bare")))
-        told = _outside(stack, folder / "city")
+        told = outside(stack, folder / "city")
         (folder / "bearers").write_text("\n".join(bearers))
         ports = {
             name: stack.enter_context(
-                _served(folder, application, told | {"database": server.url(name)}, name)
+                served(folder, application, told | {"database": server.url(name)}, name)
             )
             for name, application in (("bare", "bare"), ("city", "ours"), ("full_city", "ours"))
         }
@@ -87,8 +87,8 @@ def _keys(url: str) -> list[str]:
     return [f"Bearer {key}" for key in keys]
 
 
-def _fill(url: str) -> None:
-    """Open invoices of the same merchant, copied from one that was really made."""
+def fill(url: str, merchant_id: str, count: int, first: int = 1) -> None:
+    """Open invoices of a merchant, copied from one that was really made; they are numbered from `first`."""
     address = url.replace("postgresql+psycopg", "postgresql")
     with psycopg.connect(address) as connection:
         columns = [
@@ -100,7 +100,7 @@ def _fill(url: str) -> None:
         values = {
             "id": "'x' || lpad(g::text, 25, '0')",
             "number": "sha256(('n' || g)::bytea)",
-            "merchant_id": "'m_0123456789abcdef'",
+            "merchant_id": f"'{merchant_id}'",
             "merchant_reference": "'old-' || g",
             "attempt": "0",
             "purpose": "'206108'",
@@ -124,15 +124,18 @@ def _fill(url: str) -> None:
         named = [name for name in columns if name in values]
         connection.execute(
             f"INSERT INTO invoice ({', '.join(named)}) SELECT {', '.join(values[name] for name in named)} "
-            f"FROM generate_series(1, {OPEN}) g".encode()
+            f"FROM generate_series({first}, {first + count - 1}) g".encode()
         )
-        connection.execute(b"INSERT INTO webhook_sequence (invoice_id, last) SELECT id, 1 FROM invoice")
+        connection.execute(
+            b"INSERT INTO webhook_sequence (invoice_id, last) SELECT id, 1 FROM invoice "
+            b"ON CONFLICT DO NOTHING"
+        )
         connection.commit()
         connection.autocommit = True
         connection.execute(b"VACUUM ANALYZE")
 
 
-def _outside(stack: ExitStack, folder: Path) -> dict[str, Any]:
+def outside(stack: ExitStack, folder: Path) -> dict[str, Any]:
     """Rate sources that answer over HTTP, and the time of the city."""
     now_s, real_s = int((folder / "clock").read_text()), time.time()
 
@@ -155,7 +158,7 @@ def _outside(stack: ExitStack, folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _served(folder: Path, application: str, told: dict[str, Any], name: str) -> Iterator[int]:
+def served(folder: Path, application: str, told: dict[str, Any], name: str) -> Iterator[int]:
     """Run one of the applications with its workers until the block ends."""
     port = servers.free_port()
     (folder / f"{name}.json").write_text(json.dumps(told))

@@ -13,12 +13,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gateway import contracts_cli, operator_cli, signing_cli
+from gateway import contracts_cli, keys_cli, operator_cli, signing_cli
 from ledger.proof import check_receipt, parse_receipt, parse_vkey
 from ledger.records import Invalid, Unavailable, as_json, decode
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Payments and a public ledger for a city.")
 app.add_typer(contracts_cli.app, name="contracts")
+app.add_typer(keys_cli.app, name="keys")
 app.command()(signing_cli.sign)
 console = Console(highlight=False)
 DEMO_FOLDER = Path("var/demo")
@@ -65,6 +66,8 @@ def serve(
 
     from gateway.app import create_app
     from gateway.embedded import Clock, EmbeddedCity
+    from gateway.metrics import Health, registry_of
+    from gateway.metrics import serve as serve_metrics
     from gateway.plan import Plan
     from gateway.sample_keys import sample_keys
 
@@ -79,6 +82,8 @@ def serve(
         console.print(
             f"the city: {public_url}/   its log: {public_url}/log/   its chain: {city.outside.rpc_url}"
         )
+        metrics = serve_metrics(registry_of(city.measures), Health(city.gateway.engine), "127.0.0.1", 0)
+        console.print(f"what an operator watches: http://127.0.0.1:{metrics.server_port}/metrics")
         keys = sample_keys(city.gateway, folder)
         console.print(f"for a merchant, a cashier and an operator: {public_url}/sign-in   their keys: {keys}")
         try:
@@ -86,6 +91,8 @@ def serve(
         finally:
             stop.set()
             background.join(30)
+            metrics.shutdown()
+            metrics.server_close()
 
 
 @app.command()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,8 @@ import typer
 from ledger.records import WORD, Unavailable, reject
 
 if TYPE_CHECKING:
+    from web3 import Web3
+
     from contracts.bindings import Deployment
     from contracts.deployment import Difference, Founding
 
@@ -30,17 +34,35 @@ def deploy(
     key: Annotated[Path, typer.Option(help="who pays: a keystore (JSON), or hex; it decides nothing")],
     rpc: Rpc = "http://127.0.0.1:8545",
     write: Annotated[Path | None, typer.Option(help="note places and code hashes here")] = None,
+    token: Annotated[
+        list[str] | None,
+        typer.Option(help="a token that counts, USDT=0x...; again for each"),
+    ] = None,
+    iban: Annotated[str, typer.Option(help="where residents pay in tenge")] = "",
+    plan: Annotated[
+        Path | None, typer.Option(help="with --token and --iban: the plan; without: where the settings say")
+    ] = None,
 ) -> None:
-    """Deploy what is not there yet, at addresses that code and founding decide, and read it back."""
+    """Deploy what is not there yet, at addresses that code and founding decide, and read it back.
+
+    With --token and --iban it leaves plan.json, by which server and worker start.
+    """
     from contracts import bindings, deployment
     from gateway.keyfile import read_key
+    from gateway.kz import check_iban
 
     founding = load_founding(city)
     w3 = deployment.connect(rpc)
+    # What is wrong with the plan is told before anything costs gas.
+    tokens = _tokens(w3, token or []) if token or iban or plan else {}
+    if tokens:
+        check_iban(iban, "--iban")
     made = bindings.deploy(w3, read_key(key), founding.ledger, founding.retention_end, founding.records)
     _tell(made, deployment.verify(w3, made, founding.retention_end, founding.records))
     if write is not None:
         write.write_text(json.dumps(deployment.as_json(made), indent=1) + "\n", encoding="utf-8")
+    if tokens:
+        print(f"plan: {_leave_plan(made, tokens, iban, plan)}")
 
 
 @app.command()
@@ -121,6 +143,44 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(told, dict):
         reject("C:founding", str(path), f"holds no object but {type(told).__name__}")
     return told
+
+
+def _tokens(w3: Web3, told: Sequence[str]) -> dict[str, bytes]:
+    """Token by asset name, as they are given; each must be a contract on this chain."""
+    from contracts.bindings import answering, code_at
+
+    found: dict[str, bytes] = {}
+    for one in told:
+        asset, _, address = one.partition("=")
+        if not re.fullmatch(r"[A-Z][A-Z0-9.-]{0,30}=0x[0-9a-fA-F]{40}", one) or asset in found:
+            reject("plan", "--token", f"{one[:80]!a} is no ASSET=0x... of 20 bytes, or is named twice")
+        found[asset] = bytes.fromhex(address[2:])
+        with answering("plan"):
+            code = code_at(w3, found[asset])
+        if not code:
+            reject("plan", "--token", f"{asset}: there is no contract at {address} on this chain")
+    if not found:
+        reject("plan", "--token", "a plan needs a token that counts, as USDT=0x...")
+    return found
+
+
+def _leave_plan(made: Deployment, tokens: dict[str, bytes], iban: str, path: Path | None) -> Path:
+    """Write the plan; another ledger's is never overwritten."""
+    from gateway.plan import Plan
+    from gateway.settings import Settings
+
+    place = Settings().plan_path if path is None else path
+    if place.exists():
+        before = Plan.load(place).deployment
+        if (before.ledger, before.chain_id) != (made.ledger, made.chain_id):
+            why = f"it is of ledger 0x{before.ledger.hex()} on chain {before.chain_id}"
+            reject("plan", str(place), f"{why}, and is not overwritten with 0x{made.ledger.hex()}'s")
+        # Whoever deploys again is not told when it was: 0 would have all of the chain read.
+        made = replace(made, block=made.block or before.block)
+    (first, token), *others = tokens.items()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    Plan(made, token, iban, first, dict(others)).save(place)
+    return place
 
 
 def _tell(found: Deployment, differences: Sequence[Difference]) -> None:

@@ -395,6 +395,8 @@ def take_payments(day: Day, http: httpx.Client) -> None:
     """One invoice paid by wallet, one by plain transfer; both found from logs (step 3)."""
     city, keys = day.city, day.city.keys
     merchant_address = keys.address("merchant")
+    # Nobody is quoted before somebody has looked at the chain.
+    city.worker.poll_chain()
     with city.gateway.engine.begin() as connection:
         operator_key = merchants.new_key(connection, merchants.OPERATOR, None, day.now)
     iban = f"KZ{iban_check_digits('KZ', '722S000012345678')}722S000012345678"

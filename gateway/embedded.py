@@ -32,6 +32,8 @@ from contracts.devchain import DevChain
 from gateway import db, migrations
 from gateway.app import Gateway
 from gateway.ledger_view import LedgerView
+from gateway.limits import Limits, Most
+from gateway.metrics import Measures
 from gateway.payments.refunds import Refunds
 from gateway.payments.service import Payments
 from gateway.payments.settlements import Settlements
@@ -72,6 +74,8 @@ RATES = Policy(
     peg_sources=frozenset({"nationalbank"}),
     depeg_bps=200,
 )
+# As a city in earnest has it (docs/operator.md).
+MOST = Most(lag_s=300, rate_age_s=900)
 
 
 class Clock:
@@ -223,10 +227,17 @@ class EmbeddedCity:
     """A whole city in a folder. Use it as a context; `start` after the contracts are deployed."""
 
     def __init__(
-        self, folder: Path, clock: Clock, *, database: str = "", rpc_url: str = "", chain_port: int = 0
+        self,
+        folder: Path,
+        clock: Clock,
+        *,
+        database: str = "",
+        rpc_url: str = "",
+        chain_port: int = 0,
+        most: Most = MOST,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.clock = folder, clock
+        self.folder, self.clock, self._most = folder, clock, most
         self._stack = ExitStack()
         self.keys = Keys(folder / "keys.json")
         self.bank_folder = folder / "bank"
@@ -276,7 +287,8 @@ class EmbeddedCity:
         place = Place(deployment, plan.tokens)
         quotes = Quotes(self.city, place, self.keys.account("gateway"))
         view = LedgerView(engine, heads)
-        payments = Payments(engine, view, self.clock, self.outside.rate_desk, quotes)
+        limits = Limits(engine, self.clock, self.outside.rate_desk, place.rail, self._most)
+        payments = Payments(engine, view, self.clock, self.outside.rate_desk, quotes, limits)
         rail = EvmRail(self.outside.web3, place)
         treasury = EvmTreasury(self.city, self.publisher, engine, view, self.clock)
         refunds = Refunds(payments, EvmSight(rail.pool, place), sending, treasury)
@@ -295,6 +307,15 @@ class EmbeddedCity:
             refunds=refunds,
             unmatched=Unmatched(payments),
             settlements=Settlements(payments),
+        )
+        self.measures = Measures(
+            engine,
+            self.clock,
+            limits,
+            tuple(plan.tokens.values()),
+            rail,
+            published=self.publisher.published,
+            is_writer=lambda: True,
         )
         anchor = EvmAnchor(self.city, self.keys.account("operator"), self.clock)
         self.worker = Worker(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import stat
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,8 @@ from ledger.records import Unavailable, reject
 # gateway: signs quotes; relayer: pays gas and has no power; operator: anchors; log and ml_dsa: order the
 # records; watcher and cosigner: a watcher in this process, better run elsewhere.
 NAMES: Final = ("gateway", "relayer", "operator", "log", "ml_dsa", "watcher", "cosigner")
+
+KEY_BYTES: Final = 32
 
 # The first accounts of "test test ... junk", which every development node gives money to, by the SHA-256
 # of their keys: whoever leaves one in place has no key at all (field failure 51).
@@ -75,6 +78,15 @@ class Keyring:
         ed25519 = Ed25519PrivateKey.from_private_bytes(self._read("log"))
         return LogKeys(origin, ed25519, MLDSA44PrivateKey.from_seed_bytes(self._read("ml_dsa")))
 
+    def shared(self, name: str) -> bytes:
+        """A key that another party has too."""
+        return self._read(name)
+
+    def ed25519(self, name: str) -> str:
+        """The public half of a key that signs notes, in hex."""
+        private = Ed25519PrivateKey.from_private_bytes(self._read(name))
+        return private.public_key().public_bytes_raw().hex()
+
     def cosigner(self) -> Ed25519PrivateKey:
         """A watcher's key for notes."""
         return Ed25519PrivateKey.from_private_bytes(self._read("cosigner"))
@@ -85,16 +97,15 @@ class Keyring:
 
     def check(self) -> None:
         """Refuse, in production, keys that everybody knows and files that others may read."""
-        for name in NAMES:
+        for name in (*NAMES, *(path.name for path in sorted(self.folder.glob("vasp-*")))):
             if self.has(name):
                 self._read(name)
 
     @staticmethod
     def _variable(name: str) -> str:
-        return f"QAZYNA_KEY_{name.upper()}"
+        return f"QAZYNA_KEY_{name.upper().replace('-', '_')}"
 
     def _read(self, name: str) -> bytes:
-        assert name in NAMES, name
         variable, path = self._variable(name), self.folder / name
         text = self.environment.get(variable)
         if text is None:
@@ -110,11 +121,26 @@ class Keyring:
             key = bytes.fromhex(text.strip().removeprefix("0x"))
         except ValueError:
             key = b""
-        if len(key) != 32:
+        if len(key) != KEY_BYTES:
             reject("keys", name, f"{len(key)} bytes of hex, a key has 32")
         if self.is_strict and (hashlib.sha256(key).digest() in KNOWN or len(set(key)) < 8):
             reject("keys", name, "everybody knows this key: it is a development node's, or no random number")
         return key
+
+
+def make(folder: Path, names: Sequence[str]) -> None:
+    """Make random keys in files of their names, mode 600; refused, before any is made, where one is there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in names:
+        if (folder / name).exists() or names.count(name) > 1:
+            reject("keys", str(folder / name), "is there already, and a key is never overwritten")
+    for name in names:
+        # Nobody can have read it before its mode was set, and two who make it at once do not share it.
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(secrets.token_hex(KEY_BYTES) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
 
 
 def sealer(secret: str) -> Sealer:

@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from gateway.db import Engine, reading
 from gateway.limits import Limits
+from gateway.mail import store as mail
 from gateway.measures import store
 from gateway.rails.evm import EvmRail
 from gateway.sending import store as sending
@@ -69,6 +70,7 @@ class Measures(Collector):
             self._rates,
             self._money,
             self._webhooks,
+            self._letters,
             self._ledger,
             self._calls,
             self._steps,
@@ -139,6 +141,14 @@ class Measures(Collector):
         yield _gauge("outbox_pending", "webhooks that wait", found.pending)
         yield _gauge("outbox_age_seconds", "how long the oldest webhook has been due", age_s)
         yield _gauge("outbox_failing_endpoints", "endpoints that fail now", found.failing_endpoints)
+
+    def _letters(self) -> Iterator[Metric]:
+        with reading(self.engine) as connection:
+            found = mail.waiting(connection)
+        age_s = 0 if found.oldest_s is None else max(self.clock() - found.oldest_s, 0)
+        yield _gauge("letters_waiting", "e-mails to merchants that are not sent", found.count)
+        yield _gauge("letters_age_seconds", "age of the oldest", age_s)
+        yield _gauge("letters_given_up", "e-mails that no server took in days", found.given_up)
 
     def _ledger(self) -> Iterator[Metric]:
         now = self.clock()

@@ -25,6 +25,7 @@ from gateway.app import Gateway, create_app
 from gateway.keyring import Keyring, sealer
 from gateway.ledger_view import LedgerView
 from gateway.limits import Limits, Most
+from gateway.mail.sending import mailer_of
 from gateway.measures import store as measures
 from gateway.metrics import Health, Measures, Timing, registry_of
 from gateway.payments.refunds import Refunds
@@ -43,6 +44,9 @@ from gateway.sending import service as sending
 from gateway.sequencer import Sequencer
 from gateway.settings import Mode, Settings
 from gateway.steps.loop import Step, select_steps
+from gateway.vasp.client import Provider
+from gateway.vasp.plan import providers_of
+from gateway.vasp.plan import read_plan as read_providers
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.store import Sealer
 from gateway.worker import Worker, courier_steps
@@ -233,8 +237,14 @@ class Server:
             relayer=self._relayer(),
             refunds=Refunds(self.payments, EvmSight(self.pool, self.place), sending, self._treasury()),
             unmatched=Unmatched(self.payments),
-            settlements=Settlements(self.payments),
+            settlements=Settlements(self.payments, self._providers()),
         )
+
+    def _providers(self) -> dict[str, Provider]:
+        """Who pays merchants out in tenge."""
+        # Each question says how long it waits.
+        client = self._stack.enter_context(httpx.Client(trust_env=False))
+        return providers_of(read_providers(self.settings.vasp_path), client, self.keyring)
 
     def _treasury(self) -> EvmTreasury:
         """Asks the Treasury for the city's share of a refund, against the public bundle."""
@@ -276,20 +286,26 @@ class Server:
     def measures(self) -> Measures:
         """What is measured in this process."""
         assets = tuple(self.rate_plan.assets)
-        return Measures(
+        made = Measures(
             self.engine, self.clock, self.limits, assets, self.rail, published=self.publisher.published
         )
+        made.gauges["unmatched_overdue"] = lambda: len(Unmatched(self.payments).overdue())
+        return made
 
     @cached_property
     def worker(self) -> Worker:
         """The worker's pieces of work."""
         self.settings.bank_folder.mkdir(parents=True, exist_ok=True)
         relayer = self.keyring.account("relayer") if self.keyring.has("relayer") else None
-        return Worker(self.gateway, None, self.rail, self.city, relayer, self.settings.bank_folder)
+        settings = self.settings
+        return Worker(
+            self.gateway, None, self.rail, self.city, relayer, settings.bank_folder, settings.retention_code
+        )
 
     def steps(self, only: Sequence[str] = ()) -> tuple[Step, ...]:
         """The steps of this process: those that are named; else all that it has the keys for."""
-        courier = courier_steps(self.engine, self.egress, self.sealer, self.clock)
+        mailer = mailer_of(self.settings, self.engine, self.clock)
+        courier = courier_steps(self.engine, self.egress, self.sealer, self.clock, mailer)
         if only and set(only) <= {step.name for step in courier}:
             # Neither a node nor a key of the city: such a process can stand where webhooks leave.
             self.measures = Measures(self.engine, self.clock)

@@ -41,12 +41,16 @@ class Settings(BaseSettings):
     plan: Path | None = None
     rates: Path | None = None
     bank: Path | None = None
+    vasp: Path | None = None
+    retention_code: str = ""
     bundle: str = ""
     origin: str = ""
     watcher: str = ""
     watcher_vkeys: str = ""
     relayer: str = ""
     egress_allow: str = ""
+    smtp_url: SecretStr = SecretStr("")
+    mail_from: str = ""
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     lag_most_s: int = 300
@@ -116,6 +120,11 @@ class Settings(BaseSettings):
     def bank_folder(self) -> Path:
         """Where the bank's files arrive."""
         return self.bank or self.folder / "bank"
+
+    @property
+    def vasp_path(self) -> Path:
+        """Where the list of providers stands, if there is one."""
+        return self.vasp or self.folder / "vasp.json"
 
     @property
     def bundle_place(self) -> Path | str:

@@ -18,6 +18,8 @@ from contracts.bindings import City
 from gateway.api.idempotency import forget_old
 from gateway.app import Gateway
 from gateway.db import Engine
+from gateway.mail.sending import Mailer
+from gateway.merchants.service import tell_applied
 from gateway.payments import store
 from gateway.rails.evm import EvmRail
 from gateway.rails.tenge.rail import read_file
@@ -26,6 +28,7 @@ from gateway.sending.sender import Sender
 from gateway.steps.loop import Step, run_once
 from gateway.watching.coins import CoinWatch
 from gateway.watching.service import ChainWatch
+from gateway.webhooks import store as webhooks
 from gateway.webhooks.deliver import Clock, Courier, deliver_due
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.history import store as history
@@ -50,8 +53,10 @@ class Publication:
     policy: Policy | None = None
 
 
-def courier_steps(engine: Engine, egress: Egress, sealer: Sealer, clock: Clock) -> tuple[Step, ...]:
-    """Sending webhooks, and forgetting how: all that it takes is the database and the operator's secret."""
+def courier_steps(
+    engine: Engine, egress: Egress, sealer: Sealer, clock: Clock, mailer: Mailer | None = None
+) -> tuple[Step, ...]:
+    """Sending webhooks and letters, and forgetting how: it takes the database and the operator's secrets."""
     courier = Courier(engine, egress, sealer, clock)
 
     def forget() -> int:
@@ -61,6 +66,7 @@ def courier_steps(engine: Engine, egress: Egress, sealer: Sealer, clock: Clock) 
     return (
         Step("webhooks", courier.work, every_s=0.2, budget_s=60, shared=True, close=courier.close),
         Step("forget", forget, every_s=3_600, budget_s=60),
+        *((Step("letters", mailer.step, every_s=5, budget_s=90),) if mailer else ()),
     )
 
 
@@ -75,9 +81,12 @@ class Worker:
         city: City,
         relayer: LocalAccount | None,
         bank: Path,
+        retention_code: str = "",
     ) -> None:
         self.gateway, self.publication, self.rail = gateway, publication, rail
         self._city, self._relayer, self._bank = city, relayer, bank
+        # The revenue code of what nobody claimed for a year; without it such money only waits.
+        self._retention_code = retention_code
         self._flushes = Flushes(gateway.engine, rail.place, gateway.clock)
         self._watch = ChainWatch(gateway.payments, rail, self._flushes.note)
         self._coins = CoinWatch(gateway.engine, rail, gateway.clock, self._flushes.note_coin)
@@ -144,6 +153,20 @@ class Worker:
         """Send the webhooks that are due."""
         return deliver_due(self.gateway.engine, self.gateway.egress, self.gateway.sealer, self.gateway.clock)
 
+    def retain(self) -> int:
+        """Give what nobody claimed for a year to the city, and say how much it was (LEAKS 12)."""
+        unmatched = self.gateway.unmatched
+        assert unmatched is not None
+        done = unmatched.retain(self._retention_code)
+        for one in done:
+            LOGGER.info("retained %s: %d of %s", one.key, one.amount_minor, one.asset)
+        return len(done)
+
+    def tell_changes(self) -> int:
+        """Tell merchants of changes that hold since a moment ago."""
+        with self.gateway.engine.begin() as connection:
+            return tell_applied(connection, self.gateway.clock(), webhooks.enqueue)
+
     def forget_answers(self) -> int:
         """Forget what nobody need be answered again under an Idempotency-Key."""
         return forget_old(self.gateway.engine, self.gateway.clock())
@@ -152,6 +175,7 @@ class Worker:
         """What a worker does: names, periods, budgets. In the order of a round; each stands alone."""
         gateway = self.gateway
         payments, refunds, settlements = gateway.payments, gateway.refunds, gateway.settlements
+        is_retaining = gateway.unmatched is not None and self._retention_code != ""
         return (
             Step("chain", self.poll_chain, every_s=0.25, budget_s=120),
             Step("bank", self.poll_bank, every_s=5, budget_s=60),
@@ -161,9 +185,11 @@ class Worker:
             Step("book", payments.book_again, every_s=30, budget_s=60),
             # These two are done by whoever is the one writer.
             Step("record", self.record, every_s=0.05, budget_s=60, shared=True),
+            Step("changes", self.tell_changes, every_s=10, budget_s=60),
             Step("answers", payments.take_answers, every_s=1, budget_s=60),
             *((Step("refunds", refunds.follow, every_s=5, budget_s=120),) if refunds else ()),
             *((Step("settlements", settlements.follow, every_s=30, budget_s=120),) if settlements else ()),
+            *((Step("retention", self.retain, every_s=3_600, budget_s=120),) if is_retaining else ()),
             Step("publish", self.publish_if_new, every_s=5, budget_s=300, shared=True),
             Step("webhooks", self.deliver, every_s=0.2, budget_s=60, shared=True),
             Step("kept_answers", self.forget_answers, every_s=3_600, budget_s=60),

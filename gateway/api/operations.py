@@ -44,4 +44,14 @@ def _rate(gateway: Gateway, asset: str, now: int) -> RateState:
     except (Invalid, Unavailable) as error:
         return RateState(asset=asset, age_s=None, rate=None, why=error.why)
     rate = f"{believed.numerator}/{believed.denominator}"
-    return RateState(asset=asset, age_s=now - believed.time_s, rate=rate, why=None)
+    return RateState(asset=asset, age_s=now - believed.time_s, rate=rate, why=_why_not_quoted(gateway, asset))
+
+
+def _why_not_quoted(gateway: Gateway, asset: str) -> str | None:
+    """What is over its limit, so that nobody is quoted although there is a rate."""
+    try:
+        if gateway.payments.limits is not None:
+            gateway.payments.limits.check(asset)
+    except Unavailable as error:
+        return error.why
+    return None

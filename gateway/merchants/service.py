@@ -16,6 +16,7 @@ from ledger.records import ZERO_ADDRESS, reject
 
 Tell = Callable[[Connection, str, str, str, bytes, int], object]
 
+TOLD_AT_ONCE = 100
 OVERLAP_MOST_S = 30 * 86_400
 # Deliberately simple: one address, no display name, nothing that a header could be made of.
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
@@ -113,6 +114,18 @@ def cancel_change(connection: Connection, caller: Caller, id: str, now: int, tel
     assert held is not None
     _notify(connection, held, change, "cancelled", now, tell)
     return change
+
+
+def tell_applied(connection: Connection, now: int, tell: Tell, most: int = TOLD_AT_ONCE) -> int:
+    """Tell that changes hold from now on, each once; returns of how many. What holds does not wait for it."""
+    due = store.untold_changes(connection, now, most)
+    for change in due:
+        # To the contact before it: a new one that is a thief's is told nothing, the old one learns of it.
+        held = store.merchant_at(connection, change.merchant_id, change.effective_s - 1)
+        assert held is not None
+        _notify(connection, held, change, "applied", now, tell)
+    store.note_told(connection, [change.id for change in due], now)
+    return len(due)
 
 
 def _may_still_cancel(connection: Connection, caller: Caller, change: Change) -> bool:

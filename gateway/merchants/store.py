@@ -63,8 +63,8 @@ _key = Table(
     Column("revoked_s", Integer64, nullable=True),
 )
 _change = Table(
-    # What is asked to change and holds only after a while (LEAKS 21). The row is never altered but once,
-    # when somebody cancels it; what holds at an instant follows from the rows.
+    # What is asked to change and holds only after a while (LEAKS 21). The row is altered when somebody
+    # cancels it, and when it was told that it holds; what holds at an instant follows from the rows.
     "merchant_change",
     metadata,
     Column("id", Text, primary_key=True),
@@ -77,9 +77,12 @@ _change = Table(
     Column("effective_s", Integer64, nullable=False),
     Column("cancelled_s", Integer64, nullable=True),
     Column("cancelled_by", Text, nullable=True),
+    # When it was told that it holds.
+    Column("told_s", Integer64, nullable=True),
 )
-_email = Table(
-    # Letters to be sent; what sends them takes those without sent_s.
+Index("ix_merchant_change_untold", _change.c.told_s, _change.c.effective_s)
+letters = Table(
+    # Letters to be sent, by gateway/mail.
     "email_outbox",
     metadata,
     Column("id", Text, primary_key=True),
@@ -89,7 +92,13 @@ _email = Table(
     Column("body", Text, nullable=False),
     Column("created_s", Integer64, nullable=False),
     Column("sent_s", Integer64, nullable=True),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    # Not before; while somebody sends it, also the end of their lease.
+    Column("due_s", Integer64, nullable=False, server_default="0"),
+    Column("gave_up_s", Integer64, nullable=True),
+    Column("error", Text, nullable=True),
 )
+Index("ix_email_outbox_due", letters.c.sent_s, letters.c.gave_up_s, letters.c.due_s)
 Index("ix_api_key_page", _key.c.merchant_id, _key.c.created_s, _key.c.id)
 
 
@@ -272,12 +281,29 @@ def cancel_change(connection: Connection, id: str, key_id: str, now: int) -> boo
     return done.rowcount == 1
 
 
+def untold_changes(connection: Connection, now: int, most: int) -> list[Change]:
+    """Changes that hold and nobody was told so, oldest first; nobody else gets them until we commit."""
+    rows = connection.execute(
+        select(_change)
+        .where(_change.c.told_s.is_(None), _change.c.effective_s <= now, _change.c.cancelled_s.is_(None))
+        .order_by(_change.c.effective_s, _change.c.id)
+        .limit(most)
+        .with_for_update(skip_locked=True)
+    )
+    return [_change_of(row) for row in rows]
+
+
+def note_told(connection: Connection, ids: Sequence[str], now: int) -> None:
+    """Note that it was told of these changes that they hold."""
+    connection.execute(update(_change).where(_change.c.id.in_(ids)).values(told_s=now))
+
+
 def add_email(
     connection: Connection, merchant_id: str, recipient: str, kind: str, body: str, now: int
 ) -> None:
     """Put a letter into the outbox, in the transaction of what it tells."""
     connection.execute(
-        insert(_email).values(
+        insert(letters).values(
             id=f"em_{secrets.token_hex(8)}",
             merchant_id=merchant_id,
             recipient=recipient,
@@ -291,7 +317,9 @@ def add_email(
 def emails(connection: Connection, merchant_id: str) -> Sequence[tuple[str, str, str]]:
     """The letters of a merchant: to whom, what kind, body; oldest first."""
     rows = connection.execute(
-        select(_email).where(_email.c.merchant_id == merchant_id).order_by(_email.c.created_s, _email.c.id)
+        select(letters)
+        .where(letters.c.merchant_id == merchant_id)
+        .order_by(letters.c.created_s, letters.c.id)
     )
     return [(row.recipient, row.kind, row.body) for row in rows]
 

@@ -45,6 +45,8 @@ class Payments:
         self.engine, self.view, self.clock, self.rates, self.chain = engine, view, clock, rates, chain
         self.states = States(None if chain is None else chain.rail)
         self.booking = Booking(engine, view, clock)
+        # When nobody is quoted; None: nobody asks.
+        self.limits = limits
         self._creation = Creation(engine, view, clock, rates, chain, self.states, limits)
         self._taking = Taking(clock, self.states, self.booking)
         self._lateness = Lateness(engine, clock, rates, self.states)

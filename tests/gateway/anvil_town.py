@@ -27,7 +27,7 @@ from gateway.relayer.encoding import router_call
 from gateway.worker import Worker
 from ledger.records import Transfer, keccak256
 from tests import servers
-from tests.gateway.conftest import Town, build
+from tests.gateway.conftest import LAX, Town, build
 
 PAYERS = servers.ROOT / "tests" / "gateway" / "Payers.sol"
 
@@ -210,7 +210,7 @@ def opened_on(
     shutil.copytree(built_folder, folder)
     snapshot = node.call("evm_snapshot")
     clock = Clock(int((folder / "clock").read_text()))
-    with EmbeddedCity(folder, clock, database=database, rpc_url=node.url) as city:
+    with EmbeddedCity(folder, clock, database=database, rpc_url=node.url, most=LAX) as city:
         plan = Plan.load(city.plan_path)
         city.start(plan)
         assert city.outside.bank.open_account() == plan.bank_iban

@@ -23,6 +23,7 @@ from gateway.db import reading
 from gateway.demo import MERCHANT_BIN, SALE_CODE, START_S, enact_all, open_city
 from gateway.embedded import Clock, EmbeddedCity
 from gateway.kz import iban_check_digits
+from gateway.limits import Most
 from gateway.merchants import store as merchants
 from gateway.payments import store
 from gateway.payments.service import Request
@@ -36,6 +37,7 @@ from ledger import store as ledger_store
 from ledger.records import Asset, Parameter, RevenueRule, Transfer, decode
 
 DAY = 86_400
+LAX = Most(lag_s=10 * 366 * DAY, rate_age_s=900)
 MERCHANT_IBAN = f"KZ{iban_check_digits('KZ', '722S000012345678')}722S000012345678"
 PRICE_TIYN = 1_250_000
 PAYER_UNITS = 10**15
@@ -317,10 +319,11 @@ def town(built_town: Path, tmp_path: Path) -> Iterator[Town]:
 class opened:  # noqa: N801 - used as a function
     """Open the town in a folder; its clock stands still until the test moves it."""
 
-    def __init__(self, folder: Path, database: str = "") -> None:
+    def __init__(self, folder: Path, database: str = "", most: Most = LAX) -> None:
         self._folder = folder
         clock = Clock(int((folder / "clock").read_text()))
-        self._city = EmbeddedCity(folder, clock, database=database)
+        # A test lets days pass at once; those about limits set their own.
+        self._city = EmbeddedCity(folder, clock, database=database, most=most)
 
     def __enter__(self) -> Town:
         plan = Plan.load(self._city.plan_path)

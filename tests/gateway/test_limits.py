@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from gateway.demo import SALE_CODE
+from gateway.embedded import MOST
 from gateway.limits import Limits, Most
 from gateway.metrics import Health, Measures, registry_of, serve
 from gateway.payments.service import Payments
 from gateway.rates_simulator import Misbehaviour
 from ledger.records import Unavailable
-from tests.gateway.conftest import Node, Refuse, Town
+from tests.gateway.conftest import Node, Refuse, Town, opened
 
 LAG_S, AGE_S = 300, 900
 
@@ -97,6 +100,44 @@ def test_ff06_the_refusal_is_503_with_both_numbers_and_when_to_come_again(town: 
     assert answer.json()["where"] == "quotes"
     assert f"at most {LAG_S}" in json.dumps(answer.json())
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_ff06_the_sample_city_has_the_same_limits_and_shows_the_operator_why(
+    built_town: Path, tmp_path: Path
+):
+    folder = shutil.copytree(built_town, tmp_path / "city")
+    with opened(folder, most=MOST) as town:
+        town.mine()
+        town.poll()
+        town.invoice()
+        assert _shown(town) == (0, None)
+        town.city.clock.wait(MOST.lag_s + 60)
+        with pytest.raises(Unavailable, match=f"at most {MOST.lag_s}"):
+            town.invoice()
+        lag_s, why = _shown(town)
+        assert lag_s > MOST.lag_s
+        assert f"at most {MOST.lag_s}" in why
+        told = {f"{one.name}{sorted(sample.labels.values())}": sample.value
+                for one in town.city.measures.collect() for sample in one.samples}  # fmt: skip
+        assert told["qazyna_quotes_stopped['USDT']"] == 1
+        assert {name: value for name, value in told.items() if "unreadable" in name and value} == {}
+        assert town.bill().asset == "KZT"
+        town.mine()
+        town.poll()
+        town.invoice()
+        for name in ("nationalbank", "exchange-a", "exchange-b"):
+            town.city.outside.rates.misbehaves[name] = Misbehaviour.STATUS_500
+        town.wait(MOST.rate_age_s + 6)
+        town.poll()
+        with pytest.raises(Unavailable):
+            town.invoice()
+
+
+def _shown(town: Town) -> tuple[int, Any]:
+    """What an operator is told: how far back, and why nobody is quoted."""
+    told = town.client().get("/v1/operations", headers=town.operator).json()
+    [rate] = [one for one in told["rates"] if one["asset"] == "USDT"]
+    return told["chain_lag_s"], rate["why"]
 
 
 # --- metrics ----------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from gateway.payments.service import Request
 from gateway.payments.store import Decision, Invoice
 from gateway.payments.unmatched import Unmatched
 from gateway.rails import Evidence, Kind, Stage
+from gateway.steps.loop import Step
+from gateway.worker import Worker
 from ledger.records import Account, Invalid, decode
 from ledger.records import Refund as RefundRecord
 from ledger.rules import UNMATCHED_S
@@ -378,6 +380,27 @@ def test_leak_12_unmatched_for_a_year_becomes_retained_and_no_longer_goes_back(t
     with pytest.raises(Invalid, match="retained"):
         queue.refund(key, b"\1" * 32, ACTOR, WHY)
     assert queue.list((0, ""), 10) == []
+
+
+def test_leak_12_the_step_gives_it_to_the_code_of_the_settings_and_without_one_does_not_exist(town: Town):
+    def steps(code: str) -> dict[str, Step]:
+        gateway, city = town.city.gateway, town.city
+        made = Worker(gateway, None, city.worker.rail, city.city, None, city.bank_folder, code)
+        return {step.name: step for step in made.steps()}
+
+    key, code = lost_transfer(town, 123_400), town.bill().purpose
+    town.record()
+    town.city.clock.wait(UNMATCHED_S + 1)
+    assert "retention" not in steps("")
+    # A code that no rule knows keeps nothing and loses nothing.
+    with pytest.raises(Invalid, match="no revenue rule"):
+        steps("000000")["retention"].run()
+    assert [seen.key for seen in queue_of(town).overdue()] == [key]
+    assert steps(code)["retention"].run() == 1
+    assert steps(code)["retention"].run() == 0
+    town.record()
+    assert (town.revenue()[-1].amount, town.revenue()[-1].purpose) == (123_400, code)
+    assert queue_of(town).overdue() == []
 
 
 def test_a_page_of_the_queue_follows_the_one_before(town: Town):

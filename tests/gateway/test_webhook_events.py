@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,7 @@ from sqlalchemy import Engine, select
 
 from gateway import db
 from gateway.db import reading
+from gateway.merchants.store import HOLD_S
 from gateway.webhooks import deliver, events, store
 from gateway.webhooks.egress import Egress
 from gateway.webhooks.history import store as history
@@ -115,6 +117,47 @@ def test_ff41_every_event_of_a_day_fits_the_published_schema(town: Town):
     assert "invoice.updated" in types
     assert expired.id in {event["data"]["invoice"] for event in told if event["type"] == "invoice.expired"}
     assert {event["version"] for event in told} == {events.VERSION}
+
+
+def test_ff41_every_event_of_a_change_as_the_api_sends_it_fits_the_published_schema(town: Town):
+    """Asked, cancelled and applied, of each field, from the outbox that the API and the worker fill."""
+    client, schema = town.client(), json.loads((DOCUMENTS / "v1.schema.json").read_text())
+    changes = (
+        {"contact": "boss@cafe.example"},
+        {"wallet": "0x" + "66" * 20},
+        {"iban": "KZ86125KZT5004100100"},
+    )
+    for change in changes:
+        asked = client.post("/v1/merchant/changes", json=change, headers=town.bearer)
+        assert asked.status_code == 201, asked.text
+        url = f"/v1/merchant/changes/{asked.json()['id']}"
+        assert client.delete(url, headers=town.bearer).status_code == 204
+        assert client.post("/v1/merchant/changes", json=change, headers=town.bearer).status_code == 201
+    steps = {step.name: step for step in town.city.worker.steps()}
+    town.city.clock.wait(HOLD_S - 1)
+    assert steps["changes"].run() == 0
+    town.city.clock.wait(1)
+    assert steps["changes"].run() == 3
+    assert steps["changes"].run() == 0, "each is told once"
+    told = [event for event in bodies(town) if event["type"].startswith("merchant.change.")]
+    assert Counter(event["type"] for event in told) == {
+        "merchant.change.asked": 6, "merchant.change.cancelled": 3, "merchant.change.applied": 3
+    }  # fmt: skip
+    golden = {event["type"]: event for event in json.loads(GOLDEN.read_text())}
+    for event in told:
+        jsonschema.validate(event, schema)
+        events.check(json.dumps(event).encode())
+        assert _shape(event) == _shape(golden[event["type"]])
+    # What it says to do is a route that there is.
+    method, path = told[-1]["data"]["cancel"].split(" ")
+    assert client.request(method, path, headers=town.bearer).json()["rule"] == "conflict"
+
+
+def _shape(value: Any) -> Any:
+    """Members and their types, and nothing of what they say."""
+    if isinstance(value, dict):
+        return {name: _shape(member) for name, member in value.items()}
+    return type(value)
 
 
 def test_the_documents_name_every_type_of_event():

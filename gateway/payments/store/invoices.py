@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, literal, or_, select, tuple_, update
 
 from gateway.merchants.policy import NO_POLICY, Policy
 from gateway.payments.model import Status, Terms
@@ -196,8 +196,8 @@ def invoices_of(
         select(tables.invoice)
         .where(
             tables.invoice.c.merchant_id == merchant_id,
-            (tables.invoice.c.created_s < created)
-            | ((tables.invoice.c.created_s == created) & (tables.invoice.c.id < id)),
+            # As one row, so that the index is entered where the page begins and not at its first row.
+            tuple_(tables.invoice.c.created_s, tables.invoice.c.id) < tuple_(literal(created), literal(id)),
         )
         .order_by(tables.invoice.c.created_s.desc(), tables.invoice.c.id.desc())
         .limit(most)
