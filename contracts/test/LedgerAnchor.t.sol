@@ -176,6 +176,23 @@ contract LedgerAnchorTest is City {
         same(anchor.rootAt(5, sound.time), Reference.root(leaves, 0, 5));
     }
 
+    function test_leak_02_a_head_of_the_second_in_which_the_log_goes_on_is_void_as_well() external {
+        ILedgerAnchor.Head memory sound = anchor.head();
+        vm.warp(block.timestamp + 1 days);
+        add("one more");
+        publish();
+        ILedgerAnchor.Resumption memory asked =
+            ILedgerAnchor.Resumption(START, sound.size, sound.time, sound.root, ACT);
+        Signature[] memory approvals = _resumed(asked);
+        anchor.announceResumption(asked, approvals);
+        vm.warp(block.timestamp + 14 days);
+        (uint64 size, uint64 time) = _poison();
+        anchor.resume(asked, approvals);
+        same(time, block.timestamp);
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.HeadIsVoid.selector, size, time, time));
+        anchor.rootAt(size, time);
+    }
+
     function test_leak_02_a_resumption_names_a_head_that_counts_and_an_act_and_has_its_quorum() external {
         ILedgerAnchor.Head memory sound = anchor.head();
         ILedgerAnchor.Resumption memory asked =

@@ -198,6 +198,28 @@ contract ProofsTest is Assertions {
         isTrue(!this.included(bytes32(uint256(1)), 0, 2 ** 64, Reference.node(root, 0), new bytes32[](64)));
     }
 
+    function test_a_path_is_neither_longer_nor_shorter_than_the_sizes_say() external view {
+        // Each of these hashes up to the root, from an inner node or to beyond the top.
+        bytes32 leaf = bytes32(uint256(1));
+        bytes32[] memory one = new bytes32[](1);
+        bytes32[] memory none = new bytes32[](0);
+        isTrue(!this.included(leaf, 0, 1, Reference.node(one[0], leaf), one));
+        isTrue(!this.included(leaf, 0, 2, leaf, none));
+        isTrue(!this.included(leaf, 1, 2, leaf, none));
+        isTrue(!this.included(leaf, 3, 4, Reference.node(one[0], leaf), one));
+    }
+
+    function test_a_smaller_tree_extends_no_larger_one_and_says_so() external view {
+        bytes32 root = bytes32(uint256(1));
+        for (uint256 old = 2; old < 10; ++old) {
+            for (uint256 size = 0; size < old; ++size) {
+                for (uint256 length = 0; length < 4; ++length) {
+                    isTrue(!this.consistent(old, root, size, root, new bytes32[](length)));
+                }
+            }
+        }
+    }
+
     function test_a_size_beyond_the_last_has_no_leaves_even_with_a_short_proof() external view {
         // The last leaf of 2^63 + 1 has one sibling: all that stands before it.
         bytes32[] memory path = new bytes32[](1);
