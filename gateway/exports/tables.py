@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 Shape = Literal["jsonl", "csv"]
 FORMAT: Final = "qazyna tables 1"
 MANIFEST: Final = "manifest.json"
-# Personal: what a salted commitment hides (L7). Without it everything else is whole, and proofs stay valid.
-PRIVATE: Final = frozenset({"private_evidence"})
+# Personal: what a salted commitment hides (L7), and letters with the address that they go to.
+# Without them everything else is whole, and proofs stay valid.
+PRIVATE: Final = frozenset({"private_evidence", "email_outbox"})
 NULL_IN_CSV: Final = "\\N"
 Say = Callable[[str], None]
 
