@@ -137,7 +137,7 @@ def some_invoices(
             before = seen.created_s, seen.id
         with reading(gateway.engine) as connection:
             found = store.invoices_of(connection, owner, before, limit)
-        answers = [show(gateway, invoice.id) for invoice in found]
+        answers = [invoice_answer(gateway, *one) for one in gateway.payments.told(found)]
     return InvoiceList(invoices=answers, next=answers[-1].id if len(answers) == limit else None)
 
 

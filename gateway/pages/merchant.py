@@ -103,7 +103,7 @@ def dashboard(request: Request, caller: Owner, after: str | None = None) -> HTML
         "merchant.html",
         merchant=held,
         waiting=waiting,
-        invoices=[gateway.payments.look(one.id)[:2] for one in found],
+        invoices=[one[:2] for one in gateway.payments.told(found)],
         next=next_of([(one.created_s, one.id) for one in found], ROWS),
         bars=bars(sums, today, DAYS),
         total=sum(sums.values()),

@@ -9,7 +9,7 @@ case has a file of its own beside this one; `Payments` is the door to all of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.db import Connection, Engine, reading
 from gateway.ledger_view import LedgerView
@@ -129,12 +129,25 @@ class Payments:
     def position(self, id: str) -> int | None:
         """Where on the ledger the city's share of an invoice is recorded; None while it is not."""
         with reading(self.engine) as connection:
-            for piece in store.evidence_of(connection, id):
-                if piece.transfer_id is not None and piece.kind in BOOKS:
-                    position = ledger_store.position_of_transfer(connection, piece.transfer_id)
-                    if position is not None:
-                        return position
-        return None
+            return _position(connection, store.evidence_of(connection, id))
+
+    def told(self, invoices: Sequence[Invoice]) -> list[tuple[Invoice, Derived, int | None]]:
+        """Invoices with their states now, and where on the ledger the city's share of each is recorded."""
+        now, found = self.clock(), []
+        with reading(self.engine) as connection:
+            for invoice in invoices:
+                derived, seen = self.states.derive(connection, invoice, now)
+                found.append((invoice, derived, _position(connection, seen)))
+        return found
+
+
+def _position(connection: Connection, seen: Sequence[Seen]) -> int | None:
+    for piece in seen:
+        if piece.transfer_id is not None and piece.kind in BOOKS:
+            position = ledger_store.position_of_transfer(connection, piece.transfer_id)
+            if position is not None:
+                return position
+    return None
 
 
 def is_settled(status: Status) -> bool:
