@@ -94,7 +94,9 @@ class AnvilTown(Town):
             for raw in raws:
                 self.resend(raw)
             self.mine()
-            if all(self.node.call("eth_getTransactionReceipt", hash) for hash in hashes):
+            found = [self.node.call("eth_getTransactionReceipt", hash) for hash in hashes]
+            if all(found):
+                assert all(one["status"] == "0x1" and one["logs"] for one in found), found
                 return
             time.sleep(0.1)
         raise AssertionError(f"{hashes} were sent again and did not come into a block")

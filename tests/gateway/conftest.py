@@ -433,7 +433,9 @@ def town_of_module(built_town: Path, tmp_path_factory: pytest.TempPathFactory) -
 # --- the town on a real node ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+# One for each file: after some 500 blocks, going back included, anvil forgets states, and a reorganisation ends
+# on a chain without contracts.
+@pytest.fixture(scope="module")
 def built_on_anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A node with the whole city on it, the one that mines it, and the city's folder."""
     from tests.gateway.anvil_town import built
