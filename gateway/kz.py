@@ -25,7 +25,7 @@ import decimal
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 from babel.numbers import format_currency
@@ -256,7 +256,9 @@ def fee_amount(coefficient_thousandths: int, day: date) -> int:
 
 
 _ALMATY = ZoneInfo("Asia/Almaty")
-_FIRST_DAY_OF_ONE_ZONE = datetime(2024, 3, 1, 12, tzinfo=UTC)
+# The first day that all of Kazakhstan began at UTC+5.
+FIRST_DAY_OF_ONE_ZONE: Final = date(2024, 3, 1)
+_ITS_NOON = datetime(2024, 3, 1, 7, tzinfo=UTC)
 
 
 def business_date(time_s: int) -> date:
@@ -264,7 +266,7 @@ def business_date(time_s: int) -> date:
 
     Unavailable where the machine's time zones are older than 2024a: they put midnight an hour wrong.
     """
-    if _FIRST_DAY_OF_ONE_ZONE.astimezone(_ALMATY).utcoffset() != timedelta(hours=5):
+    if _ITS_NOON.astimezone(_ALMATY).utcoffset() != timedelta(hours=5):
         raise Unavailable("time zone data", "Asia/Almaty is not UTC+5 in 2024: install tzdata 2024a or later")
     return datetime.fromtimestamp(time_s, _ALMATY).date()
 

@@ -28,8 +28,9 @@ import defusedxml.ElementTree
 import httpx
 from defusedxml.common import DefusedXmlException
 
-from gateway.kz import business_date, day_start_s
+from gateway.kz import FIRST_DAY_OF_ONE_ZONE, business_date, day_start_s
 from ledger.records import Unavailable, reject
+from ledger.rules import TIME_LIMIT_S
 
 BODY_LIMIT = 1024 * 1024
 TIMEOUT = httpx.Timeout(5.0, connect=3.0)
@@ -159,7 +160,7 @@ def read_exchange(body: bytes, asset: str, decimals: int, symbol: str, source: s
     price, time_s = answer.get("price"), answer.get("time")
     if not isinstance(price, str):
         raise Unavailable(source, f"the price is {type(price).__name__}, a decimal string is needed")
-    if type(time_s) is not int or not 0 <= time_s < 1 << 40:
+    if type(time_s) is not int or not 0 <= time_s < TIME_LIMIT_S:
         raise Unavailable(source, "the time is not Unix seconds")
     return _sourced(asset, _read_decimal(price, source), decimals, source, time_s, body)
 
@@ -173,7 +174,10 @@ def _read_day(text: str, source: str) -> date:
     try:
         if match is None:
             raise ValueError("not dd.mm.yyyy")
-        return date(int(match[3]) + (2000 if len(match[3]) == 2 else 0), int(match[2]), int(match[1]))
+        day = date(int(match[3]) + (2000 if len(match[3]) == 2 else 0), int(match[2]), int(match[1]))
+        if day < FIRST_DAY_OF_ONE_ZONE:
+            raise ValueError(f"before {FIRST_DAY_OF_ONE_ZONE}, when Almaty's day began an hour earlier")
+        return day
     except ValueError as error:
         raise Unavailable(source, f"the date {text[:20]!r}: {error}") from error
 
