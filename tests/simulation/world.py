@@ -12,11 +12,14 @@ Run one seed: `python -m tests.simulation.world SEED`; many: `make simulate N=10
 from __future__ import annotations
 
 import logging
+import os
 import random
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -146,7 +149,7 @@ class World:
             Node(chain_id, self.clock, city.ANCHOR, lag=3, mines_at_once=False, may_be_away=self._chain_fate)
             for chain_id in (city.CHAIN_ID, SECOND_CHAIN)
         ]
-        self.engines: list[Engine] = []
+        self.engines: dict[str, Engine] = {}
         self.expected: list[bytes] = []
         self.refused: dict[bytes, str] = {}
         self._start()
@@ -154,6 +157,10 @@ class World:
     # --- life and death ---------------------------------------------------------------
 
     def _open(self, name: str) -> Engine:
+        """A database without connections; what an engine keeps besides them are statements it has compiled."""
+        if name in self.engines:
+            self.engines[name].dispose()
+            return self.engines[name]
         opened = engine(f"sqlite:///{self.folder / name}")
         commit: Callable[[Any], None] = opened.dialect.do_commit
 
@@ -163,15 +170,12 @@ class World:
             self.fate.may_die(f"after a commit to {name}")
 
         opened.dialect.do_commit = mortal_commit  # type: ignore[method-assign]
-        self.engines.append(opened)
+        self.engines[name] = opened
         return opened
 
     def _start(self) -> None:
         """A new process: nothing is left of the one before but what it stored."""
         while True:
-            for opened in self.engines:
-                opened.dispose()
-            self.engines.clear()
             try:
                 self.ledger = Ledger(self.folder, self._open("ledger.db"), self._open("heads.db"), self.clock)
                 with only_writer(self.ledger.engine, self.folder / "lock"):
@@ -334,7 +338,7 @@ class World:
 
     def close(self) -> None:
         """Let go of the databases."""
-        for opened in self.engines:
+        for opened in self.engines.values():
             opened.dispose()
 
 
@@ -357,23 +361,32 @@ def simulate(seed: int, folder: Path) -> Fate:
     return world.fate
 
 
-def main() -> None:
-    """Run seeds given as numbers, or so many from 0 on with --count N."""
-    words = sys.argv[1:]
-    seeds = range(int(words[1])) if words[:1] == ["--count"] else [int(word) for word in words]
-    deaths, failed = 0, list[int]()
+def live(seed: int) -> tuple[int, int, str]:
+    """Live through one seed in a folder of its own: the seed, its deaths, and what went wrong or nothing."""
     # Witnesses that do not answer are told to an operator, and here are what was asked for.
     logging.disable(logging.WARNING)
-    for done, seed in enumerate(seeds, 1):
-        with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
-            try:
-                deaths += simulate(seed, Path(folder)).deaths
-            except Exception:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
+        try:
+            return seed, simulate(seed, Path(folder)).deaths, ""
+        except Exception:
+            return seed, 0, traceback.format_exc()
+
+
+def main() -> None:
+    """Run seeds given as numbers, or so many from 0 on with --count N, on all cores."""
+    words = sys.argv[1:]
+    seeds = range(int(words[1])) if words[:1] == ["--count"] else [int(word) for word in words]
+    deaths, failed, started = 0, list[int](), time.monotonic()
+    with ProcessPoolExecutor(min(len(seeds), os.cpu_count() or 1)) as pool:
+        for done, (seed, died, trouble) in enumerate(pool.map(live, seeds), 1):
+            deaths += died
+            if trouble:
                 failed.append(seed)
-                traceback.print_exc()
-                print(f"seed {seed} failed; again: python -m tests.simulation.world {seed}", file=sys.stderr)
-        if sys.stderr.isatty() or done % 100 == 0:
-            print(f"\r{done} of {len(seeds)} seeds, {deaths} deaths", end="", file=sys.stderr, flush=True)
+                print(f"{trouble}\nagain: python -m tests.simulation.world {seed}", file=sys.stderr)
+            if sys.stderr.isatty() or done % 100 == 0:
+                left_s = (time.monotonic() - started) / done * (len(seeds) - done)
+                told = f"\r{done} of {len(seeds)} seeds, {deaths} deaths, {left_s / 60:.1f} min left "
+                print(told, end="", file=sys.stderr, flush=True)
     print(
         f"\n{len(seeds) - len(failed)} of {len(seeds)} seeds lived through, {deaths} deaths", file=sys.stderr
     )
