@@ -588,6 +588,27 @@ def test_leak_02_a_poisoned_anchor_is_a_finding_until_another_goes_on_by_act_and
     assert size < 9_999
 
 
+def test_leak_02_an_act_that_brings_another_anchor_lets_that_one_leave_out_none_of_its_own_heads(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
+    _poison(town)
+    size = _go_on(town, rules.NOTICE_S + 60)
+    assert _named(town, serve) == []
+    # The same contract, size and act; but the act made it an anchor, and said nothing of heads that it has itself.
+    head = town.anchors[-2]
+    assert int(head["size"]) == size
+    named, since = city.digest("resumption"), town.log.now + rules.NOTICE_S
+    words = _word(size) + _word(int(head["time"]))
+    topics = [_topic("ResumptionAnnounced(bytes32,uint64,uint64,bytes32,uint64)"), named]
+    town.node.log(NEXT, topics, words + city.ACT + _word(since), 901, city.digest("announced"))
+    told = _named(town, serve)
+    assert [one for one in told if one.startswith("T11 ") and f"announced to go on from size {size}" in one]
+    topics = [_topic("Resumed(bytes32,uint64,uint64)"), named]
+    town.node.log(NEXT, topics, words, 902, city.digest("resumed"))
+    # Nor does a head become void by it, which would excuse what is forged there.
+    assert not [one for one in audit(town.folder, rpcs=[serve(town.node)]).exceptions if "went on from" in one]
+
+
 def test_leak_02_an_anchor_does_not_count_before_its_notice_has_passed(
     town: Town, serve: Callable[[Node], str]
 ) -> None:
