@@ -41,6 +41,7 @@ from contracts.create2 import (
     FACTORY_TRANSACTION,
     create2_address,
 )
+from contracts.resumption import Resumption
 from ledger.records import (
     WORD,
     ZERO_ADDRESS,
@@ -141,9 +142,6 @@ _AUTHORIZATION_TYPE_HASH = keccak256(
     b"ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,"
     b"uint256 validBefore,bytes32 nonce)"
 )
-_RESUMPTION_TYPE = b"Resumption(uint64 time,uint64 headSize,uint64 headTime,bytes32 root,bytes32 act)"
-_RESUMPTION_TYPE_HASH = keccak256(_RESUMPTION_TYPE)
-_APPROVE_RESUMPTION_TYPE_HASH = keccak256(b"Approve(Resumption record,uint64 validUntil)" + _RESUMPTION_TYPE)
 _TERMS_TYPE_HASH = keccak256(b"Terms(bytes32 invoice,bytes32 purpose,address merchant,uint16 shareBps)")
 
 
@@ -200,29 +198,6 @@ class Terms:
     def words(self) -> tuple[object, ...]:
         """The members as web3 encodes them."""
         return (self.invoice, encode_name(self.purpose), self.merchant, self.share_bps)
-
-
-@dataclass(frozen=True, slots=True)
-class Resumption:
-    """From which earlier head the log goes on, and by which act; a quorum of the Council signs it.
-
-    time_s: when it was written, so that the same head may be named again another time.
-    """
-
-    time_s: int
-    head_size: int
-    head_time_s: int
-    root: bytes
-    act: bytes
-
-    def hash(self) -> bytes:
-        """The EIP-712 hashStruct, by which the events name this resumption."""
-        numbers = map(_uint, (self.time_s, self.head_size, self.head_time_s))
-        return keccak256(b"".join((_RESUMPTION_TYPE_HASH, *numbers, self.root, self.act)))
-
-    def words(self) -> tuple[object, ...]:
-        """The members as web3 encodes them."""
-        return (self.time_s, self.head_size, self.head_time_s, self.root, self.act)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,12 +258,6 @@ class Signature(NamedTuple):
 def quote_digest(domain: bytes, quote: Quote) -> bytes:
     """The 32 bytes that a gateway seat signs."""
     return _digest(domain, quote.hash())
-
-
-def resumption_digest(domain: bytes, asked: Resumption, valid_until: int) -> bytes:
-    """The 32 bytes that a council seat signs to approve a resumption until a second."""
-    words = (_APPROVE_RESUMPTION_TYPE_HASH, asked.hash(), _uint(valid_until))
-    return _digest(domain, keccak256(b"".join(words)))
 
 
 def authorization_digest(token_domain: bytes, quote: Quote, payer: bytes, router: bytes) -> bytes:
@@ -1120,12 +1089,12 @@ class City:
     def announce_resumption(
         self, account: LocalAccount, asked: Resumption, approvals: Sequence[Signature]
     ) -> TxReceipt:
-        """Announce that the log goes on from an earlier head; the approvals are over resumption_digest."""
-        return self._send(account, "anchor", "announceResumption", asked.words(), _signatures(approvals))
+        """Announce that the log goes on from an earlier head; the approvals are over approve_digest."""
+        return self._send(account, "anchor", "announceResumption", _members(asked), _signatures(approvals))
 
     def resume(self, account: LocalAccount, asked: Resumption, approvals: Sequence[Signature]) -> TxReceipt:
         """Go on from an earlier head, 14 days after it was announced; the same quorum is asked again."""
-        return self._send(account, "anchor", "resume", asked.words(), _signatures(approvals))
+        return self._send(account, "anchor", "resume", _members(asked), _signatures(approvals))
 
     def execute(self, account: LocalAccount, execution: Execution) -> TxReceipt:
         """Pay an order."""

@@ -155,7 +155,7 @@ class Record:
 
     time: U64
 
-    # Filled in by _describe below, once for each record type.
+    # Filled in by describe() below, once for each record type.
     type_string: ClassVar[str]
     type_hash: ClassVar[bytes]
     approve_type_hash: ClassVar[bytes]
@@ -570,7 +570,8 @@ def member_name(attribute: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-def _describe(kind: type[Record]) -> None:
+def describe(kind: type[Record]) -> None:
+    """Fill in how a kind is hashed and encoded, once for each that seats sign."""
     hints = get_type_hints(kind, include_extras=True)
     kind.members = tuple((field.name, *get_args(hints[field.name])[1:]) for field in fields(kind))
     kind.layout = tuple(
@@ -591,7 +592,7 @@ def _describe(kind: type[Record]) -> None:
 
 
 for _kind in KINDS:
-    _describe(_kind)
+    describe(_kind)
 
 BY_TYPE_HASH = {kind.type_hash: kind for kind in KINDS}
 

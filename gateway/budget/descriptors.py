@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.bindings import load_artifact
-from gateway.budget.explain import MEMBERS, SAYS
-from gateway.budget.typed_data import APPROVE, DOMAIN_TYPE, approve_types
-from ledger.records import DOMAIN_NAME, DOMAIN_VERSION, KINDS, ZERO_ADDRESS, Record, member_name
+from gateway.budget.explain import MEMBERS, SAYS, TIMES
+from gateway.budget.typed_data import APPROVE, DOMAIN_TYPE, SIGNED, approve_types
+from ledger.records import DOMAIN_NAME, DOMAIN_VERSION, ZERO_ADDRESS, Record, member_name
 
 SCHEMA = "https://eips.ethereum.org/assets/eip-7730/erc7730-v1.schema.json"
 ENGLISH = 2
-SECONDS = frozenset({"time", "valid_from", "valid_to", "valid_until", "as_of", "retention_end"})
 QUOTE = {
     "invoice": "Invoice",
     "purpose": "Purpose",
@@ -57,7 +56,7 @@ def descriptors(owner: Owner) -> dict[str, dict[str, Any]]:
 
 
 def _field(path: str, label: str, form: str, name: str) -> dict[str, Any]:
-    if name in SECONDS:
+    if name in TIMES:
         return {"path": path, "label": label, "format": "date", "params": {"encoding": "timestamp"}}
     return {"path": path, "label": label, "format": "addressName" if form == "address" else "raw"}
 
@@ -84,10 +83,10 @@ def approvals(owner: Owner) -> dict[str, Any]:
     """The EIP-712 messages of seats."""
     formats = {
         f"Approve({kind.__name__} record,uint64 validUntil){kind.type_string}": _approve(kind)
-        for kind in KINDS
+        for kind in SIGNED
     }
     domain = {"name": DOMAIN_NAME, "version": DOMAIN_VERSION, "chainId": owner.chain_id}
-    schemas = [_schema(kind) for kind in KINDS]
+    schemas = [_schema(kind) for kind in SIGNED]
     place = {"deployments": owner.deployments(owner.council), "domain": domain, "schemas": schemas}
     return {
         "$schema": SCHEMA,

@@ -90,6 +90,11 @@ SAYS = {
     ),
     "Close": ("Жыл жабылады.", "Год закрывается.", "A year is closed."),
     "KeyChange": ("Тізілім кілті ауысады.", "Меняется ключ реестра.", "A key of the ledger changes."),
+    "Resumption": (
+        "Якорь ертерек күйден жалғасады: хабарланғаннан 14 күн өткен соң кейінгі күйлердің БӘРІ ЖАРАМСЫЗ.",
+        "Якорь идёт с более раннего состояния: через 14 дней после объявления ВСЕ поздние НЕДЕЙСТВИТЕЛЬНЫ.",
+        "The anchor goes on from an earlier head: 14 days after it is announced ALL later heads are VOID.",
+    ),
     "Withdrawal": ("Қол кері алынады.", "Подпись отзывается.", "A signature is taken back."),
 }
 
@@ -137,6 +142,8 @@ MEMBERS = {
     "from_hash": ("қайдан", "откуда", "from"),
     "from_year": ("қай жылдан", "с года", "from year"),
     "fund": ("қор", "фонд", "fund"),
+    "head_size": ("сол күйдегі жазбалар саны", "записей в этом состоянии", "records in that head"),
+    "head_time": ("сол күй бекітілген уақыт", "когда это состояние заякорено", "when that head was anchored"),
     "holder": ("кімге", "кому", "holder"),
     "id": ("белгі", "идентификатор", "id"),
     "index": ("жазба нөмірі", "номер записи", "number of the record"),
@@ -168,6 +175,7 @@ MEMBERS = {
     "refund_to": ("қайда қайтару керек", "куда возвращать", "where it may go back to"),
     "retention_end": ("сақтау соңы", "конец удержания", "end of retention"),
     "role": ("лауазым", "должность", "office"),
+    "root": ("сол күйдің түбірі", "корень этого состояния", "root of that head"),
     "rule": ("ереже", "правило", "rule"),
     "s": ("s", "s", "s"),
     "sector": ("сала", "отрасль", "sector"),
@@ -217,7 +225,7 @@ HASHES = (
     "Если кошелёк показывает один из этих хэшей, он должен быть ровно таким:",
     "If the wallet shows one of these hashes, it must be exactly this:",
 )
-TIMES = frozenset({"time", "valid_from", "valid_to", "valid_until", "as_of", "retention_end"})
+TIMES = frozenset({"time", "valid_from", "valid_to", "valid_until", "as_of", "retention_end", "head_time"})
 # The last second that a calendar of four-digit years has.
 LAST_S = 253_402_300_799
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
+from contracts.resumption import Resumption
 from ledger.records import (
     DOMAIN_NAME,
     DOMAIN_VERSION,
@@ -31,6 +32,9 @@ from ledger.records import (
 )
 
 BY_NAME = {kind.__name__: kind for kind in KINDS}
+# What seats sign: the records, and what is shown to an anchor alone.
+SIGNED: tuple[type[Record], ...] = (*KINDS, Resumption)
+_SIGNED_BY_NAME = {kind.__name__: kind for kind in SIGNED}
 DOMAIN_TYPE = (
     ("name", "string"),
     ("version", "string"),
@@ -156,11 +160,11 @@ def _words(record: Record) -> list[bytes]:
 
 def _approved_kind(types: Mapping[str, Any]) -> type[Record]:
     found = [name for name in types if name not in {"EIP712Domain", APPROVE}]
-    if len(found) != 1 or found[0] not in BY_NAME:
+    if len(found) != 1 or found[0] not in _SIGNED_BY_NAME:
         reject(
             "FF58", "types", f"an approval is of one kind of record, this has {', '.join(found) or 'none'}"
         )
-    return BY_NAME[found[0]]
+    return _SIGNED_BY_NAME[found[0]]
 
 
 def _same_types(types: Mapping[str, Any], expected: Mapping[str, list[tuple[str, str]]]) -> None:

@@ -606,7 +606,9 @@ def test_leak_02_an_act_that_brings_another_anchor_lets_that_one_leave_out_none_
     topics = [_topic("Resumed(bytes32,uint64,uint64)"), named]
     town.node.log(NEXT, topics, words, 902, city.digest("resumed"))
     # Nor does a head become void by it, which would excuse what is forged there.
-    assert not [one for one in audit(town.folder, rpcs=[serve(town.node)]).exceptions if "went on from" in one]
+    assert not [
+        one for one in audit(town.folder, rpcs=[serve(town.node)]).exceptions if "went on from" in one
+    ]
 
 
 def test_leak_02_an_anchor_does_not_count_before_its_notice_has_passed(

@@ -12,19 +12,18 @@ from web3 import Web3
 
 from contracts.bindings import (
     Resumed,
-    Resumption,
     ResumptionAnnounced,
     read_events,
-    resumption_digest,
     sign_digest,
 )
 from contracts.devchain import DevChain
+from contracts.resumption import Resumption
 from ledger import proof, rules, standing
 from ledger.anchoring import is_settled
 from ledger.audit import Verdict, audit
 from ledger.database import reading
 from ledger.publish import Publisher, Trust
-from ledger.records import ZERO_ADDRESS, Asset, Contract, Invalid, head_digest
+from ledger.records import ZERO_ADDRESS, Asset, Contract, Invalid, approve_digest, hash_struct, head_digest
 from ledger.writer import Writer
 from tests import city
 from tests.ledger.running import KEYS, Clock
@@ -99,8 +98,8 @@ class Poisoned:
         self.on.city.resume(BROUGHT_BY, asked, self.signed(asked, keys))
 
     def signed(self, asked: Resumption, keys: Sequence[city.Key]) -> list:
-        until = asked.time_s + 30 * rules.DAY
-        digest = resumption_digest(self.on.city.deployment.domain, asked, until)
+        until = asked.time + 30 * rules.DAY
+        digest = approve_digest(self.on.city.deployment.domain, asked, until)
         return [sign_digest(Wallet.from_key(key.secret.secret), digest, until) for key in keys]
 
     def audit(self) -> Verdict:
@@ -175,7 +174,7 @@ def test_leak_02_a_poisoned_anchor_goes_on_by_act_and_delay_and_writer_and_audit
         for kind in (ResumptionAnnounced, Resumed)
     ]
     assert [[(one.resumption_hash, one.head_size) for one in some] for some in events] == [
-        [(asked.hash(), first)]
+        [(hash_struct(asked), first)]
     ] * 2
     assert (events[0][0].act, town.on.city.head().size) == (ACT, first)
     # A head of this ledger was left out with the forged one: it is told, and counts as final no more.
@@ -258,6 +257,6 @@ def test_leak_02_the_same_size_may_be_anchored_again_after_a_resumption(poisoned
     town.write(writer, f"anchor@{first}")
     town.publish(writer)
     # Whoever asks for the head of that size gets the one that counts.
-    assert town.on.city.head_at(second).time > asked.head_time_s + rules.NOTICE_S - rules.DAY
+    assert town.on.city.head_at(second).time > asked.head_time + rules.NOTICE_S - rules.DAY
     assert anchored(town.on.ledger) == [(city.CHAIN_ID, one) for one in (first, second, writer.tree.size)]
     assert town.audit().findings == []
