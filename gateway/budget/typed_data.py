@@ -7,6 +7,7 @@ ledger.records, and gives the hashes that a wallet shows. Pure.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -151,6 +152,23 @@ def read_record_json(content: object, where: str = "record") -> Record:
     if kind is None:
         reject("E1", f"{where}.kind", f"none of {', '.join(BY_NAME)}")
     return read_record(kind, told, where)
+
+
+def read_signature(text: str, where: str) -> tuple[bytes, bytes, int, int, bytes, bytes]:
+    """Signer, approved hashStruct, last second, v, r and s, from the line that `qazyna sign` prints."""
+    try:
+        told = _mapping(json.loads(text), where)
+    except (ValueError, RecursionError) as error:
+        reject("FF58", where, f"its last line is no signature in JSON: {error}")
+    _only(told, where, {"signer", "approves", "validUntil", "v", "r", "s"})
+    return (
+        _bytes(told["signer"], 20, f"{where}: signer"),
+        _bytes(told["approves"], WORD, f"{where}: approves"),
+        _integer(told["validUntil"], 64, f"{where}: validUntil"),
+        _integer(told["v"], 8, f"{where}: v"),
+        _bytes(told["r"], WORD, f"{where}: r"),
+        _bytes(told["s"], WORD, f"{where}: s"),
+    )
 
 
 def _words(record: Record) -> list[bytes]:
