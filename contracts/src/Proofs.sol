@@ -65,9 +65,8 @@ library Proofs {
         returns (bool good)
     {
         unchecked {
-            // One less than zero is more than any size: an old size of 0 is refused here too. No number of hashes is: the
-            // sizes say how many there are, never more than 63.
-            if (oldSize - 1 >= newSize || newSize > MAX_SIZE) return false;
+            // One less than zero is more than any size: an old size of 0 is refused here too.
+            if (oldSize - 1 >= newSize || newSize > MAX_SIZE || proof.length > MAX_HASHES) return false;
         }
         if (oldSize == newSize) return proof.length == 0 && oldRoot == newRoot;
         assembly {
@@ -86,7 +85,7 @@ library Proofs {
             // 0x01, left, right stand in the scratch space, and the last byte in the highest of the free pointer, which is
             // zero and is made so again.
             mstore8(0x00, 0x01)
-            // The sizes decide how many hashes are read, at least 1 and at most 63. What stands behind a proof that is too
+            // The sizes decide how many hashes are read, at least 1 and at most 64. What stands behind a proof that is too
             // short is read too, and then refused. First the levels at which the new tree has more to the right.
             for {} iszero(gt(level, differing)) { level := shl(1, level) } {
                 switch and(fn, level)

@@ -198,6 +198,20 @@ contract ProofsTest is Assertions {
         isTrue(!this.included(bytes32(uint256(1)), 0, 2 ** 64, Reference.node(root, 0), new bytes32[](64)));
     }
 
+    function test_a_sixty_fourth_hash_is_refused_even_where_the_sizes_ask_for_it() external view {
+        (uint256 old, uint256 size) = (3, 2 ** 63 - 1);
+        bytes32[] memory proof = _leaves(1, Reference.hashes(old, size));
+        (bytes32 fr, bytes32 sr, bool all) = this.climb(old, size, 0, proof);
+        isTrue(all && proof.length == 64);
+        isTrue(!this.consistent(old, fr, size, sr, proof));
+        // One less is asked for by half the size, and good.
+        size = 2 ** 62 - 1;
+        proof = _leaves(1, Reference.hashes(old, size));
+        (fr, sr, all) = this.climb(old, size, 0, proof);
+        isTrue(all && proof.length == 63);
+        isTrue(this.consistent(old, fr, size, sr, proof));
+    }
+
     function test_a_path_is_neither_longer_nor_shorter_than_the_sizes_say() external view {
         // Each of these hashes up to the root, from an inner node or to beyond the top.
         bytes32 leaf = bytes32(uint256(1));
