@@ -37,7 +37,7 @@ class Batch:
 
     first: int
     records: Sequence[tuple[bytes, bytes]]  # bytes and leaf hash, in order
-    transfers: Sequence[tuple[bytes, int, int]]  # id, position, tail of the evidence
+    transfers: Sequence[tuple[bytes, int]]  # id, position
     answers: Sequence[Answered]
     changes: Mapping[str, tuple[bool, int, int]]  # account: is money, debits and credits to add
     edge: bytes
@@ -86,7 +86,7 @@ _BEGIN: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END: Final = b"\xff\xff"
 _RECORD_START: Final = Struct(">hiqi")  # 3 fields; position; the length of the data
 _LEAF_START: Final = WORD.to_bytes(4, "big")
-_TRANSFER: Final = Struct(f">hi{WORD}siqiq")
+_TRANSFER: Final = Struct(f">hi{WORD}siq")
 
 
 def _copy(connection: Connection, table: Table, rows: list[bytes]) -> None:
@@ -112,12 +112,12 @@ def _insert_records(connection: Connection, batch: Batch) -> None:
     )
 
 
-def _insert_transfers(connection: Connection, rows: Sequence[tuple[bytes, int, int]]) -> None:
+def _insert_transfers(connection: Connection, rows: Sequence[tuple[bytes, int]]) -> None:
     if connection.dialect.name != POSTGRESQL or not rows:
         insert_rows(connection, tables.transfer, rows)
         return
     pack = _TRANSFER.pack
-    packed = [pack(3, WORD, id, 8, position, 8, tail) for id, position, tail in rows]
+    packed = [pack(2, WORD, id, 8, position) for id, position in rows]
     _copy(connection, tables.transfer, packed)
 
 
@@ -127,7 +127,10 @@ _COPY: Final = {
         f"COPY {table.name} ({', '.join(table.columns.keys())}) FROM STDIN (FORMAT BINARY)",
         [_copy_type(column.type) for column in table.columns],
     )
-    for table in (tables.record, tables.transfer, tables.named, tables.answer, tables.balance_then)
+    for table in (
+        *(tables.record, tables.transfer, tables.evidence, tables.named),
+        *(tables.answer, tables.balance_then),
+    )
 }
 _INSERT: Final = {table: str(insert(table).compile(dialect=sqlite.dialect())) for table in _COPY}
 

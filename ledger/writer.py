@@ -27,8 +27,8 @@ from ledger.anchoring import Anchor, Outcome, anchor_all, check_not_behind, resu
 from ledger.closing import Closes
 from ledger.cosigning import Policy
 from ledger.database import Connection, Engine, reading
-from ledger.fast import EVIDENCE, ID, Runs, is_transfer
-from ledger.lookup import Stored, index_named, replay, tails
+from ledger.fast import ID, Runs, is_transfer
+from ledger.lookup import Stored, index_named, replay
 from ledger.proof import leaf_hash
 from ledger.publish import LogKeys, Publisher
 from ledger.records import (
@@ -315,9 +315,9 @@ class Writer:
             moved.setdefault(credit, [0, 0])[1] += amount
         leaves = [sha256(LEAF + data).digest() for data in records]
         self.tree.extend(leaves)
-        paid = [(position, data) for position, data in enumerate(records, first) if is_transfer(data)]
-        evidence = tails([data[EVIDENCE] for _, data in paid])
-        transfers = [(data[ID], position, at) for (position, data), at in zip(paid, evidence, strict=True)]
+        transfers = [
+            (data[ID], position) for position, data in enumerate(records, first) if is_transfer(data)
+        ]
         accounts = {account: state.accounts[account] for account in moved}
         changes = {
             account: (accounts[account].record.kind in rules.MONEY, debits, credits)
@@ -336,7 +336,7 @@ class Writer:
         if self._is_behind:
             self._rebuild()
         state = rules.load(rules.dump(self.state))
-        state.past = past = Stored(lambda: self.engine, state)
+        state.past = past = Stored(lambda: self.engine, state, self._past.evidence, is_reader=True)
         now = max(self.clock(), state.time)
         records = [encode(replace(record, time=now)) for record in asked]
         taken: list[bytes] = []
