@@ -36,7 +36,6 @@ record = Table(
     ledger,
     Column("position", Integer64, primary_key=True, autoincrement=False),
     Column("data", LargeBinary, nullable=False),
-    Column("leaf", Hash32, nullable=False),
 )
 # The answer to a submitted transfer, too: its id is the submission's. No foreign key: both rows are of
 # one transaction and neither can ever be changed, and a check for each row would cost as much as the row.

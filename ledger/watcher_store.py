@@ -37,10 +37,10 @@ def open_copy(owner: object, folder: Path | None) -> Engine:
     return opened
 
 
-def add(copy: Engine, first: int, records: Sequence[bytes], leaves: Sequence[bytes]) -> None:
+def add(copy: Engine, first: int, records: Sequence[bytes]) -> None:
     """Add records, all of them or none; Unavailable where the disk does not take them."""
-    rows = [(at, data, leaf) for at, (data, leaf) in enumerate(zip(records, leaves, strict=True), first)]
-    found = [(data[ID], at) for at, data, _ in rows if is_transfer(data)]
+    rows = list(enumerate(records, first))
+    found = [(data[ID], at) for at, data in rows if is_transfer(data)]
     with asking("watcher's copy"), copy.begin() as connection:
         insert_rows(connection, tables.record, rows)
         insert_rows(connection, tables.transfer, found)

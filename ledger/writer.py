@@ -313,8 +313,6 @@ class Writer:
         for (debit, credit), amount in self._runs.moved.items():
             moved.setdefault(debit, [0, 0])[0] += amount
             moved.setdefault(credit, [0, 0])[1] += amount
-        leaves = [sha256(LEAF + data).digest() for data in records]
-        self.tree.extend(leaves)
         transfers = [
             (data[ID], position) for position, data in enumerate(records, first) if is_transfer(data)
         ]
@@ -323,9 +321,12 @@ class Writer:
             account: (accounts[account].record.kind in rules.MONEY, debits, credits)
             for account, (debits, credits) in moved.items()
         }
-        edge = b"".join(self.tree.edge())
-        written = list(zip(records, leaves, strict=True))
-        batch = store.Batch(first, written, transfers, answers, changes, edge, now, sequences)
+
+        def edge() -> bytes:
+            self.tree.extend([sha256(LEAF + data).digest() for data in records])
+            return b"".join(self.tree.edge())
+
+        batch = store.Batch(first, records, transfers, answers, changes, edge, now, sequences)
         return batch, {account: held.balance for account, held in accounts.items()}
 
     def dry_run(self, asked: Sequence[Record]) -> list[Record | Invalid]:

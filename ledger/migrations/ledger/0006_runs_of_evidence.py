@@ -1,4 +1,7 @@
-"""Evidence is found by runs of many records, which the next writer makes; its index and its column go."""
+"""Evidence is found by runs of many records, which the next writer makes; its index and its column go.
+
+So does each record's leaf hash, which nobody read: what is signed and published is hashed from the bytes.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,6 +18,7 @@ depends_on = None
 def upgrade() -> None:
     op.drop_index("ix_ledger_transfer_evidence", "ledger_transfer")
     op.drop_column("ledger_transfer", "evidence")
+    op.drop_column("ledger_record", "leaf")
     op.create_table(
         "ledger_evidence",
         sa.Column("bucket", Integer64, autoincrement=False),
