@@ -215,6 +215,8 @@ class Writer:
                 reject("L9", "signed", f"at size {signed} {head.root.hex()} was signed, stored is {found}")
         assert self.state.size == size, f"{self.state.size} records, the edge says {size}"
         assert b"".join(self.tree.edge()) == edge, "records and edge disagree"
+        # Here, so that the first batch does not wait for the index of evidence.
+        self._past.forget()
         self._is_behind = False
 
     def _begin(self, kept: store.Head | None) -> None:
