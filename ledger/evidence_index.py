@@ -62,13 +62,16 @@ class EvidenceIndex:
         self._add([data[EVIDENCE][-TAIL_BYTES:] if is_transfer(data) else _NONE for data in records])
 
     def load(self, connection: Connection, size: int) -> None:
-        """Add all records up to before `size` from the database."""
+        """Add records from the database up to before `size`, at most a run: ask again until all are there."""
         if not self.size:
-            self.size = self.sealed = _sealed(connection)
-            for entries in _runs(connection, self.sealed):
+            sealed = _sealed(connection)
+            for entries in _runs(connection, sealed):
                 self._note(entries[: _count(entries) * TAIL_BYTES])
-        while self.size < size:
-            self._add(_stored_tails(connection, self.size, min(size, self.size + _PAGE)))
+            # Only now: if the database stops answering on the way, all of it is read again.
+            self.size = self.sealed = sealed
+        end = min(size, self.size + RUN_RECORDS)
+        while self.size < end:
+            self._add(_stored_tails(connection, self.size, min(end, self.size + _PAGE)))
 
     def seal(self, engine: Engine) -> None:
         """Write a run of the oldest that have none, and forget them here.

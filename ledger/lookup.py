@@ -101,18 +101,23 @@ class Stored:
         index = self.evidence
         if index.size == self._first and len(self._batch) == size - index.size:
             index.add(self._batch)
-        elif index.size < size:
+        self._seal()
+        while index.size < size:
+            # Run by run, so that a process that dies on the way has come as far as that.
             with _asking(self._engine) as connection:
                 index.load(connection, size)
+            self._seal()
         self._first = size
-        while index.is_full:
+
+    def _seal(self) -> None:
+        """Write what makes a run, or leave to the database what another has written."""
+        index, before = self.evidence, -1
+        while index.is_full and index.sealed != before:
+            before = index.sealed
             if not self._is_reader:
                 index.seal(self._engine)
-            before = index.sealed
             with _asking(self._engine) as connection:
                 index.forget_sealed(connection)
-            if index.sealed == before:
-                break
 
     def forget(self) -> None:
         """What was in the batch is in the database by now."""
@@ -131,9 +136,11 @@ class Stored:
     def has_evidence(self, evidence: bytes) -> bool:
         """Whether a transfer that was taken has this evidence."""
         if evidence not in self._asked[1]:
-            with _asking(self._engine) as connection:
-                if self._used_evidence(connection, [evidence]):
-                    return True
+            self._come_to(self._first)
+            if self.evidence.suspects([evidence]):
+                with _asking(self._engine) as connection:
+                    if self._used_evidence(connection, [evidence]):
+                        return True
         elif evidence not in self._suspects:
             return False
         if evidence in self._evidence:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import OperationalError
 
 from ledger import evidence_index, tables
 from ledger.database import reading
@@ -14,7 +17,7 @@ from ledger.evidence_index import EvidenceIndex
 from ledger.following import Follower
 from ledger.lookup import Stored
 from ledger.migrations import upgrade
-from ledger.records import Invalid, Transfer
+from ledger.records import Invalid, Transfer, Unavailable, encode
 from ledger.rules import replay
 from ledger.store import Waiting
 from ledger.writer import Writer
@@ -81,8 +84,6 @@ def test_runs_follow_each_other_without_a_gap_whoever_seals_them(ledger: Ledger)
     at, log = ledger.opened()
     pay(at, fees(log, 0, 3 * RUN))
     behind = EvidenceIndex()
-    with reading(ledger.engine) as connection:
-        behind.load(connection, at.tree.size)
     behind.size, behind.sealed = at.tree.size, 0
     # Another process seals what is sealed already: refused, and it goes on with what is there.
     behind._newest[:] = bytes(8 * at.tree.size)
@@ -154,6 +155,30 @@ def test_what_was_written_before_there_were_runs_is_found_and_put_into_runs(ledg
     assert len(runs(ledger)) == size // RUN
     with reading(ledger.engine) as connection:
         assert connection.execute(select(func.count()).select_from(tables.evidence)).scalar_one() > RUN
+
+
+def test_a_database_that_stops_answering_while_runs_are_read_leaves_no_hole(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    at, log = ledger.opened()
+    paid = fees(log, 0, 4 * RUN)
+    pay(at, paid)
+    past = Stored(lambda: ledger.engine, at.state, is_reader=True)
+    read = evidence_index._runs
+
+    def broken(connection: Connection, before: int) -> Iterator[bytes]:
+        yield from islice(read(connection, before), 3)
+        raise OperationalError("SELECT", None, OSError("gone"))
+
+    monkeypatch.setattr(evidence_index, "_runs", broken)
+    with pytest.raises(Unavailable):
+        past.has_evidence(paid[0].evidence)
+    with pytest.raises(Unavailable):
+        past.prepare([encode(fee) for fee in paid], [])
+    monkeypatch.setattr(evidence_index, "_runs", read)
+    assert past.prepare([encode(fee) for fee in paid], []) == {
+        value for fee in paid for value in (fee.id, fee.evidence)
+    }
 
 
 @pytest.mark.parametrize("what", ["UPDATE ledger_evidence SET stop = 9", "DELETE FROM ledger_evidence"])
