@@ -10,9 +10,11 @@ from time import perf_counter, process_time
 
 from benchmarks.append import _append
 from benchmarks.cpu import microseconds_each
+from benchmarks.references import wal_bytes
 from benchmarks.result import Result, Results, Wanted, in_turn
 from benchmarks.sample import Transfers, batches, registered, written
 from benchmarks.servers import durable_postgres
+from ledger.evidence_index import RUN_RECORDS
 from ledger.publish import Publisher
 from ledger.tree import inclusion_proof
 from ledger.writer import Writer
@@ -26,7 +28,10 @@ RECEIPTS, RUNS = 200, 9
 
 
 def measure(wanted: Wanted, *, is_long: bool) -> Results:
-    """Grow one ledger on durable PostgreSQL; at each size append, seal, publish and prove some more."""
+    """Grow one ledger on durable PostgreSQL; at each size append, seal, publish and prove some more.
+
+    CPU and WAL are those of a whole run of the index of evidence, so that the writing of one is in each.
+    """
     log = registered(1)
     transfers = Transfers(log)
     sizes = {
@@ -37,9 +42,10 @@ def measure(wanted: Wanted, *, is_long: bool) -> Results:
     }
     first: float | None = None
     first_cpu: float | None = None
+    first_logged: float | None = None
     reached: dict[str, int] = {}
     with durable_postgres() as server, written(server.url("postgres"), log) as (ledger, writer):
-        publisher = ledger.publisher()
+        publisher, address = ledger.publisher(), server.url("postgres")
         for name, size in sizes.items():
             while (missing := size - writer.tree.size) > 0:
                 _append(writer, transfers.take(min(CHUNK, missing)))
@@ -48,10 +54,14 @@ def measure(wanted: Wanted, *, is_long: bool) -> Results:
             first = appended if first is None else first
             n = f"1000 x {len(costs)}"
             yield Result(f"ledger.append.at_{name}", appended, "us an append", first, n)
-            more = transfers.take(APPENDS)
-            cpu = sum(microseconds_each(server.pid, APPENDS, partial(_append, writer, more)))
-            first_cpu = cpu if first_cpu is None else first_cpu
-            yield Result(f"ledger.append.at_{name}.cpu", cpu, "us of CPU an append", first_cpu, str(APPENDS))
+            more = transfers.take(RUN_RECORDS)
+            logged = wal_bytes(address)
+            cpu = sum(microseconds_each(server.pid, len(more), partial(_append, writer, more)))
+            logged = (wal_bytes(address) - logged) / len(more)
+            first_cpu, first_logged = first_cpu or cpu, first_logged or logged
+            n = str(len(more))
+            yield Result(f"ledger.append.at_{name}.cpu", cpu, "us of CPU an append", first_cpu, n)
+            yield Result(f"ledger.append.at_{name}.wal", logged, "bytes of WAL an append", first_logged, n)
             note = writer.seal()
             start = perf_counter()
             old = publisher.published()

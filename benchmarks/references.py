@@ -86,6 +86,14 @@ class Bare:
         return float(said.split()[2])
 
 
+def wal_bytes(url: str) -> int:
+    """How many bytes of write-ahead log a server has written since it began."""
+    with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as connection:
+        row = connection.execute("SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def rate(count: int, work: Callable[[], object]) -> float:
     """How many a second a piece of work does."""
     start = perf_counter()

@@ -745,9 +745,7 @@ def steal(city: EmbeddedCity, folder: Path) -> int:
         records.append(encode(theft))
         tree = Tree()
         tree.extend(leaf_hash(data) for data in records)
-        batch = store.Batch(
-            0, [(data, leaf_hash(data)) for data in records], [], [], {}, b"".join(tree.edge())
-        )
+        batch = store.Batch(0, records, [], [], {}, lambda: b"".join(tree.edge()))
         with reading(city.writer.engine) as connection:
             documents, anchors = list(store.documents(connection)), store.anchors(connection)
         with engine.begin() as connection:

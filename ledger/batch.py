@@ -6,7 +6,8 @@ an account is added up before, so a batch on one hot account costs what a spread
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final, NamedTuple
@@ -36,11 +37,13 @@ class Batch:
     """What one group commit writes. A transfer's row is its answer, so answers are all the others."""
 
     first: int
-    records: Sequence[tuple[bytes, bytes]]  # bytes and leaf hash, in order
-    transfers: Sequence[tuple[bytes, int, int]]  # id, position, tail of the evidence
+    records: Sequence[bytes]
+    transfers: Sequence[tuple[bytes, int]]  # id, position
     answers: Sequence[Answered]
     changes: Mapping[str, tuple[bool, int, int]]  # account: is money, debits and credits to add
-    edge: bytes
+    edge: Callable[
+        [], bytes
+    ]  # asked for once, while the database takes the records: hashing needs no less time
     time_s: int = 0
     taken: Sequence[int] = ()  # what leaves the inbox
 
@@ -51,20 +54,16 @@ def commit(connection: Connection, fence: int, batch: Batch) -> dict[str, int]:
     Unavailable for a writer whose fencing number is not the newest.
     """
     size = batch.first + len(batch.records)
-    moved = connection.execute(
-        update(tables.edge)
-        .where(tables.edge.c.fence == fence, tables.edge.c.size == batch.first)
-        .values(size=size, hashes=batch.edge)
-    )
-    if moved.rowcount != 1:
-        now = connection.execute(select(tables.edge.c.fence, tables.edge.c.size)).one()
-        assert now.fence != fence, f"the ledger has {now.size} records, this writer's memory {batch.first}"
+    # Whoever takes the fence waits for the end of this transaction, so it holds until then.
+    now = connection.execute(select(tables.edge.c.fence, tables.edge.c.size).with_for_update()).one()
+    if now.fence != fence:
         raise Unavailable("writer", f"writer {now.fence} has taken over from writer {fence}")
-    _insert_records(connection, batch)
-    _insert_transfers(connection, batch.transfers)
+    assert now.size == batch.first, f"the ledger has {now.size} records, this writer's memory {batch.first}"
+    edge = _insert_records(connection, batch)
     insert_rows(connection, tables.answer, [_answer_row(answered) for answered in batch.answers])
     balances = _change_balances(connection, batch, size)
     _take_out(connection, batch.taken)
+    connection.execute(update(tables.edge).values(size=size, hashes=edge))
     return balances
 
 
@@ -84,41 +83,33 @@ def _copy_type(column: object) -> str:
 # (binary format) lays it out, packed here because the driver's rows cost more than all the rules.
 _BEGIN: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END: Final = b"\xff\xff"
-_RECORD_START: Final = Struct(">hiqi")  # 3 fields; position; the length of the data
-_LEAF_START: Final = WORD.to_bytes(4, "big")
-_TRANSFER: Final = Struct(f">hi{WORD}siqiq")
+_RECORD_START: Final = Struct(">hiqi")  # 2 fields; position; the length of the data
+_TRANSFER: Final = Struct(f">hi{WORD}siq")
 
 
-def _copy(connection: Connection, table: Table, rows: list[bytes]) -> None:
+@contextmanager
+def _copying(connection: Connection, table: Table, rows: list[bytes]) -> Iterator[None]:
+    """Send rows; the database takes them while the caller does something else, and has them at the end."""
     with raw(connection).cursor() as cursor, cursor.copy(_COPY[table][0].encode()) as copy:
         copy.write(b"".join([_BEGIN, *rows, _END]))
+        yield
 
 
-def _insert_records(connection: Connection, batch: Batch) -> None:
-    if not batch.records:
-        return
-    if connection.dialect.name != POSTGRESQL:
-        rows = [(position, data, leaf) for position, (data, leaf) in enumerate(batch.records, batch.first)]
-        insert_rows(connection, tables.record, rows)
-        return
-    start = _RECORD_START.pack
-    _copy(
-        connection,
-        tables.record,
-        [
-            start(3, 8, position, len(data)) + data + _LEAF_START + leaf
-            for position, (data, leaf) in enumerate(batch.records, batch.first)
-        ],
-    )
-
-
-def _insert_transfers(connection: Connection, rows: Sequence[tuple[bytes, int, int]]) -> None:
-    if connection.dialect.name != POSTGRESQL or not rows:
-        insert_rows(connection, tables.transfer, rows)
-        return
-    pack = _TRANSFER.pack
-    packed = [pack(3, WORD, id, 8, position, 8, tail) for id, position, tail in rows]
-    _copy(connection, tables.transfer, packed)
+def _insert_records(connection: Connection, batch: Batch) -> bytes:
+    """Insert records and transfers; returns the tree's right edge after them."""
+    if connection.dialect.name != POSTGRESQL or not batch.records:
+        insert_rows(connection, tables.record, list(enumerate(batch.records, batch.first)))
+        insert_rows(connection, tables.transfer, batch.transfers)
+        return batch.edge()
+    start, pack = _RECORD_START.pack, _TRANSFER.pack
+    records = [start(2, 8, at, len(data)) + data for at, data in enumerate(batch.records, batch.first)]
+    with _copying(connection, tables.record, records):
+        edge = batch.edge()
+        transfers = [pack(2, WORD, id, 8, position) for id, position in batch.transfers]
+    if transfers:
+        with _copying(connection, tables.transfer, transfers):
+            pass
+    return edge
 
 
 # For each table its COPY and the types of its columns; and the INSERT of SQLite.
@@ -127,7 +118,10 @@ _COPY: Final = {
         f"COPY {table.name} ({', '.join(table.columns.keys())}) FROM STDIN (FORMAT BINARY)",
         [_copy_type(column.type) for column in table.columns],
     )
-    for table in (tables.record, tables.transfer, tables.named, tables.answer, tables.balance_then)
+    for table in (
+        *(tables.record, tables.transfer, tables.evidence, tables.named),
+        *(tables.answer, tables.balance_then),
+    )
 }
 _INSERT: Final = {table: str(insert(table).compile(dialect=sqlite.dialect())) for table in _COPY}
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from ledger import rules, tables
 from ledger.batch import POSTGRESQL, insert_rows, raw
 from ledger.database import reading
+from ledger.evidence_index import EvidenceIndex
 from ledger.fast import EVIDENCE, ID, Runs, is_transfer
 from ledger.records import Invalid, Transfer, decode, keccak256
 from ledger.store import asking
@@ -36,11 +37,20 @@ def tails(values: Sequence[bytes]) -> tuple[int, ...]:
 class Stored:
     """A rules.Past of the records in a database that stand before the current batch, and of that batch."""
 
-    def __init__(self, engine: Callable[[], Engine], state: rules.State, *, is_reader: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        state: rules.State,
+        evidence: EvidenceIndex | None = None,
+        *,
+        is_reader: bool = False,
+    ) -> None:
         """engine: the writer's, whichever it has then. state: whose past this is.
 
-        is_reader: write nothing, and read what is not indexed yet.
+        evidence: an index of this database that is there already. is_reader: write nothing, and read what is
+        not indexed yet.
         """
+        self.evidence = EvidenceIndex() if evidence is None else evidence
         self._engine_now, self._state, self._is_reader = engine, state, is_reader
         self._first = state.size
         self._batch: Sequence[bytes] = ()
@@ -66,16 +76,18 @@ class Stored:
         """
         transfers = [data for data in records if is_transfer(data)]
         ids, evidence = [data[ID] for data in transfers], [data[EVIDENCE] for data in transfers]
-        self._first, self._batch = self._state.size, batch
+        self._come_to(self._state.size)
+        self._batch = batch
         self._hashes, self._hashed = {}, 0
         self._asked = frozenset(ids), frozenset(evidence)
         # Ids that grow with time are all above the highest one there is, and need no asking.
         unknown = [id for id in ids if id <= self._highest]
         self._ids = self._evidence = set()
-        if transfers:
+        suspected = self.evidence.suspects(evidence)
+        if unknown or suspected:
             with _asking(self._engine) as connection:
                 self._ids = self._used_ids(connection, unknown) if unknown else set()
-                self._evidence = self._used_evidence(connection, evidence)
+                self._evidence = self._used_evidence(connection, suspected)
         self._highest = max([self._highest, *ids])
         suspects = self._ids | self._evidence
         for values, distinct in zip((ids, evidence), self._asked, strict=True):
@@ -83,6 +95,29 @@ class Stored:
                 suspects |= _repeated(values)
         self._suspects = suspects
         return suspects
+
+    def _come_to(self, size: int) -> None:
+        """What was in the batch before is in the database by now."""
+        index = self.evidence
+        if index.size == self._first and len(self._batch) == size - index.size:
+            index.add(self._batch)
+        self._seal()
+        while index.size < size:
+            # Run by run, so that a process that dies on the way has come as far as that.
+            with _asking(self._engine) as connection:
+                index.load(connection, size)
+            self._seal()
+        self._first = size
+
+    def _seal(self) -> None:
+        """Write what makes a run, or leave to the database what another has written."""
+        index, before = self.evidence, -1
+        while index.is_full and index.sealed != before:
+            before = index.sealed
+            if not self._is_reader:
+                index.seal(self._engine)
+            with _asking(self._engine) as connection:
+                index.forget_sealed(connection)
 
     def forget(self) -> None:
         """What was in the batch is in the database by now."""
@@ -101,9 +136,11 @@ class Stored:
     def has_evidence(self, evidence: bytes) -> bool:
         """Whether a transfer that was taken has this evidence."""
         if evidence not in self._asked[1]:
-            with _asking(self._engine) as connection:
-                if self._used_evidence(connection, [evidence]):
-                    return True
+            self._come_to(self._first)
+            if self.evidence.suspects([evidence]):
+                with _asking(self._engine) as connection:
+                    if self._used_evidence(connection, [evidence]):
+                        return True
         elif evidence not in self._suspects:
             return False
         if evidence in self._evidence:
@@ -132,9 +169,10 @@ class Stored:
         return {bytes(id) for id, position in rows if position not in self._state.breaches}
 
     def _used_evidence(self, connection: Connection, evidence: list[bytes]) -> set[bytes]:
-        positions = _positions_of_evidence(connection, list(tails(evidence)), self._first)
-        taken = [position for position in positions if position not in self._state.breaches]
-        return {_record_at(connection, position)[EVIDENCE] for position in taken}.intersection(evidence)
+        found = self.evidence.positions(connection, evidence)
+        taken = [at for at in found if at < self._first and at not in self._state.breaches]
+        records = _records_at(connection, taken) if taken else []
+        return {data[EVIDENCE] for data in records if is_transfer(data)}.intersection(evidence)
 
     def _stored(self, digest: bytes) -> tuple[int, bytes] | None:
         with _asking(self._engine) as connection:
@@ -246,9 +284,13 @@ def _positions_of_ids(connection: Connection, ids: list[bytes], before: int) -> 
     return _rows(connection, query, ids, before)
 
 
-def _positions_of_evidence(connection: Connection, evidence_tails: list[int], before: int) -> list[int]:
-    query = "SELECT position FROM ledger_transfer WHERE evidence {values} AND position < {before}"
-    return [position for (position,) in _rows(connection, query, evidence_tails, before)]
+def _records_at(connection: Connection, positions: list[int]) -> list[bytes]:
+    query = "SELECT data FROM ledger_record WHERE position {values} AND position < {before}"
+    found: list[bytes] = []
+    for at in range(0, len(positions), PAGE):
+        some = positions[at : at + PAGE]
+        found += [bytes(data) for (data,) in _rows(connection, query, some, max(some) + 1)]
+    return found
 
 
 def _with_hash(connection: Connection, hash_tail: int, before: int) -> list[tuple[int, bytes]]:

@@ -36,7 +36,6 @@ record = Table(
     ledger,
     Column("position", Integer64, primary_key=True, autoincrement=False),
     Column("data", LargeBinary, nullable=False),
-    Column("leaf", Hash32, nullable=False),
 )
 # The answer to a submitted transfer, too: its id is the submission's. No foreign key: both rows are of
 # one transaction and neither can ever be changed, and a check for each row would cost as much as the row.
@@ -45,8 +44,16 @@ transfer = Table(
     ledger,
     Column("id", Hash32, primary_key=True),
     Column("position", Integer64, nullable=False),
-    # The last 8 bytes of its evidence: says where to look, and the record says whether it is the same (FF75).
-    Column("evidence", Integer64, nullable=False, index=True),
+)
+# Where evidence stands, in runs of many records, once they are so many (evidence_index.py); derived from the
+# records, behind them, and never changed. From `start` to before `stop` is what a run covers.
+evidence = Table(
+    "ledger_evidence",
+    ledger,
+    Column("bucket", Integer64, primary_key=True, autoincrement=False),
+    Column("start", Integer64, primary_key=True, autoincrement=False),
+    Column("stop", Integer64, nullable=False),
+    Column("entries", LargeBinary, nullable=False),
 )
 # Transfers by their hash, of which again 8 bytes: so that a refund finds its receipt. Behind the records,
 # and brought up to them when there is time, when something is published, or when somebody asks.
@@ -171,7 +178,7 @@ head = Table(
     Column("state", Hash32, nullable=True),
 )
 
-INSERT_ONLY = (record, transfer, named, balance_then, answer, document, anchor, head)
+INSERT_ONLY = (record, transfer, evidence, named, balance_then, answer, document, anchor, head)
 
 
 def insert_only(name: str, dialect: str) -> Iterator[str]:

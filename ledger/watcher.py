@@ -166,7 +166,7 @@ class Watcher:
             except Invalid as found:
                 refused = found
             # The state has what was taken until then, and so do copy and tree.
-            add(copy, first, taken, leaves[: len(taken)])
+            add(copy, first, taken)
             self._past.forget()
             self.tree.extend(leaves[: len(taken)])
             is_whole = True

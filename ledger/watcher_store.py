@@ -15,8 +15,7 @@ from tempfile import mkdtemp
 from ledger import tables
 from ledger.batch import insert_rows
 from ledger.database import Engine, engine
-from ledger.fast import EVIDENCE, ID, is_transfer
-from ledger.lookup import tails
+from ledger.fast import ID, is_transfer
 from ledger.store import asking
 
 COPY = "records.db"
@@ -33,16 +32,15 @@ def open_copy(owner: object, folder: Path | None) -> Engine:
     opened = engine(f"sqlite:///{folder.resolve() / COPY}")
     weakref.finalize(owner, opened.dispose)
     with asking("watcher's copy"):
-        tables.ledger.create_all(opened, tables=[tables.record, tables.transfer, tables.named])
+        kept = [tables.record, tables.transfer, tables.evidence, tables.named]
+        tables.ledger.create_all(opened, tables=kept)
     return opened
 
 
-def add(copy: Engine, first: int, records: Sequence[bytes], leaves: Sequence[bytes]) -> None:
+def add(copy: Engine, first: int, records: Sequence[bytes]) -> None:
     """Add records, all of them or none; Unavailable where the disk does not take them."""
-    rows = [(at, data, leaf) for at, (data, leaf) in enumerate(zip(records, leaves, strict=True), first)]
-    paid = [(at, data) for at, data, _ in rows if is_transfer(data)]
-    evidence = tails([data[EVIDENCE] for _, data in paid])
+    rows = list(enumerate(records, first))
+    found = [(data[ID], at) for at, data in rows if is_transfer(data)]
     with asking("watcher's copy"), copy.begin() as connection:
         insert_rows(connection, tables.record, rows)
-        found = [(data[ID], at, tail) for (at, data), tail in zip(paid, evidence, strict=True)]
         insert_rows(connection, tables.transfer, found)

@@ -27,8 +27,8 @@ from ledger.anchoring import Anchor, Outcome, anchor_all, check_not_behind, resu
 from ledger.closing import Closes
 from ledger.cosigning import Policy
 from ledger.database import Connection, Engine, reading
-from ledger.fast import EVIDENCE, ID, Runs, is_transfer
-from ledger.lookup import Stored, index_named, replay, tails
+from ledger.fast import ID, Runs, is_transfer
+from ledger.lookup import Stored, index_named, replay
 from ledger.proof import leaf_hash
 from ledger.publish import LogKeys, Publisher
 from ledger.records import (
@@ -215,6 +215,8 @@ class Writer:
                 reject("L9", "signed", f"at size {signed} {head.root.hex()} was signed, stored is {found}")
         assert self.state.size == size, f"{self.state.size} records, the edge says {size}"
         assert b"".join(self.tree.edge()) == edge, "records and edge disagree"
+        # Here, so that the first batch does not wait for the index of evidence.
+        self._past.forget()
         self._is_behind = False
 
     def _begin(self, kept: store.Head | None) -> None:
@@ -313,19 +315,20 @@ class Writer:
         for (debit, credit), amount in self._runs.moved.items():
             moved.setdefault(debit, [0, 0])[0] += amount
             moved.setdefault(credit, [0, 0])[1] += amount
-        leaves = [sha256(LEAF + data).digest() for data in records]
-        self.tree.extend(leaves)
-        paid = [(position, data) for position, data in enumerate(records, first) if is_transfer(data)]
-        evidence = tails([data[EVIDENCE] for _, data in paid])
-        transfers = [(data[ID], position, at) for (position, data), at in zip(paid, evidence, strict=True)]
+        transfers = [
+            (data[ID], position) for position, data in enumerate(records, first) if is_transfer(data)
+        ]
         accounts = {account: state.accounts[account] for account in moved}
         changes = {
             account: (accounts[account].record.kind in rules.MONEY, debits, credits)
             for account, (debits, credits) in moved.items()
         }
-        edge = b"".join(self.tree.edge())
-        written = list(zip(records, leaves, strict=True))
-        batch = store.Batch(first, written, transfers, answers, changes, edge, now, sequences)
+
+        def edge() -> bytes:
+            self.tree.extend([sha256(LEAF + data).digest() for data in records])
+            return b"".join(self.tree.edge())
+
+        batch = store.Batch(first, records, transfers, answers, changes, edge, now, sequences)
         return batch, {account: held.balance for account, held in accounts.items()}
 
     def dry_run(self, asked: Sequence[Record]) -> list[Record | Invalid]:
@@ -336,7 +339,7 @@ class Writer:
         if self._is_behind:
             self._rebuild()
         state = rules.load(rules.dump(self.state))
-        state.past = past = Stored(lambda: self.engine, state)
+        state.past = past = Stored(lambda: self.engine, state, self._past.evidence, is_reader=True)
         now = max(self.clock(), state.time)
         records = [encode(replace(record, time=now)) for record in asked]
         taken: list[bytes] = []

@@ -22,6 +22,7 @@ from ledger.database import Amount, Hash32, engine, reading
 from ledger.proof import Receipt, check_receipt, decode_bundle, format_receipt, leaf_hash, tile_path
 from ledger.records import Close, Invalid, Transfer, Unavailable, decode, encode, keccak256
 from ledger.store import Waiting
+from ledger.tree import Tree
 from ledger.writer import submit
 from tests import city
 from tests.ledger.running import KEYS, Ledger, fees, template
@@ -73,7 +74,13 @@ def test_ff68_the_bytes_that_were_hashed_are_the_bytes_that_are_stored_and_publi
     writer.publish(publisher, ledger.watcher())
     with reading(ledger.engine) as connection:
         rows = connection.execute(tables.record.select().order_by(tables.record.c.position)).all()
-    assert all(leaf_hash(bytes(row.data)) == row.leaf for row in rows)
+        stored = store.size_and_edge(connection)
+    # The edge was hashed before these bytes were committed.
+    tree, leaves = Tree(), [leaf_hash(bytes(row.data)) for row in rows]
+    tree.extend(leaves)
+    assert stored == (len(rows), b"".join(tree.edge()))
+    hashes = (publisher.folder / tile_path(0, 0, len(leaves))).read_bytes()
+    assert hashes == b"".join(leaves)
     published = []
     for index in range(0, len(rows), 256):
         width = min(256, len(rows) - index)

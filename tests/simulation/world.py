@@ -28,7 +28,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger import store
+from ledger import evidence_index, store
 from ledger.anchor import PATIENCE_S, EvmAnchor
 from ledger.anchoring import is_settled
 from ledger.audit import audit
@@ -344,7 +344,13 @@ class World:
 
 def simulate(seed: int, folder: Path) -> Fate:
     """Live through one seed; raises where anything is not as it must be."""
-    world = World(seed, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        # So that runs of evidence are sealed, and read again, among all these deaths.
+        patch.setattr(evidence_index, "RUN_RECORDS", 16)
+        return _lived_through(World(seed, folder))
+
+
+def _lived_through(world: World) -> Fate:
     try:
         log = city.registered()
         # The second chain's anchor is one that the ledger names.
