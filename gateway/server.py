@@ -216,7 +216,8 @@ class Server:
         keys = self._log_keys() if self.keyring.has("log") else None
         witnesses = [] if self._witnesses is None else self._witnesses.verifiers
         trusted = [] if keys is None else [*keys.verifiers(), *self._watchers(), *witnesses]
-        trust = Trust(deployment.ledger, deployment.chain_id, contracts, trusted)
+        quorum = () if self._witnesses is None else (self._witnesses.names, self._witnesses.needed)
+        trust = Trust(deployment.ledger, deployment.chain_id, contracts, trusted, *quorum)
         return Publisher(self.settings.bundle_place, cast("LogKeys", keys), trust)
 
     @cached_property
