@@ -913,7 +913,7 @@ class Watched(Log):
     twin: rules.State
 
     def add(self, record: Record) -> bytes:
-        kept = pickle.dumps(self.state)
+        kept, size = pickle.dumps(self.state), self.state.size
         other = make.refusal(self.twin, encode(replace(record, time=self.now)))
         try:
             added = super().add(record)
@@ -926,7 +926,8 @@ class Watched(Log):
             return added
         finally:
             # By value: the same state may be other bytes, where two of its members were one object before.
-            assert (self.state == pickle.loads(kept)) == (here is not None)
+            assert self.state.size == size + (here is None)
+            assert here is None or self.state == pickle.loads(kept)
             assert str(here) == str(other)
 
 
