@@ -281,7 +281,8 @@ class EmbeddedCity:
         policy = WitnessPolicy.of(self.folder / "witnesses")
         known = [] if policy is None else policy.verifiers
         verifiers = [*log.verifiers(), self.watcher.verifier(), *known]
-        trust = Trust(deployment.ledger, deployment.chain_id, contracts, verifiers)
+        quorum = () if policy is None else (policy.names, policy.needed)
+        trust = Trust(deployment.ledger, deployment.chain_id, contracts, verifiers, *quorum)
         self.publisher = Publisher(self.folder / "bundle", log, trust)
         self.city = City(self.outside.web3, deployment)
         place = Place(deployment, plan.tokens)

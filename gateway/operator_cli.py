@@ -45,7 +45,7 @@ def worker(
 
     _log()
     with Server(Settings()) as server:
-        _check_tables(server)
+        check_tables(server)
         steps = server.steps(only or [])
         if list_steps:
             for step in steps:
@@ -81,7 +81,7 @@ def serve_city() -> None:
 
     _log()
     with Server(Settings()) as server:
-        _check_tables(server)
+        check_tables(server)
         settings, app = server.settings, server.application()
         served = serve(server.registry, Health(server.engine), settings.metrics_host, settings.metrics_port)
         console.print(
@@ -125,7 +125,7 @@ def check() -> None:
     with Server(Settings()) as server:
         for name, found, wanted in server.versions():
             console.print(f"{name}: {found} of {wanted}")
-        _check_tables(server)
+        check_tables(server)
 
 
 @export.command("tables")
@@ -142,7 +142,7 @@ def export_tables(
     if shape not in {"jsonl", "csv"}:
         reject("export", "shape", f"jsonl or csv, not {shape[:20]!a}")
     with Server(Settings()) as server:
-        _check_tables(server)
+        check_tables(server)
         sources = databases(server.engine, server.heads)
         export_all(sources, folder, cast("Shape", shape), console.print, private=private)
 
@@ -159,7 +159,8 @@ def import_tables(folder: Annotated[Path, typer.Argument(help="made by `qazyna e
         import_all(databases(server.engine, server.heads), folder, console.print)
 
 
-def _check_tables(server: Server) -> None:
+def check_tables(server: Server) -> None:
+    """Refuse databases whose tables are not of this version."""
     for name, found, wanted in server.versions():
         if found != wanted:
             reject(

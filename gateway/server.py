@@ -213,10 +213,11 @@ class Server:
         """The public bundle; it can be signed only where the log's keys are."""
         deployment = self.plan.deployment
         contracts = {name: getattr(deployment, name) for name in CONTRACTS}
-        keys = self._log_keys() if self.keyring.has("log") else None
+        keys = self.log_keys() if self.keyring.has("log") else None
         witnesses = [] if self._witnesses is None else self._witnesses.verifiers
         trusted = [] if keys is None else [*keys.verifiers(), *self._watchers(), *witnesses]
-        trust = Trust(deployment.ledger, deployment.chain_id, contracts, trusted)
+        quorum = () if self._witnesses is None else (self._witnesses.names, self._witnesses.needed)
+        trust = Trust(deployment.ledger, deployment.chain_id, contracts, trusted, *quorum)
         return Publisher(self.settings.bundle_place, cast("LogKeys", keys), trust)
 
     @cached_property
@@ -332,7 +333,7 @@ class Server:
     @cached_property
     def sequencer(self) -> Sequencer:
         """Records and publishes while this process is the writer."""
-        keys = self._log_keys()
+        keys = self.log_keys()
         witness = None
         if self.keyring.has("watcher") and self.keyring.has("cosigner"):
             witness = Watcher(
@@ -357,7 +358,8 @@ class Server:
         """Which witnesses must have signed before a chain gets a head: the file `witnesses`, if there."""
         return Policy.of(self.settings.folder / "witnesses")
 
-    def _log_keys(self) -> LogKeys:
+    def log_keys(self) -> LogKeys:
+        """The keys by which the log signs."""
         origin = self.settings.origin
         if not origin:
             reject("settings", "QAZYNA_ORIGIN", "the log's name, under which it signs: a schema-less URL")

@@ -115,6 +115,11 @@ class Policy:
         """The keys of all its witnesses."""
         return [verifier for one in self.witnesses for verifier in one.verifiers]
 
+    @property
+    def names(self) -> list[str]:
+        """Its witnesses by name, as trust.json says them."""
+        return [one.name for one in self.witnesses]
+
     def collect(self, publisher: Publisher) -> Unavailable | None:
         """Have the published head cosigned, and add what comes; what is missing of the quorum, or None.
 

@@ -2,7 +2,7 @@
 
 The past is looked up there as the writer does it (decision 0014), so a reader needs no more memory for
 each payment than the writer. The writer has judged these records: a reader that finds one that breaks a
-rule either stops there, or takes it for the breach that it is.
+rule stops until an act acknowledges it, or takes it for the breach that it is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from ledger import rules, store
+from ledger.breaches import check_acknowledged
 from ledger.database import Engine, reading
 from ledger.fast import Runs
 from ledger.lookup import Stored, replay
@@ -24,9 +25,11 @@ class Follower:
     ) -> None:
         """heads: the store of signed heads, for who may read it; from there a start can be a snapshot.
 
-        broken: gets the breaches there are; without it the first one is raised, each time.
+        broken: gets the breaches there are; without it the first one that no act acknowledges is
+        raised, each time.
         """
-        self._engine, self._heads, self._broken = engine, heads, broken
+        self._engine, self._heads, self._is_strict = engine, heads, broken is None
+        self._broken: list[Invalid] = [] if broken is None else broken
         self._past: Stored | None = None
 
     def follow(self, end: int | None = None) -> rules.State:
@@ -41,31 +44,27 @@ class Follower:
                 self._take(past, found)
             if len(found) < most:
                 break
+        if self._is_strict:
+            check_acknowledged(self._state, self._broken)
         return self._state
 
     def _take(self, past: Stored, found: list[bytes]) -> None:
         # What ends this in between may leave a state that is none: then all is built again.
         self._past = None
-        try:
-            replay(past, self._runs, found, [], self._broken)
-        except Invalid:
-            # The rules raise before they change anything: up to here all is as it was recorded.
-            self._past = past
-            raise
+        replay(past, self._runs, found, [], self._broken)
         past.forget()
         self._past = past
 
     def _begin(self) -> Stored:
         self._state = self._kept() or rules.State()
-        if self._broken is not None:
-            self._broken.clear()
+        self._broken.clear()
         past = Stored(lambda: self._engine, self._state, is_reader=True)
         self._state.past, self._runs, self._past = past, Runs(self._state), past
         return past
 
     def _kept(self) -> rules.State | None:
         """The newest snapshot, if a signed head has its hash; it tells nothing of why a breach is one."""
-        if self._heads is None or self._broken is not None:
+        if self._heads is None or not self._is_strict:
             return None
         try:
             with store.asking("store of signed heads"), reading(self._heads) as connection:

@@ -82,6 +82,9 @@ class Trust:
     chain_id: int
     contracts: dict[str, bytes]
     verifiers: Sequence[Verifier]
+    # Of these witnesses so many must have cosigned a head; an auditor counts them (D20).
+    witnesses: Sequence[str] = ()
+    needed: int = 0
 
 
 def _json(value: object) -> bytes:
@@ -232,12 +235,14 @@ class Publisher:
         return [name for name in names if name not in self._named]
 
     def _trust_json(self) -> dict[str, object]:
+        quorum = {"needed": str(self.trust.needed), "names": list(self.trust.witnesses)}
         return {
             "origin": self.keys.origin,
             "vkeys": [format_vkey(verifier) for verifier in self.trust.verifiers],
             "ledger": "0x" + self.trust.ledger.hex(),
             "chainId": str(self.trust.chain_id),
             "contracts": {name: "0x" + address.hex() for name, address in self.trust.contracts.items()},
+            **({"witnesses": quorum} if self.trust.needed else {}),
         }
 
     def root(self, size: int) -> bytes:

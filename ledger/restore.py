@@ -1,14 +1,17 @@
 """Getting the ledger back from what is public, when its database is lost or old (L9).
 
 The records are all in the bundle, so a server or a backup that is gone costs none of them. What
-comes back goes through the rules as it did the first time, and ends at a root that was signed. A
+comes back goes through the rules as it did the first time, and ends at a root that was signed. A record
+that breaks a rule is in the log for ever like the others: it comes back as the breach that it is, without
+effect, so that what the Council acknowledged stays acknowledged (G16, K1). A
 bundle that is older than what was signed is refused: going on from there would be a second history.
 What is not public does not come back: answers to refused submissions, and what still waited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +19,7 @@ from tempfile import TemporaryDirectory
 from ledger import store
 from ledger.database import Engine, reading
 from ledger.database import engine as open_engine
+from ledger.fast import ID, is_transfer
 from ledger.proof import (
     TILE_WIDTH,
     Checkpoint,
@@ -26,7 +30,7 @@ from ledger.proof import (
     tile_path,
 )
 from ledger.publish import LogKeys
-from ledger.records import BY_TYPE_HASH, WORD, Record, Transfer, decode, reject
+from ledger.records import BY_TYPE_HASH, WORD, ZERO_HASH, Invalid, Rate, Record, reject
 from ledger.target import Target, read
 from ledger.tree import Tree
 from ledger.writer import BATCH_RECORDS, Writer, submission_id
@@ -58,7 +62,7 @@ def restore(engine: Engine, heads: Engine, bundle: Target, keys: LogKeys, log: V
         # The signed heads would refuse a database that is behind them, which is just what is mended here.
         scratch = open_engine(f"sqlite:///{Path(folder) / 'heads.db'}")
         try:
-            came, tree = _go_on(Writer(engine, scratch, keys, lambda: 0), bundle, checkpoint, signed)
+            came, tree = _go_on(_Restoring(engine, scratch, keys, lambda: 0), bundle, checkpoint, signed)
         finally:
             scratch.dispose()
     _take_documents(engine, bundle)
@@ -67,6 +71,38 @@ def restore(engine: Engine, heads: Engine, bundle: Target, keys: LogKeys, log: V
         with store.asking("store of signed heads"), heads.begin() as connection:
             store.swap_head(connection, 0 if signed is None else signed.size, head)
     return came
+
+
+# What stands for a record that has no effect: no transfer, and nothing that moves money or takes effect.
+_NOTHING = Rate(0, "none", 1, 1, ZERO_HASH, ZERO_HASH)
+
+
+class _Restoring(Writer):
+    """A writer of records that were signed before: what breaks a rule is recorded as a breach."""
+
+    def _replay(self, end: int, *, is_signed: bool) -> None:  # noqa: ARG002 - the bundle's root covers all
+        super()._replay(end, is_signed=True)
+
+    def _dated(self, taken: Sequence[store.Waiting], word: bytes) -> list[bytes]:  # noqa: ARG002
+        # As it was published, were its time another one or none at all.
+        return [template for _, _, template in taken]
+
+    def _judge(self, data: bytes) -> Record:
+        try:
+            return super()._judge(data)
+        except Invalid as broken:
+            # rules.take, by the name of the rule that is known here.
+            self.state.breaches[self.state.size] = broken.rule
+            self.state.size += 1
+            return _NOTHING
+
+    def _decide(self, taken: Sequence[store.Waiting]) -> tuple[store.Batch, dict[str, int]]:
+        batch, balances = super()._decide(taken)
+        breaches = self.state.breaches
+        # Nothing of a breach is in the past: its id is free, and nobody's submission was answered with it.
+        transfers = [row for row in batch.transfers if row[1] not in breaches]
+        answers = [answered for answered in batch.answers if answered.position not in breaches]
+        return replace(batch, transfers=transfers, answers=answers), balances
 
 
 def _go_on(
@@ -103,16 +139,11 @@ def _write(writer: Writer, batch: list[bytes]) -> int:
     before, waiting = writer.tree.size, []
     for data in batch:
         template = data[:WORD] + bytes(WORD) + data[2 * WORD :]
-        waiting.append(store.Waiting(None, _id(decode(data), template), template))
+        id = data[ID] if is_transfer(data) else submission_id(template)
+        waiting.append(store.Waiting(None, id, data))
     writer.append(waiting)
-    if writer.tree.size != before + len(batch):
-        where = f"record {writer.tree.size}"
-        reject("L9", where, f"{writer.tree.size - before} of {len(batch)} records keep to the rules")
+    assert writer.tree.size == before + len(batch), "a record was left out"
     return len(batch)
-
-
-def _id(record: Record, template: bytes) -> bytes:
-    return record.id if isinstance(record, Transfer) else submission_id(template)
 
 
 def _check(tree: Tree, roots: dict[int, bytes]) -> None:

@@ -17,6 +17,7 @@ import coincurve
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import rules
+from ledger.breaches import check_acknowledged
 from ledger.database import Engine
 from ledger.fast import Runs
 from ledger.lookup import Stored, replay
@@ -96,6 +97,7 @@ class Watcher:
         """Read from the first record on; known: size and root that a head must lead to all the same."""
         self._known = known
         self.state, self.tree = rules.State(), Tree()
+        self._broken: list[Invalid] = []
         self._copy: Engine | None = None
 
     @property
@@ -110,7 +112,7 @@ class Watcher:
     def sign(self, bundle: Target | Path) -> SignedHead:
         """Replay what is new in the bundle and sign its head; Invalid if any record breaks a rule.
 
-        A refusal leaves the watcher where it was up to the bad record, so it refuses again.
+        Unless an act in the same log acknowledges that record: then it is an exception, for ever.
         """
         target = Folder(bundle) if isinstance(bundle, Path) else bundle
         note = read(target, "checkpoint")
@@ -121,6 +123,7 @@ class Watcher:
             at = self.tree.size - start
             places = range(WORD * at, WORD * (at + len(records)), WORD)
             self._take(records, [leaves[place : place + WORD] for place in places])
+        check_acknowledged(self.state, self._broken)
         if self.state.genesis is None:
             reject("H1", "checkpoint", "an empty log has no Genesis, so there is no domain to sign in")
         # Dies after this: the same head is signed again, and no other of its size.
@@ -153,18 +156,14 @@ class Watcher:
         )
 
     def _take(self, records: list[bytes], leaves: list[bytes]) -> None:
-        """Take records that have these leaf hashes, up to the first that breaks a rule."""
+        """Take records that have these leaf hashes; what breaks a rule has its place and no effect."""
         for at, data in enumerate(records):
             if leaf_hash(data) != leaves[at]:
                 raise Unavailable("bundle", f"record {self.tree.size + at} changed while it was read")
         copy, first, taken = self._opened(), self.tree.size, list[bytes]()
-        refused: Invalid | None = None
         is_whole = False
         try:
-            try:
-                replay(self._past, self._runs, records, taken)
-            except Invalid as found:
-                refused = found
+            replay(self._past, self._runs, records, taken, self._broken)
             # The state has what was taken until then, and so do copy and tree.
             add(copy, first, taken)
             self._past.forget()
@@ -175,8 +174,6 @@ class Watcher:
                 # Its own disk did not answer: it reads everything again, and what it saw stays known.
                 copy.dispose()
                 self._begin((self.tree.size, self.tree.root()))
-        if refused is not None:
-            raise refused
 
     def _opened(self) -> Engine:
         if self._copy is None:

@@ -209,7 +209,7 @@ class Writer:
             end = min(self.tree.size + REBUILD_RECORDS, size)
             if self.tree.size < signed:
                 end = min(end, signed)
-            self._replay(end)
+            self._replay(end, is_signed=end <= signed)
             if head is not None and self.tree.size == signed and self.tree.root() != head.root:
                 found = self.tree.root().hex()
                 reject("L9", "signed", f"at size {signed} {head.root.hex()} was signed, stored is {found}")
@@ -239,11 +239,15 @@ class Writer:
         self.state.past, self._runs = self._past, Runs(self.state)
         self._is_named = False
 
-    def _replay(self, end: int) -> None:
-        """Take the stored records up to before end, all of which must be what the rules accept."""
+    def _replay(self, end: int, *, is_signed: bool) -> None:
+        """Take the stored records up to before end, all of which must be what the rules accept.
+
+        Unless they are signed: those are in the log for ever, whoever put them there, and what of them
+        breaks a rule is a breach, which has no effect and which an act may acknowledge (G16, K1).
+        """
         with store.asking():
             records = list(store.records(self.engine, self.tree.size, end))
-        replay(self._past, self._runs, records, [])
+        replay(self._past, self._runs, records, [], [] if is_signed else None)
         self.tree.extend([leaf_hash(data) for data in records])
 
     # --- deciding and storing -------------------------------------------------------
@@ -286,7 +290,7 @@ class Writer:
         records: list[bytes] = []
         sequences = [sequence for sequence, _, _ in taken if sequence is not None]
         taken, answers = _under_their_ids(taken)
-        asked = [template[:WORD] + word + template[2 * WORD :] for _, _, template in taken]
+        asked = self._dated(taken, word)
         moved: dict[str, list[int]] = {}
         suspects, at = self._past.prepare(asked, records), 0
         self._runs.moved.clear()
@@ -300,7 +304,7 @@ class Writer:
             _, id, template = taken[at]
             self._closes.before(state, asked[at])
             try:
-                record = rules.apply(state, asked[at])
+                record = self._judge(asked[at])
             except Invalid as refused:
                 answers.append(store.Answered(id, None, refused, template))
             else:
@@ -330,6 +334,14 @@ class Writer:
 
         batch = store.Batch(first, records, transfers, answers, changes, edge, now, sequences)
         return batch, {account: held.balance for account, held in accounts.items()}
+
+    def _dated(self, taken: Sequence[store.Waiting], word: bytes) -> list[bytes]:
+        """The records that submissions ask for, at this time."""
+        return [template[:WORD] + word + template[2 * WORD :] for _, _, template in taken]
+
+    def _judge(self, data: bytes) -> Record:
+        """Take a record into the state, or raise Invalid."""
+        return rules.apply(self.state, data)
 
     def dry_run(self, asked: Sequence[Record]) -> list[Record | Invalid]:
         """What would become of these if they came now, in this order: as it would be recorded, or why not.

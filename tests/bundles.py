@@ -59,6 +59,17 @@ def vkeys() -> list[str]:
     return [format_vkey(key) for key in keys]
 
 
+def witness(name: str) -> tuple[str, Ed25519PrivateKey]:
+    """A witness's name and its key."""
+    return f"{name}.example", Ed25519PrivateKey.from_private_bytes(city.digest(f"witness {name}"))
+
+
+def witness_vkey(name: str) -> str:
+    """The verifier key of a witness."""
+    full, key = witness(name)
+    return format_vkey(Verifier(full, COSIGNATURE, key.public_key().public_bytes_raw()))
+
+
 def trust(**changed: object) -> dict[str, object]:
     """What trust.json says."""
     said = {
@@ -144,9 +155,14 @@ class Written:
         place.write_bytes(content)
 
     def sign_checkpoint(
-        self, *, size: int | None = None, root: bytes | None = None, leave_out: str = ""
+        self,
+        *,
+        size: int | None = None,
+        root: bytes | None = None,
+        leave_out: str = "",
+        witnesses: Sequence[str] = (),
     ) -> None:
-        """Sign a checkpoint; leave_out: which of ed, ml and watcher does not sign."""
+        """Sign a checkpoint; leave_out: which of ed, ml and watcher does not sign; witnesses: who do too."""
         size = len(self.records) if size is None else size
         text = format_checkpoint(Checkpoint(ORIGIN, size, root or root_at(self.records, size)))
         now = city.START_S
@@ -155,6 +171,9 @@ class Written:
             "ml": sign(text, ORIGIN, ML_DSA_44, ML, now),
             "watcher": sign(text, WATCHER_NAME, COSIGNATURE, COSIGNER, now),
         }
+        for name in witnesses:
+            full, key = witness(name)
+            lines[full] = sign(text, full, COSIGNATURE, key, now)
         lines.pop(leave_out, None)
         self.write("checkpoint", format_note((text, tuple(lines.values()))))
 

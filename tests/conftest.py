@@ -21,10 +21,11 @@ settings.register_profile(
     "explore", deadline=None, max_examples=100, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("default", settings.get_profile("explore"), derandomize=True)
-settings.register_profile(
-    "prove", deadline=None, max_examples=10_000, suppress_health_check=list(HealthCheck)
-)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+settings.register_profile("prove", deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
+settings.load_profile(PROFILE)
+# How many examples the long count takes is said there, for each file.
+pytest_plugins = ["tests.properties"] if PROFILE == "prove" else []
 
 _numbers = itertools.count(1)
 

@@ -13,6 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.properties import COUNTS  # noqa: E402 - the path comes first
+
 PYTHON = ROOT / ".venv" / "bin" / "python"
 FORGE = ROOT / "node_modules" / "@foundry-rs" / "forge-linux-amd64" / "bin" / "forge"
 PROOFS = ROOT / "docs" / "proofs.md"
@@ -50,8 +54,22 @@ LONG: dict[str, tuple[str, list[str | Path], dict[str, str]]] = {
         {"QAZYNA_DIFFERENTIAL": "5000"},
     ),
     "hypothesis": (
-        "all tests, with 10,000 examples for each property",
-        [PYTHON, "-m", "pytest", "-q", "--timeout", "0", "-n", "auto", "--dist", "worksteal"],
+        "100,000 examples for each property of the ledger's truth, 10,000 for each other that is pure",
+        [
+            PYTHON,
+            "-m",
+            "pytest",
+            "-q",
+            "-m",
+            "hypothesis",
+            "--timeout",
+            "0",
+            "-n",
+            "auto",
+            "--dist",
+            "worksteal",
+            *COUNTS,
+        ],
         {"HYPOTHESIS_PROFILE": "prove"},
     ),
     "kills": (

@@ -37,6 +37,7 @@ from ledger.audit.summary import summarise
 from ledger.audit.tree import Tree, check_tiles, read_records
 from ledger.audit.trust import Trust, parse_trust
 from ledger.audit.verdict import RULES, Finding, Findings, Progress, Verdict
+from ledger.audit.witnesses import read_policy
 from ledger.records import Invalid, Unavailable
 
 __all__ = ["RULES", "Finding", "Trust", "Verdict", "Wanted", "audit", "read_trust", "replay_bundle"]
@@ -48,8 +49,8 @@ class Wanted:
 
     state: the file that a Close names, to start there. period: totals from this second to before
     that one. sample: how many records, picked by seed. evidence: files that records may name.
-    promises: what the log signed for payers. plain: replay by the rules alone. jobs: how many processes
-    share the work, or `spread` says who does.
+    promises: what the log signed for payers. witnesses: the file of an own policy. plain: replay by
+    the rules alone. jobs: how many processes share the work, or `spread` says who does.
     """
 
     state: str | Path | None = None
@@ -58,6 +59,7 @@ class Wanted:
     seed: str = ""
     evidence: Sequence[str | Path] = ()
     promises: Sequence[str | Path] = ()
+    witnesses: str | Path | None = None
     plain: bool = False
     jobs: int = 1
     spread: Spread | None = None
@@ -123,7 +125,8 @@ def _audit(
             )
     files = open_source(place)
     verdict, findings = Verdict(own_keys=own is not None, period=wanted.period), Findings()
-    bundle = open_bundle(files, own, findings, cosigned=cosigned)
+    policy = None if wanted.witnesses is None else read_policy(wanted.witnesses)
+    bundle = open_bundle(files, own, findings, policy=policy, cosigned=cosigned)
     check_files(bundle, findings, progress)
     verdict.checkpoint = bundle.checkpoint
     done = Replayed()

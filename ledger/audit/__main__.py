@@ -147,6 +147,7 @@ def _arguments() -> _Arguments:
     parser.add_argument(
         "--promise", action="append", default=[], help="what the log promised a payer: was it kept?"
     )
+    parser.add_argument("--witnesses", help="whose cosignatures you demand, and how many: the writer's form")
     parser.add_argument("--json", help="write the verdict here")
     parser.add_argument("--report", help="write a page to read here")
     return parser
@@ -169,6 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         asked.seed or "",
         asked.evidence,
         asked.promise,
+        asked.witnesses,
         plain=asked.plain,
         jobs=asked.jobs,
     )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from ledger.audit.source import Folder, Source, Web, is_path
 from ledger.audit.trust import NUMBER, Anchor, Trust, parse_anchors, parse_trust
 from ledger.audit.verdict import Findings, Progress
+from ledger.audit.witnesses import Quorum
 from ledger.proof import (
     ED25519,
     ML_DSA_44,
     Checkpoint,
     Key,
+    Verifier,
     check_checkpoint,
     format_vkey,
     open_note,
@@ -58,8 +61,8 @@ class Bundle:
 # --- the files -----------------------------------------------------------------
 
 
-def _check_lines(place: str, note: bytes, trust: Trust) -> None:
-    known = {verifier.key for verifier in trust.verifiers}
+def _check_lines(place: str, note: bytes, verifiers: Iterable[Verifier]) -> None:
+    known = {verifier.key for verifier in verifiers}
     seen = set()
     for line, signature in enumerate(parse_note(note)[1], 1):
         if signature.key not in known or signature.key in seen:
@@ -71,7 +74,7 @@ def _check_lines(place: str, note: bytes, trust: Trust) -> None:
 def check_manifest(note: bytes, trust: Trust) -> tuple[int, dict[str, bytes], set[Key]]:
     """The size and the files that the log's manifest names, and who signed it (D1, D5 to D7, X)."""
     text, signed = open_note(note, trust.verifiers)
-    _check_lines("manifest", note, trust)
+    _check_lines("manifest", note, trust.verifiers)
     if not any(verifier.key in signed for verifier in trust.of_log(ED25519)):
         reject("D6", "manifest", f"no Ed25519 key of {trust.origin} signed it")
     head, lines = text.split("\n")[:3], text.split("\n")[3:-1]
@@ -94,7 +97,9 @@ def check_manifest(note: bytes, trust: Trust) -> tuple[int, dict[str, bytes], se
     return int(size), named, set(signed)
 
 
-def _check_checkpoint(note: bytes, trust: Trust, *, cosigned: bool) -> tuple[Checkpoint, set[Key]]:
+def _check_checkpoint(
+    note: bytes, trust: Trust, policy: Quorum | None, *, cosigned: bool
+) -> tuple[Checkpoint, set[Key]]:
     # Of two log keys of a type only the replay knows which is in force (D16); one of them signed.
     kinds = [trust.of_log(ED25519), trust.of_log(ML_DSA_44)]
     required = [keys[0] for keys in kinds if len(keys) == 1]
@@ -103,7 +108,7 @@ def _check_checkpoint(note: bytes, trust: Trust, *, cosigned: bool) -> tuple[Che
     for keys in kinds:
         if not any(verifier.key in times for verifier in keys):
             reject("X12", "checkpoint", f"none of {len(keys)} keys of type {keys[0].key_type} signed")
-    _check_lines("checkpoint", note, trust)
+    _check_lines("checkpoint", note, [*trust.verifiers, *(() if policy is None else policy.verifiers)])
     if checkpoint.origin != trust.origin:
         reject("D7", "checkpoint", f"is of {checkpoint.origin}, trusted is {trust.origin}")
     return checkpoint, set(times)
@@ -128,8 +133,15 @@ def _read_signed(source: Source) -> dict[str, bytes]:
     return found
 
 
-def open_bundle(source: Source, own: Trust | None, findings: Findings, *, cosigned: bool = True) -> Bundle:
-    """Read and check what is signed; own: the trust that the auditor brought."""
+def open_bundle(
+    source: Source,
+    own: Trust | None,
+    findings: Findings,
+    *,
+    policy: Quorum | None = None,
+    cosigned: bool = True,
+) -> Bundle:
+    """Read and check what is signed; own, policy: the trust and the witnesses that the auditor brought."""
     bundle = Bundle(source)
     found = _read_signed(source)
     for path in ("manifest", *NAMED):
@@ -138,7 +150,7 @@ def open_bundle(source: Source, own: Trust | None, findings: Findings, *, cosign
     try:
         theirs = parse_trust(found["trust.json"]) if "trust.json" in found else None
     except Invalid as broken:
-        findings.take(broken, "" if broken.where == "trust.json" else "trust.json")
+        findings.take(broken, "" if broken.where.startswith("trust.json") else "trust.json")
         theirs = None
     if own is not None and theirs is not None:
         _compare(own, theirs, findings)
@@ -155,7 +167,7 @@ def open_bundle(source: Source, own: Trust | None, findings: Findings, *, cosign
     try:
         if "checkpoint" in found:
             bundle.checkpoint, bundle.signed = _check_checkpoint(
-                found["checkpoint"], trust, cosigned=cosigned
+                found["checkpoint"], trust, policy, cosigned=cosigned
             )
     except Invalid as broken:
         findings.take(broken, "" if broken.where.startswith("checkpoint") else "checkpoint")
@@ -165,7 +177,29 @@ def open_bundle(source: Source, own: Trust | None, findings: Findings, *, cosign
         bundle.anchors = parse_anchors(found["anchors.json"]) if "anchors.json" in found else []
     except Invalid as broken:
         findings.take(broken)
+    if cosigned and "checkpoint" in found:
+        quorums = [policy, *(each and each.quorum for each in (own, theirs))]
+        _check_quorums(bundle, found["checkpoint"], [each for each in quorums if each], findings)
     return bundle
+
+
+def _check_quorums(bundle: Bundle, note: bytes, quorums: list[Quorum], findings: Findings) -> None:
+    """The checkpoint has the cosignatures that each policy asks for (D20).
+
+    The bundle has no note of an older head; whether this one is anchored decides how much it weighs,
+    since what a chain holds is for ever.
+    """
+    size = None if bundle.checkpoint is None else bundle.checkpoint.size
+    anchored = any(anchor.size == size for anchor in bundle.anchors)
+    for quorum in quorums:
+        signed = quorum.cosigned(note)
+        told = f"{len(signed)} of {len(quorum.names)} witnesses cosigned, {quorum.needed} are needed"
+        if len(signed) >= quorum.needed:
+            findings.say(f"{told} by {quorum.source}: {', '.join(signed)}")
+            continue
+        missing = ", ".join(name for name in quorum.names if name not in signed)
+        why = f"{told} by {quorum.source}; missing: {missing}" + ("; it is anchored" if anchored else "")
+        findings.add("D20", "checkpoint", why, severity="critical" if anchored else "high")
 
 
 def _compare(own: Trust, theirs: Trust, findings: Findings) -> None:
@@ -175,11 +209,17 @@ def _compare(own: Trust, theirs: Trust, findings: Findings) -> None:
         "chainId": (own.chain_id, theirs.chain_id),
         "vkeys": (sorted(map(format_vkey, own.verifiers)), sorted(map(format_vkey, theirs.verifiers))),
     }
+    if own.quorum is not None:
+        pairs["witnesses"] = (_told(own.quorum), _told(theirs.quorum))
     for name, address in own.contracts.items():
         pairs[f"contracts.{name}"] = (address.hex(), theirs.contracts.get(name, b"").hex())
     for name, (mine, yours) in pairs.items():
         if mine != yours:
             findings.add("D14", f"trust.json {name}", f"is {yours}, the auditor trusts {mine}")
+
+
+def _told(quorum: Quorum | None) -> str:
+    return "none" if quorum is None else f"{quorum.needed} of {', '.join(quorum.names)}"
 
 
 def check_files(bundle: Bundle, findings: Findings, progress: Progress) -> None:

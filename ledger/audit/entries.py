@@ -111,8 +111,12 @@ class Entries(Sequence[bytes]):
         """The records from start to before end, a bundle at a time, each with the index of its first."""
         while start < end:
             stop = min(end, start - start % TILE_WIDTH + TILE_WIDTH)
-            records = self._read(start // TILE_WIDTH)
-            if stop - start < len(records):
+            index = start // TILE_WIDTH
+            if stop - start == TILE_WIDTH:
+                records = self._read(index)
+            else:
+                # Of one bundle many parts may be asked for, one after the other: one for each anchor in it.
+                records = self._bundle(index)
                 records = records[start % TILE_WIDTH : start % TILE_WIDTH + stop - start]
             yield start, records
             start = stop

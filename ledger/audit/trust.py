@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from ledger.audit.witnesses import Quorum, check_quorum
 from ledger.proof import COSIGNATURE, ED25519, ML_DSA_44, Verifier, format_vkey, parse_vkey
 from ledger.records import reject
 
@@ -29,6 +30,8 @@ class Trust:
     ledger: bytes
     chain_id: int
     contracts: dict[str, bytes]
+    # How many of whom must have cosigned what is published; None where nothing is said of it.
+    quorum: Quorum | None = None
 
     def of_log(self, key_type: int) -> list[Verifier]:
         """The log's own keys of a type."""
@@ -149,9 +152,26 @@ def parse_trust(data: bytes, where: str = "trust.json") -> Trust:
     )
     if len({verifier.key for verifier in verifiers}) != len(verifiers):
         reject("X8", where, f"{len(verifiers)} keys, of which two share name and id")
+    if "witnesses" in thing:
+        trust = replace(trust, quorum=_parse_witnesses(where, thing["witnesses"], trust))
     if not trust.of_log(ED25519) or not trust.of_log(ML_DSA_44):
         reject("D6", where, f"of {origin} there are not both an Ed25519 and an ML-DSA-44 key")
     return trust
+
+
+def _parse_witnesses(where: str, thing: Any, trust: Trust) -> Quorum:
+    """{"needed": "2", "names": [...]}: witnesses by the names of their keys, which stand in vkeys (D1)."""
+    needed = number("D1", f"{where} witnesses", thing, "needed")
+    names = thing.get("names")
+    known = {verifier.name for verifier in trust.watchers()}
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        reject("D1", f"{where} witnesses", "names is not a list of text")
+    if len(set(names)) != len(names) or not known.issuperset(names):
+        strange = [name for name in names if name not in known] or names
+        why = f"{len(names)} names, each once and of a key in vkeys that cosigns: {', '.join(strange)[:200]}"
+        reject("D1", f"{where} witnesses", why)
+    verifiers = tuple(verifier for verifier in trust.watchers() if verifier.name in names)
+    return check_quorum(f"{where} witnesses", where, needed, verifiers)
 
 
 _ANCHOR_MEMBERS = ("chainId", "contract", "size", "root", "transaction", "block", "blockHash", "time")

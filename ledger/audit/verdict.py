@@ -36,6 +36,7 @@ RULES = {
     "D17": "A state that an audit starts from is the one that a Close in effect names.",
     "D18": "A rate is what its two published sources make of it.",
     "D19": "What the log promised a payer is recorded by its deadline.",
+    "D20": "As many witnesses cosigned the checkpoint as trust.json, or the auditor's policy, asks for.",
     # Anchors, as the bundle states them.
     "T1": "Anchors stand in the order of size, block and time, each of its form.",
     "T2": "An anchor has the root that the log has at its size, and no size has two roots.",

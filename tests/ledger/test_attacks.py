@@ -454,6 +454,22 @@ def test_a_log_that_forgot_its_end_is_named_by_the_anchors(tmp_path: Path) -> No
     assert ("T2", f"anchors.json entry {len(bundles.anchors(log.records)) - 1}") in found(folder)
 
 
+def test_a_head_that_too_few_witnesses_have_seen_is_named_though_the_log_and_its_watcher_signed(
+    tmp_path: Path,
+) -> None:
+    """A second history, shown to one resident alone: the thief has every key of the city and one witness."""
+    names = ["bank", "press", "university"]
+    vkeys = [*bundles.vkeys(), *map(bundles.witness_vkey, names)]
+    said = {"needed": "2", "names": [bundles.witness(name)[0] for name in names]}
+    written = bundles.write(tmp_path / "b", finished(), trusted=bundles.trust(vkeys=vkeys, witnesses=said))
+    written.sign_checkpoint(witnesses=["bank", "press"])
+    written.sign_manifest()
+    assert found(written.folder) == []
+    written.sign_checkpoint(witnesses=["press"])
+    written.sign_manifest()
+    assert found(written.folder) == [("D20", "checkpoint")]
+
+
 def test_a_record_dated_before_the_anchor_that_it_follows_is_named(tmp_path: Path) -> None:
     log = finished()
     anchored = bundles.anchors(log.records)

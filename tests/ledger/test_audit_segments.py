@@ -191,7 +191,7 @@ def test_records_that_change_between_two_looks_stop_the_audit(tmp_path: Path) ->
     entries.add(content, width)
     assert list(entries) == log.records[:width] == list(entries[:])
     assert [entries[0], entries[-1], entries[5:7][1]] == [log.records[at] for at in (0, width - 1, 6)]
-    again = pickle.loads(pickle.dumps(entries))  # noqa: S301 - as an executor passes it on
+    again = pickle.loads(pickle.dumps(entries))
     done.write("tile/entries/000", content[:-1] + bytes([content[-1] ^ 1]))
     for changed in (entries, again):
         with pytest.raises(Unavailable, match="changed while it was read"):

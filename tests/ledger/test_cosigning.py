@@ -98,6 +98,12 @@ class Town:
         made.trust = replace(made.trust, verifiers=[*made.trust.verifiers, *known])
         return made
 
+    def stated(self, needed: int) -> Publisher:
+        """A publisher whose trust says how many of the witnesses must have signed."""
+        made = self.publisher()
+        made.trust = replace(made.trust, witnesses=self.policy(needed).names, needed=needed)
+        return made
+
     def policy(self, needed: int, patience_s: float = 5.0) -> Policy:
         return Policy(self.cosigners, needed, patience_s)
 
@@ -183,6 +189,23 @@ def test_a_head_with_its_quorum_is_anchored_and_carries_every_cosignature(town: 
     writer.publish(publisher, watcher, (anchor(town.chain),), policy)
     assert (publisher.folder / "checkpoint").read_bytes() == before
     assert is_whole(publisher)
+
+
+def test_an_auditor_counts_the_cosignatures_that_the_writers_policy_asked_for(town: Town) -> None:
+    writer, log = town.ledger.opened()
+    town.witness("good")
+    town.down("away")
+    publisher, watcher = town.stated(1), town.ledger.watcher()
+    more(town.ledger, writer, log, 0, 3)
+    writer.publish(publisher, watcher, (anchor(town.chain),), town.policy(1))
+    assert is_whole(publisher)
+    publisher = town.stated(2)
+    more(town.ledger, writer, log, 10, 3)
+    with pytest.raises(Unavailable):
+        writer.publish(publisher, watcher, (anchor(town.chain),), town.policy(2))
+    (finding,) = [one for one in audit(str(publisher.folder)).findings if one.rule != "T4"]
+    assert (finding.rule, finding.where, finding.severity) == ("D20", "checkpoint", "high")
+    assert finding.why == "1 of 2 witnesses cosigned, 2 are needed by trust.json; missing: away"
 
 
 def test_without_the_quorum_the_head_is_public_and_not_anchored_and_it_is_told(town: Town) -> None:

@@ -18,18 +18,30 @@ from contracts.bindings import is_enactable
 from ledger import rules, store, tables
 from ledger.audit import audit
 from ledger.database import engine, reading
+from ledger.following import Follower
 from ledger.proof import format_vkey, parse_note
 from ledger.publish import LogKeys, Publisher
-from ledger.records import Contract, Invalid, KeyChange, Seat, Unavailable
+from ledger.records import (
+    Acknowledgement,
+    Contract,
+    Invalid,
+    KeyChange,
+    RevenueRule,
+    Seat,
+    Unavailable,
+    decode,
+    encode,
+)
 from ledger.restore import restore
 from ledger.rules import DAY
 from ledger.target import Folder
 from ledger.watcher import Watcher
 from ledger.writer import Writer
-from tests import city
+from tests import bundles, city
 from tests.ledger.running import COSIGNER, KEYS, Ledger, fees
 from tests.ledger.test_anchor import OnChain, anchor, anchored, more, node
 from tests.ledger.test_anchor import on_chain as on_chain  # noqa: PLC0414 - a fixture
+from tests.ledger.test_writer import forge
 
 
 @dataclass
@@ -92,6 +104,101 @@ def test_a_lost_database_comes_back_from_the_bundle_and_the_ledger_goes_on(lost:
     # It is known again what was signed.
     with reading(new.heads) as connection:
         assert store.last_head(connection).size == writer.tree.size
+
+
+def broken_log() -> tuple[city.Log, list[int]]:
+    """A log with breaches of many kinds by whoever keeps it, most of them acknowledged by act.
+
+    Returns their places: the first of them all but the last one are acknowledged.
+    """
+    log = city.registered()
+    (fee,) = fees(log, 0, 1)
+    log.add(fee)
+    log.wait(60)
+    # Undecodable, money to nowhere, the same again, the same id with other content, out of time, a proposal again.
+    proposal = log.records[next(n for n, data in enumerate(log.records) if type(decode(data)) is RevenueRule)]
+    places = [
+        log.breach(data)
+        for data in (
+            b"no record",
+            encode(replace(fee, time=log.now, debit="no-such-account")),
+            log.records[-1],
+            encode(replace(fee, time=log.now, amount=7)),
+            encode(replace(fee, time=log.now - 120, id=city.digest("past"), evidence=city.digest("past"))),
+            encode(replace(fee, time=rules.TIME_LIMIT_S, id=city.digest("far"))),
+            proposal,
+        )
+    ]
+    for one in fees(log, 1, 300):
+        log.add(one)
+    for place in places:
+        log.act(Acknowledgement(0, place, log.state.breaches[place], city.ACT))
+    log.wait(60)
+    places.append(log.breach(encode(replace(fee, time=log.now))))
+    log.add(fees(log, 400, 1)[0])
+    return log, places
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_log_with_acknowledged_breaches_comes_back_exactly_and_goes_on(ledger: Ledger, half: bool):
+    log, places = broken_log()
+    bundle = bundles.write(ledger.folder / "published", log, anchored=[])
+    target = Folder(bundle.folder)
+    before = [one.where for one in audit(bundle.folder).findings if one.rule not in {"T3", "T4"}]
+    assert before == [f"record {places[-1]}"]
+    had = 0
+    if half:
+        # A restore that died after some of them, on the way to the same end.
+        shorter = city.Log()
+        shorter.records = log.records[: places[3] + 1]
+        part = bundles.write(ledger.folder / "part", shorter, anchored=[])
+        had = restore(ledger.engine, ledger.heads, Folder(part.folder), KEYS, KEYS.verifiers())
+        assert had == len(shorter.records)
+    assert restore(ledger.engine, ledger.heads, target, KEYS, KEYS.verifiers()) == len(log.records) - had
+    assert ledger.records() == log.records
+    # A start from nothing, by the writer as it always starts.
+    ledger.clock.now = log.now
+    writer = ledger.writer()
+    assert rules.dump(writer.state) == rules.dump(log.state)
+    assert writer.state.acknowledged.keys() == set(places[:-1])
+    assert writer.tree.root() == bundles.root_at(log.records, len(log.records))
+    with reading(ledger.engine) as connection:
+        ids = [row.id for row in connection.execute(tables.transfer.select())]
+        assert len(ids) == len(set(ids)) == 302
+        assert store.balances(connection)["treasury-usdt"] == log.state.accounts["treasury-usdt"].balance
+    # Who reads stops only for what nobody has acknowledged, and the writer can record that somebody does.
+    view = Follower(ledger.engine, ledger.heads)
+    with pytest.raises(Invalid, match=f"at record {places[-1]}"):
+        view.follow()
+    start = len(log.records)
+    log.act(Acknowledgement(0, places[-1], log.state.breaches[places[-1]], city.ACT))
+    ledger.feed(writer, log.records[start:])
+    assert rules.dump(view.follow()) == rules.dump(log.state)
+    # What a breach named is free: its id was never taken.
+    (late,) = fees(log, 0, 1)
+    late = replace(late, id=city.digest("far"), evidence=city.digest("later"))
+    ledger.ask(late)
+    writer.drain()
+    assert ledger.answer(late.id).position == writer.tree.size - 1
+    publisher = ledger.publisher(ledger.folder / "again")
+    writer.publish(publisher, ledger.watcher())
+    verdict = audit(publisher.folder)
+    # That a breach has no time between its anchors is no exception of its own.
+    odd = {f"record {place}" for place in places}
+    assert {one.rule for one in verdict.findings if one.where not in odd} <= {"T4"}
+    assert {one.rule for one in verdict.findings} <= {"T3", "T4"}
+    assert sum("acknowledged by act" in one for one in verdict.exceptions) == len(places)
+
+
+def test_what_breaks_a_rule_and_was_never_signed_keeps_the_writer_from_starting(ledger: Ledger):
+    writer, log = ledger.opened()
+    writer.seal()
+    (fee,) = fees(log, 0, 1)
+    ledger.ask(fee)
+    writer.drain()
+    forge(ledger, len(log.records), encode(replace(fee, time=log.now, debit="nobody")))
+    with pytest.raises(Invalid, match=f"M1 at record {len(log.records)}"):
+        ledger.writer()
 
 
 def test_an_older_backup_is_brought_up_to_what_was_published_and_refused_before(lost: Lost):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from hashlib import sha256
 
@@ -161,14 +162,27 @@ def test_the_two_trees_agree_on_sampled_sizes(size: int, data: st.DataObject) ->
     assert fast_growth == proof.consistency_path(old_size, LEAVES[:size])
 
 
+@functools.cache
+def _grown_to(thousands: int) -> tuple[bytes, ...]:
+    """The right edge of a tree that grew leaf by leaf."""
+    grown = (
+        tree.Tree.from_edge((thousands - 1) * 1_000, list(_grown_to(thousands - 1)))
+        if thousands
+        else tree.Tree()
+    )
+    grown.extend(LEAVES[max(0, thousands - 1) * 1_000 : thousands * 1_000])
+    return tuple(grown.edge())
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 69_999), st.integers(1, 70_000))
 def test_proofs_across_three_levels_of_tiles_verify(large: Tiles, index: int, old_size: int) -> None:
     root = tree.root_from_tiles(70_000, large.read)
     path = tree.inclusion_proof(index, 70_000, large.read)
     proof.check_inclusion(LEAVES[index], index, 70_000, path, root)
-    old = tree.Tree()
-    old.extend(LEAVES[:old_size])
+    thousands = old_size // 1_000
+    old = tree.Tree.from_edge(thousands * 1_000, list(_grown_to(thousands)))
+    old.extend(LEAVES[thousands * 1_000 : old_size])
     growth = tree.consistency_proof(old_size, 70_000, large.read)
     proof.check_consistency(old_size, old.root(), 70_000, root, growth)
 
