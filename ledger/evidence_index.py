@@ -34,7 +34,8 @@ TAIL_BYTES: Final = 8
 # that one look at memory is enough. What nobody touched takes no memory.
 FILTER_BYTES: Final = 1 << 26
 _SHIFT: Final = 32 - (FILTER_BYTES // 8).bit_length() + 1
-_MASKS: Final = tuple(1 << a | 1 << b | 1 << c for a, b, c in list(combinations(range(64), 3))[::20])
+_MASKS: Final = tuple(1 << a | 1 << b | 1 << c for a, b, c in list(combinations(range(64), 3))[::5])
+_TAIL: Final = slice(EVIDENCE.stop - TAIL_BYTES, EVIDENCE.stop)
 _PLACE: Final = Struct(">H")
 # Of a record that is no transfer; evidence that ends so is told apart by looking at the record.
 _NONE: Final = bytes(TAIL_BYTES)
@@ -59,7 +60,7 @@ class EvidenceIndex:
 
     def add(self, records: Iterable[bytes]) -> None:
         """Add the records that follow, which are in the database by now."""
-        self._add([data[EVIDENCE][-TAIL_BYTES:] if is_transfer(data) else _NONE for data in records])
+        self._add([data[_TAIL] if is_transfer(data) else _NONE for data in records])
 
     def load(self, connection: Connection, size: int) -> None:
         """Add records from the database up to before `size`, at most a run: ask again until all are there."""
@@ -196,7 +197,7 @@ def _runs(connection: Connection, before: int) -> Iterator[bytes]:
 def _stored_tails(connection: Connection, start: int, end: int) -> list[bytes]:
     """The last bytes of the evidence of the records from start to before end."""
     record = tables.record
-    tail = func.substr(record.c.data, literal(EVIDENCE.stop - TAIL_BYTES + 1), literal(TAIL_BYTES))
+    tail = func.substr(record.c.data, literal(_TAIL.start + 1), literal(TAIL_BYTES))
     kind, size = (
         func.substr(record.c.data, literal(1), literal(len(Transfer.type_hash))),
         func.length(record.c.data),
