@@ -63,7 +63,12 @@ def test_our_hashes_of_every_kind_are_those_of_another_implementation(kind: type
     assert typed.digest == approve_digest(typed.domain, record, UNTIL_S)
     signed = Wallet.sign_typed_data(AUTHORITY.secret.secret, full_message=asked)
     assert signed.message_hash == typed.digest
-    assert read_record_json(json.loads(json.dumps(as_json(record)))) == record
+    shown = json.loads(json.dumps(as_json(record)))
+    assert shown["record"] == kind.__name__
+    assert read_record_json(shown) == record
+    # As files had it before `record` said what a record is; an Account's own kind stood in its place.
+    told = shown.pop("record")
+    assert read_record_json({"kind": told} | shown) == record
 
 
 def tampered(change: str) -> Any:
