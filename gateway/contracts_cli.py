@@ -116,7 +116,7 @@ def descriptors(
 
 
 def load_founding(path: Path) -> Founding:
-    """Read {"ledger": "0x...", "retentionEnd": "...", "founding": [{"kind": "Seat", ...}, ...]}."""
+    """Read {"ledger": "0x...", "retentionEnd": "...", "founding": [{"record": "Seat", ...}, ...]}."""
     from contracts.deployment import Founding
     from gateway.budget.typed_data import read_record_json
 

@@ -62,7 +62,7 @@ def read_acts(path: Path, plan: Plan) -> tuple[bytes, list[list[Planned]]]:
     """Read {"legalRef": "0x...", "rounds": [[record, ...], ...]}; returns legalRef and the rounds.
 
     A record is as `qazyna show` prints it, without its time. Instead of a value that the deployment
-    decides, @rules, @treasury, @chainId, @iban, @token:ASSET or @code:CODE; {"kind": "Contracts", "act":
+    decides, @rules, @treasury, @chainId, @iban, @token:ASSET or @code:CODE; {"record": "Contracts", "act":
     ...} stands for the Contract records of all that was deployed.
     """
     told = _object(path)
@@ -86,7 +86,7 @@ def _planned(one: object, where: str, plan: Plan, known: dict[str, str]) -> list
     if not isinstance(one, dict):
         reject("found", where, f"is no record but {type(one).__name__}")
     filled = {name: _filled(value, f"{where}.{name}", known) for name, value in one.items()}
-    if one.get("record", one.get("kind")) == "Contracts":
+    if one.get("record") == "Contracts":
         act = _hash(filled.get("act"), f"{where}.act")
         return [Planned(where, record) for record in plan.deployment.contract_records(0, act)]
     record = read_record_json({"time": "0", **filled}, where)

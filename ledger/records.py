@@ -630,8 +630,9 @@ def hash_struct(record: Record) -> bytes:
 
 
 def as_json(record: Record) -> dict[str, str]:
-    """The record for people: member names as in EIP-712, integers as text, bytes as hex."""
-    shown = {"kind": type(record).__name__}
+    """The record for people: what it is, then members named as in EIP-712, integers as text, bytes as hex."""
+    # Not `kind`, which is a member of an Account; no record has a member called `record`.
+    shown = {"record": type(record).__name__}
     for name, _, _ in record.members:
         value = getattr(record, name)
         shown[member_name(name)] = "0x" + value.hex() if isinstance(value, bytes) else str(value)

@@ -143,14 +143,17 @@ def read_record(kind: type[Record], members: Mapping[str, Any], where: str) -> R
 
 
 def read_record_json(content: object, where: str = "record") -> Record:
-    """A record from JSON as `qazyna show` prints it: its kind, then its members."""
+    """A record from JSON as `qazyna show` prints it: what it is, then its members."""
     told = dict(_mapping(content, where))
-    # An account's own `kind` stands where others say what they are.
-    if set(told) == {member_name(name) for name, _, _ in Account.members}:
-        return read_record(Account, told, where)
-    kind = BY_NAME.get(str(told.pop("kind", "")))
+    name = told.pop("record", None)
+    if name is None:
+        # As it was written before: `kind` said what a record is, and of an Account what account.
+        if set(told) == {member_name(name) for name, _, _ in Account.members}:
+            return read_record(Account, told, where)
+        name = told.pop("kind", "")
+    kind = BY_NAME.get(str(name))
     if kind is None:
-        reject("E1", f"{where}.kind", f"none of {', '.join(BY_NAME)}")
+        reject("E1", f"{where}.record", f"{str(name)[:40]!r} is none of {', '.join(BY_NAME)}")
     return read_record(kind, told, where)
 
 

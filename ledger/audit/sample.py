@@ -93,7 +93,7 @@ def take_sample(
         try:
             shown = as_json(decode(data))
         except Invalid:
-            shown = {"kind": "unknown", "bytes": "0x" + data.hex()}
+            shown = {"record": "unknown", "bytes": "0x" + data.hex()}
         samples.append(Sample(index, shown, leaf, tuple(path), done.in_effect(index)))
     return samples
 

@@ -34,7 +34,14 @@ NOTHING = f"0x{ZERO_HASH.hex()}"
 
 
 def account(name: str, kind: str, owner: str, asset: str = "KZT") -> dict[str, str]:
-    told = {"account": name, "asset": asset, "fund": "RETAINED", "kind": kind, "owner": owner}
+    told = {
+        "record": "Account",
+        "account": name,
+        "asset": asset,
+        "fund": "RETAINED",
+        "kind": kind,
+        "owner": owner,
+    }
     return {**told, "party": NOTHING, "act": ACT}
 
 
@@ -45,11 +52,11 @@ def rounds(now: int) -> list[list[dict[str, str]]]:
     dollar = {"asset": "USDT", "decimals": "6", "chainId": "@chainId", "token": "@token:USDT"}
     return [
         [
-            {"kind": "Rules", "sha256": "@rules", **dates},
-            {"kind": "Contracts", "act": ACT},
-            {"kind": "Asset", **tenge, **dates, "validTo": END},
-            {"kind": "Asset", **dollar, **dates, "validTo": END},
-            {"kind": "RevenueRule", "code": CODE, "fund": "RETAINED", "minShare": "10000", **dates},
+            {"record": "Rules", "sha256": "@rules", **dates},
+            {"record": "Contracts", "act": ACT},
+            {"record": "Asset", **tenge, **dates, "validTo": END},
+            {"record": "Asset", **dollar, **dates, "validTo": END},
+            {"record": "RevenueRule", "code": CODE, "fund": "RETAINED", "minShare": "10000", **dates},
         ],
         [
             account("bank-kzt", "bank", "@iban"),
@@ -225,10 +232,10 @@ def test_what_does_not_fit_is_refused_by_rule_and_place_and_nothing_is_recorded(
     operator.write("founding.json", founding_told)
     for told, needed in [
         ([[]], "round 1"),
-        ([[{"kind": "Asset"}]], "round 1 record 1"),
+        ([[{"record": "Asset"}]], "round 1 record 1"),
         ([[{**account("a", "bank", "@nobody")}]], "'@nobody' is none of"),
         ([[{**account("a", "bank", "@iban"), "time": "5"}]], "states time 5"),
-        ([[{"kind": "Rate", "asset": "USDT", "numerator": "1", "denominator": "1", "source1": ACT,
+        ([[{"record": "Rate", "asset": "USDT", "numerator": "1", "denominator": "1", "source1": ACT,
             "source2": ACT}]], "no act that is approved"),
     ]:  # fmt: skip
         operator.acts(told)
@@ -270,7 +277,7 @@ def test_an_act_of_a_later_round_that_the_rules_refuse_is_named_before_anything_
     for _ in range(2):
         operator.found()
         operator.sign(*operator.council[:3])
-    with pytest.raises(Invalid, match="N2 at .*round 2 record 4"):
+    with pytest.raises(Invalid, match=r"N2 at .*round 2 record 4"):
         operator.found()
     assert not [data for data in operator.records() if type(decode(data)).__name__ == "Account"]
 

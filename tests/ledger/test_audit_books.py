@@ -250,7 +250,7 @@ def test_a_sample_is_the_auditors_own_and_proves_each_record(tmp_path: Path) -> 
     for sample in verdict.samples:
         assert list(sample.path) == proof.inclusion_path(sample.index, leaves)
         assert sample.leaf == leaves[sample.index]
-        assert sample.record["kind"] in str(sample)
+        assert sample.record["record"] in str(sample)
 
 
 def test_a_sample_of_more_than_there_is_takes_each_once() -> None:

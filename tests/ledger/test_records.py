@@ -261,8 +261,20 @@ def test_a_wallets_signature_is_the_approval_that_the_ledger_takes() -> None:
 
 def test_people_are_shown_every_member_and_no_float() -> None:
     shown = as_json(sample(Transfer))
-    assert list(shown) == ["kind", *(member_name(name) for name, _, _ in Transfer.members)]
+    assert list(shown) == ["record", *(member_name(name) for name, _, _ in Transfer.members)]
     assert {type(value) for value in shown.values()} == {str}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_people_are_told_what_every_record_is_and_lose_none_of_its_members(kind: type[Record]) -> None:
+    record = sample(kind)
+    shown = as_json(record)
+    assert shown.pop("record") == kind.__name__
+    said = [getattr(record, name) for name, _, _ in kind.members]
+    assert [shown[member_name(name)] for name, _, _ in kind.members] == [
+        f"0x{value.hex()}" if isinstance(value, bytes) else str(value) for value in said
+    ]
+    assert len(shown) == len(kind.members)
 
 
 def test_the_hash_of_the_rule_files_depends_on_each_and_on_their_order() -> None:
