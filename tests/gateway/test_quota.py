@@ -151,7 +151,7 @@ def test_on_postgresql_every_quota_of_the_gateway_is_held_together(postgres_town
     clients = []
     for one in (gateway, other):
         for quota in (one.limits.keys, one.limits.addresses, one.limits.failures):
-            quota.most, quota._now = 3, lambda: NOON  # noqa: SLF001 - a minute that does not end meanwhile
+            quota.most, quota._now = 3, lambda: NOON
         clients.append(TestClientOf(one))
     asked = [clients[turn % 2].status("/v1/merchant", postgres_town.bearer) for turn in range(5)]
     assert asked == [200] * 3 + [429] * 2
