@@ -39,7 +39,7 @@ def measure(wanted: Wanted, *, is_long: bool) -> Results:
         fill(url, "m_few", FEW)
         fill(url, "m_many", MANY, FEW + 1)
         told = outside(stack, folder / "city") | {"database": url}
-        port = stack.enter_context(served(folder, "ours", told, "city"))
+        port = stack.enter_context(served(folder, "ours", told, "city")).port
         http = stack.enter_context(
             httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60)
         )

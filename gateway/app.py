@@ -73,6 +73,20 @@ class Gateway:
     authorization_quota: Quota = field(default_factory=lambda: Quota(AUTHORIZATIONS_A_MINUTE))
     relayer: Relayer | None = None
 
+    def __post_init__(self) -> None:
+        """Let the quotas hold for all processes on one PostgreSQL; a file has one process that answers."""
+        if self.engine.dialect.name != "postgresql":
+            return
+        for name, quota in (
+            ("invoices", self.invoice_quota),
+            ("bills", self.bill_quota),
+            ("authorizations", self.authorization_quota),
+            ("keys", self.limits.keys),
+            ("addresses", self.limits.addresses),
+            ("failures", self.limits.failures),
+        ):
+            quota.share(self.engine, name)
+
     @property
     def sandbox(self) -> Sandbox:
         """Where merchants try out."""

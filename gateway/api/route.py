@@ -111,16 +111,16 @@ def _stand(gateway: Gateway, key: str, door: Door) -> tuple[Caller, Standing | N
 async def _enter(gateway: Gateway, request: Request, door: Door) -> tuple[Caller | None, Left]:
     limits, address = gateway.limits, address_of(request)
     if door.scope is None:
-        return None, limits.addresses.take(address)
+        return None, await _take(limits.addresses, address)
     limits.failures.check(address)
     try:
         key = key_in(request.headers.get("authorization"))
         caller = await _caller(gateway, request, key, door)
     except Invalid as refused:
         if refused.rule == "key":
-            limits.failures.take(address)
+            await _take(limits.failures, address)
         raise
-    left = limits.keys.take(caller.key_id)
+    left = await _take(limits.keys, caller.key_id)
     request.state.caller = caller
     now = gateway.clock()
     if limits.noted.get(caller.key_id, 0) + store.USE_NOTED_S <= now:
@@ -129,6 +129,13 @@ async def _enter(gateway: Gateway, request: Request, door: Door) -> tuple[Caller
         limits.noted[caller.key_id] = now
         await run_in_threadpool(_note_use, gateway.engine, caller.key_id, now)
     return caller, left
+
+
+async def _take(quota: Quota, caller: str) -> Left:
+    # Only where the database has to be asked does a thread do it.
+    if (left := quota.quick(caller)) is not None:
+        return left
+    return await run_in_threadpool(quota.take, caller)
 
 
 def _note_use(engine: Engine, key_id: str, now: int) -> None:

@@ -1,11 +1,23 @@
-"""What was answered under an Idempotency-Key. SQL and nothing else."""
+"""What was answered under an Idempotency-Key, and what is left of quotas. SQL and nothing else."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, Index, Integer, LargeBinary, Table, Text, delete, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    delete,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.db import Hash32, Integer64, metadata
@@ -23,6 +35,17 @@ _answer = Table(
     Column("media_type", Text, nullable=True),
     Column("content", LargeBinary, nullable=True),
     Index("ix_api_answer_age", "claimed_s"),
+)
+
+_lease = Table(
+    # How much of a quota processes have taken for a minute. A caller is a hash: an address is a person's,
+    # and a row is gone two minutes later.
+    "quota_lease",
+    metadata,
+    Column("period", Integer64, primary_key=True, autoincrement=False),
+    Column("name", Text, primary_key=True),
+    Column("caller", Hash32, primary_key=True),
+    Column("taken", Integer64, nullable=False),
 )
 
 
@@ -90,3 +113,27 @@ def forget(connection: Connection, before_s: int) -> int:
 
 def _of(owner: str, key: str) -> tuple[Any, Any]:
     return _answer.c.owner == owner, _answer.c.key == key
+
+
+def lease(
+    connection: Connection, period: int, name: str, caller: bytes, wanted: int, most: int
+) -> tuple[int, int]:
+    """Take so many of a caller's quota, or what is left of it; gives that, and what all have taken."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    new: Any = insert(_lease).values(period=period, name=name, caller=caller, taken=min(wanted, most))
+    raised = new.on_conflict_do_update(
+        index_elements=["period", "name", "caller"],
+        set_={"taken": _lease.c.taken + wanted},
+        where=_lease.c.taken < most,
+    )
+    taken: int | None = connection.execute(raised.returning(_lease.c.taken)).scalar()
+    if taken is None:
+        return 0, most
+    return min(wanted, most) - max(0, taken - most), min(taken, most)
+
+
+def forget_leases(connection: Connection, before: int) -> None:
+    """Delete what was taken in periods before this one, but for rows that another deletes just now."""
+    key = (_lease.c.period, _lease.c.name, _lease.c.caller)
+    old = select(*key).where(_lease.c.period < before).with_for_update(skip_locked=True)
+    connection.execute(delete(_lease).where(tuple_(*key).in_(old)))

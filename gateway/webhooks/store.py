@@ -547,7 +547,10 @@ def locked_endpoint(connection: Connection, merchant_id: str, endpoint_id: str) 
 
 
 def _next_sequence(connection: Connection, invoice_id: str) -> int:
-    upsert = insert_or(connection, sequences).values(invoice_id=invoice_id, last=1)
+    # An invoice that is made in one statement has its first event and no counter yet. Two who come here at
+    # once count the same events; the second then finds the row of the first, and raises it.
+    told = select(func.coalesce(func.max(events.c.sequence), 0)).where(events.c.invoice_id == invoice_id)
+    upsert = insert_or(connection, sequences).values(invoice_id=invoice_id, last=told.scalar_subquery() + 1)
     raised = upsert.on_conflict_do_update(index_elements=["invoice_id"], set_={"last": sequences.c.last + 1})
     return int(connection.execute(raised.returning(sequences.c.last)).scalar_one())
 

@@ -35,6 +35,7 @@ from gateway.webhooks import store as webhooks
 from gateway.worker import Worker
 from ledger import store as ledger_store
 from ledger.records import Asset, Parameter, RevenueRule, Transfer, decode
+from tests.gateway.replayed import remembered
 
 DAY = 86_400
 LAX = Most(lag_s=10 * 366 * DAY, rate_age_s=900)
@@ -289,6 +290,12 @@ def build(folder: Path, database: str = "", rpc_url: str = "") -> None:
         city.worker.poll_chain()
     told = {"merchant_id": merchant.id, "merchant_key": key, "operator_key": operator}
     (folder / "town.json").write_text(json.dumps(told))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _journals_run_once() -> Iterator[None]:
+    with remembered():
+        yield
 
 
 @pytest.fixture(scope="session")

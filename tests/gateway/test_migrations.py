@@ -143,6 +143,8 @@ def fill_first_version(engine: Engine) -> None:
 
     with engine.begin() as connection:
         fill("invoice", invoice("a" * 26, 1), invoice("b" * 26, 2, due=amount(5)))
+        # A table that went, with a lease that somebody had.
+        fill("flush_claim", {"invoice_id": "b" * 26, "until_s": NOW})
         fill(
             "invoice_event",
             {"invoice_id": "a" * 26, "status": "open", "at_s": NOW - 9},

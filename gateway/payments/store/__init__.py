@@ -52,7 +52,6 @@ from gateway.payments.store.once import (
 from gateway.payments.store.policies import add_policy, newest_policy, policies_of
 from gateway.payments.store.rounds import (
     add_file,
-    claim_flush,
     cursor,
     is_file_read,
     lock_rail,
@@ -77,7 +76,6 @@ __all__ = [
     "add_invoice",
     "add_policy",
     "add_private",
-    "claim_flush",
     "claim_order",
     "counts",
     "cursor",

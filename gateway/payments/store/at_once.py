@@ -49,8 +49,6 @@ WITH standing AS (
     INSERT INTO idempotency (owner, key, request, invoice_id)
     SELECT %(merchant_id)s::text, %(idempotency_key)s::text, %(request)s::bytea, id FROM made
     WHERE %(idempotency_key)s::text IS NOT NULL
-), counted AS (
-    INSERT INTO webhook_sequence (invoice_id, last) SELECT id, 1 FROM made
 ), told AS (
     INSERT INTO webhook_event (id, merchant_id, invoice_id, sequence, type, body, created)
     SELECT %(event_id)s::text, %(merchant_id)s::text, id, 1, 'invoice.open', %(event)s::bytea,

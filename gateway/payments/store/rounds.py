@@ -102,12 +102,3 @@ def unflushed(connection: Connection) -> list[Invoice]:
         select(tables.invoice).where(tables.invoice.c.id.in_(waiting)).order_by(tables.invoice.c.id)
     )
     return [_invoice_of(row) for row in rows]
-
-
-def claim_flush(connection: Connection, invoice_id: str, now: int, lease_s: int) -> bool:
-    """Take a deposit address for flushing; False while another has it."""
-    claim = insert_into(connection, tables.flush).values(invoice_id=invoice_id, until_s=now + lease_s)
-    taken = claim.on_conflict_do_update(
-        index_elements=["invoice_id"], set_={"until_s": now + lease_s}, where=tables.flush.c.until_s <= now
-    )
-    return connection.execute(taken.returning(tables.flush.c.invoice_id)).first() is not None

@@ -122,13 +122,6 @@ nonce = Table(
     Column("id", Integer, primary_key=True),
     Column("next", Integer64, nullable=False),
 )
-flush = Table(
-    # Who flushes a deposit address: nobody else until then.
-    "flush_claim",
-    metadata,
-    Column("invoice_id", Text, ForeignKey("invoice.id"), primary_key=True),
-    Column("until_s", Integer64, nullable=False),
-)
 file = Table(
     "bank_file",
     metadata,
@@ -334,7 +327,7 @@ INSERT_ONLY = (
     invoice_event, evidence_event, decision, policy, refund_event, settlement, payout_event, message,
 )  # fmt: skip
 ALL = (
-    invoice, invoice_event, evidence, evidence_event, decision, policy, private, cursor, nonce, flush,
+    invoice, invoice_event, evidence, evidence_event, decision, policy, private, cursor, nonce,
     flush_waiting, file, idempotency, refund, refund_event, attempt, settlement, payout, payout_item,
     payout_event, message, order_claim,
 )  # fmt: skip

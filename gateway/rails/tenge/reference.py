@@ -46,7 +46,12 @@ def _check_characters(body: str) -> str:
 def new_reference(random_bytes: bytes) -> str:
     """Make a reference from seven random bytes, of which 50 bits are used."""
     assert len(random_bytes) == RANDOM_BYTES, f"{RANDOM_BYTES} random bytes, not {len(random_bytes)}"
-    number = int.from_bytes(random_bytes, "big") >> 6
+    return reference_of(int.from_bytes(random_bytes, "big") >> 6)
+
+
+def reference_of(number: int) -> str:
+    """Write a number below 2^50 as a reference; references sort as their numbers do."""
+    assert 0 <= number < 1 << 50, f"a reference has 50 bits, this is {number}"
     body = "".join(_ALPHABET[number >> shift & 31] for shift in range(45, -1, -5))
     return _PREFIX + body + _check_characters(body)
 
