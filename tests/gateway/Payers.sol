@@ -34,6 +34,19 @@ contract Multisig {
         require(done, "refused");
     }
 
+    /// @notice ERC-1271: r, s, v of two owners, over the hash and this wallet.
+    function isValidSignature(bytes32 hash, bytes calldata signature) external view returns (bytes4) {
+        if (signature.length != 130) return 0xffffffff;
+        bytes32 digest = keccak256(abi.encode(block.chainid, address(this), hash));
+        address first = _signer(digest, signature[:65]);
+        address second = _signer(digest, signature[65:]);
+        return first != second && isOwner(first) && isOwner(second) ? this.isValidSignature.selector : bytes4(0xffffffff);
+    }
+
+    function _signer(bytes32 digest, bytes calldata signature) private pure returns (address) {
+        return ecrecover(digest, uint8(signature[64]), bytes32(signature[:32]), bytes32(signature[32:64]));
+    }
+
     function isOwner(address who) public view returns (bool) {
         return who != address(0) && (who == owners[0] || who == owners[1] || who == owners[2]);
     }
