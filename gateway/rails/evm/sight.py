@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 
 from contracts.bindings import COIN, CONTRACTS
-from gateway.payments.outgoing import Moved, Seen
+from gateway.payments.outgoing import CoinSent, Moved, Seen
+from gateway.rails.evm.coin_proof import No, read_coin
 from gateway.rails.evm.logs import TRANSFER, Log, check_shape, read_log
 from gateway.rails.evm.place import Place
-from gateway.rails.evm.pool import Pool
-from gateway.rails.evm.rpc import Refused, data, quantity, to_hex
+from gateway.rails.evm.pool import Endpoint, Pool
+from gateway.rails.evm.rpc import Refused, data, to_hex
 from gateway.rails.evm.split import evidence_document, evidence_key
-from ledger.records import WORD, Unavailable, keccak256
+from ledger.records import WORD, Unavailable, keccak256, reject
 
 RANGE_BLOCKS = 2_000
 # isValidSignature(bytes32,bytes), and what it answers (ERC-1271).
@@ -124,25 +124,21 @@ class EvmSight:
             raise Unavailable(self.rail, f"{method} answered no list")
         return found
 
-    def coin_moved(self, asset: str, transaction: bytes) -> Moved | None:
-        """What a transaction sent of the chain's coin itself; what a contract passes on is not seen here."""
-        try:
-            sent = self._pool.ask("eth_getTransactionByHash", to_hex(transaction))
-            receipt = self._pool.ask("eth_getTransactionReceipt", to_hex(transaction))
-            if sent is None or receipt is None or quantity(receipt["status"]) != 1 or sent["to"] is None:
-                return None
-            block_hash, amount = data(receipt["blockHash"], WORD), quantity(sent["value"])
-            if data(sent["hash"], WORD) != transaction or data(sent["blockHash"], WORD) != block_hash:
-                raise ValueError("a transaction that was not asked for")
-            key = f"evm:{self.chain_id}:{block_hash.hex()}:{transaction.hex()}:coin"
-            told = {"kind": "evm-coin-transfer", "chainId": str(self.chain_id), "amount": str(amount)}
-            told |= {"blockHash": to_hex(block_hash), "transaction": to_hex(transaction)}
-            document = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
-            sender, receiver = data(sent["from"], 20), data(sent["to"], 20)
-            block = quantity(receipt["blockNumber"])
-        except (Refused, *_MALFORMED) as error:
-            raise Unavailable(self.rail, f"{type(error).__name__}: {error}"[:300]) from error
-        return Moved(key, asset, sender, receiver, amount, block, transaction, document)
+    def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
+        """What a transaction sent of the chain's coin; of a final block all nodes that agree must say it."""
+
+        def read(endpoint: Endpoint, known: str | None = known_key) -> Moved | No | Refused | None:
+            return read_coin(endpoint.node, self.chain_id, asked, known)
+
+        found = self._pool.read(read)
+        if isinstance(found, Moved) and found.block <= final:
+            # Read whole once more, whatever was known.
+            found = self._pool.confirmed(lambda endpoint: read(endpoint, None))
+        if isinstance(found, Refused):
+            raise Unavailable(self.rail, f"0x{asked.transaction.hex()}: {found}"[:300])
+        if isinstance(found, No):
+            reject("P6", "transaction", found.why)
+        return found
 
     def is_signed_by_contract(self, address: bytes, digest: bytes, signature: bytes) -> bool:
         """Whether a contract says that a signature is its own (ERC-1271); no contract there is a no."""
