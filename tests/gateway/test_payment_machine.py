@@ -78,7 +78,7 @@ class Rates:
 class Quotes:
     """What an invoice needs of a chain, without one."""
 
-    rail = RAIL
+    rail, coin_asset = RAIL, None
 
     def deposit_address(self, number: bytes, purpose: str, payee: bytes, share_bps: int) -> bytes:
         return sha256(number + purpose.encode() + payee + bytes([share_bps % 256])).digest()[:20]
