@@ -11,7 +11,8 @@ from gateway.rails.evm.logs import TRANSFER, Log, check_shape, read_log
 from gateway.rails.evm.place import Place
 from gateway.rails.evm.pool import Endpoint, Pool
 from gateway.rails.evm.rpc import Refused, data, to_hex
-from gateway.rails.evm.split import evidence_document, evidence_key
+from gateway.rails.evm.split import coin_document, evidence_document, evidence_key
+from gateway.rails.evm.treasury_logs import CREDITED, REFUNDED, coin_sent
 from ledger.records import WORD, Unavailable, keccak256, reject
 
 RANGE_BLOCKS = 2_000
@@ -51,12 +52,35 @@ class EvmSight:
     def moved(
         self, asset: str, senders: Collection[bytes], receivers: Collection[bytes], first: int, last: int
     ) -> list[Moved]:
-        """The Transfers of a token between these, in the order of the chain: the node filters by topic."""
+        """The Transfers of a token between these, in the order of the chain: the node filters by topic.
+
+        Of the coin: what the treasury says that it refunded, where it is the sender.
+        """
         found: list[Moved] = []
+        if self.is_coin(asset):
+            return self._coin_refunded(asset, receivers, first, last) if self.treasury in senders else found
         for start in range(first, last + 1, self._range_blocks):
             end = min(start + self._range_blocks - 1, last)
             found += self._moved(self.token(asset), asset, senders, receivers, start, end)
         return found
+
+    def _coin_refunded(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Moved]:
+        asked = {
+            "fromBlock": to_hex(first), "toBlock": to_hex(last), "address": to_hex(self.treasury),
+            "topics": [[to_hex(REFUNDED), to_hex(CREDITED)]],
+        }  # fmt: skip
+        try:
+            logs = [read_log(raw) for raw in self._asked("eth_getLogs", asked) if not raw.get("removed")]
+            sent = [(log, to) for to in receivers for log in coin_sent(logs, self.treasury, REFUNDED, to)]
+        except _MALFORMED as error:
+            raise Unavailable(self.rail, f"{type(error).__name__}: {error}"[:300]) from error
+        return [
+            Moved(
+                evidence_key(self.chain_id, log), asset, self.treasury, to, log.word(1), log.block,
+                log.transaction, coin_document(self.chain_id, log, to, log.word(1)),
+            )
+            for log, to in sorted(sent, key=lambda one: (one[0].block, one[0].index))
+        ]  # fmt: skip
 
     def _moved(
         self,
