@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from gateway.db import Engine, reading
 from gateway.kz import business_date
-from gateway.merchants.statements.movements import Movement, movements
+from gateway.merchants.statements.store import Movement, movements
 
 PARTS = ("payment", "correction", "fee", "refund", "settlement")
 SUMS = ("payments", "corrections", "fees", "refunds", "settlements")
