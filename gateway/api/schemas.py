@@ -665,6 +665,8 @@ class Operations(BaseModel):
     invoices: Annotated[dict[str, int], Field(examples=[{"open": 4, "final": 12}])]
     rates: list[RateState]
     unmatched: Annotated[int, Field(examples=[0], description="at most 1,000 are counted")]
+    # Money went out, and the ledger refused to book it: somebody must see to it.
+    bookings_refused: Annotated[int, Field(examples=[0])]
     webhooks_waiting: Annotated[int, Field(examples=[2])]
     webhooks_oldest_s: Annotated[int | None, Field(examples=[1_790_000_000])]
 
