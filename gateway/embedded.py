@@ -178,8 +178,8 @@ class Outside:
             self.web3, self.rpc_url = Web3(chain.provider), chain.serve(port)
         self.bank = Bank(clock)
         prices = {
-            "exchange-a": {"USDT/KZT": Decimal("512.40")},
-            "exchange-b": {"USDT/KZT": Decimal("512.10")},
+            "exchange-a": {"USDT/KZT": Decimal("512.40"), "ETH/KZT": Decimal(1280500)},
+            "exchange-b": {"USDT/KZT": Decimal("512.10"), "ETH/KZT": Decimal(1280100)},
         }
         self.rates = stack.enter_context(RatesSimulator(clock, {"USD": (Decimal("511.90"), 1)}, prices))
         client = stack.enter_context(httpx.Client(timeout=5, trust_env=False))
@@ -191,7 +191,12 @@ class Outside:
                         Exchange(client, self.rates.exchange_url(name), "USDT", 6, "USDT/KZT", name)
                         for name in prices
                     ),
-                )
+                ),
+                # For a city that takes the chain's coin (Plan.more).
+                "ETH": tuple(
+                    Exchange(client, self.rates.exchange_url(name), "ETH", 18, "ETH/KZT", name)
+                    for name in prices
+                ),
             },
             RATES,
             clock,

@@ -129,6 +129,9 @@ class Measures(Collector):
     def _money(self) -> Iterator[Metric]:
         with reading(self.engine) as connection:
             found = store.unmatched(connection)
+            refused = store.refused_bookings(connection)
+        told = "refunds that went and that the ledger would not book"
+        yield _gauge("bookings_refused", told, len(refused))
         counts = {asset: float(count) for asset, (count, _) in found.items()}
         sums = {asset: float(minor) for asset, (_, minor) in found.items()}
         yield _gauge("unmatched_pieces", "pieces of money that wait for a person", counts, "asset")
@@ -275,6 +278,17 @@ class Health:
                 found.append("a step broke")
         return found
 
+    def warnings(self) -> list[str]:
+        """What a person must see to, though work goes on."""
+        try:
+            with reading(self.engine) as connection:
+                refused = store.refused_bookings(connection)
+        except Exception as error:
+            return [f"refused bookings cannot be read: {type(error).__name__}"]
+        return [
+            f"the ledger did not book the refund {one.refund_id}: {one.rule} {one.why}" for one in refused
+        ]
+
 
 def serve(registry: CollectorRegistry, health: Health, host: str, port: int) -> ThreadingHTTPServer:
     """Serve /metrics, /healthz and /readyz in a thread; port 0 takes any that is free."""
@@ -288,7 +302,9 @@ def serve(registry: CollectorRegistry, health: Health, host: str, port: int) -> 
                 self._answer(200, "application/json", b'{"status":"alive"}')
             elif self.path == "/readyz":
                 problems = health.problems()
-                told = {"status": "not ready" if problems else "ready", "problems": problems}
+                told: dict[str, object] = {"status": "not ready" if problems else "ready"}
+                # A warning takes no process out of service: that would make nothing better.
+                told |= {"problems": problems, "warnings": health.warnings()}
                 self._answer(503 if problems else 200, "application/json", json.dumps(told).encode())
             else:
                 self._answer(404, "text/plain", b"only /metrics, /healthz and /readyz\n")

@@ -89,7 +89,9 @@ class Worker:
         self._retention_code = retention_code
         self._flushes = Flushes(gateway.engine, rail.place, gateway.clock)
         self._watch = ChainWatch(gateway.payments, rail, self._flushes.note)
-        self._coins = CoinWatch(gateway.engine, rail, gateway.clock, self._flushes.note_coin)
+        self._coins = CoinWatch(
+            gateway.engine, rail, gateway.clock, self._flushes.note_coin, gateway.payments.states
+        )
         # A process without the relayer's key sends nothing; another does.
         self.sender = None if relayer is None else Sender(gateway.engine, rail.pool, relayer, gateway.clock)
 

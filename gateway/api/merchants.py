@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from gateway.api.answers import change_answer, key_view, merchant_view
 from gateway.api.auth import gate
 from gateway.api.paging import END_OF_TIME, PAGE_ROWS, After, Limit, gateway_of, next_of, place, word
+from gateway.api.refunds import settlements_of
 from gateway.api.route import Route
 from gateway.api.schemas import (
     ChangeAnswer,
@@ -25,6 +26,7 @@ from gateway.api.schemas import (
 )
 from gateway.db import Connection, reading
 from gateway.merchants import service, store
+from gateway.merchants.policy import SettleBy, policy_of
 from gateway.merchants.roles import OPERATOR, Caller
 from gateway.webhooks import store as webhooks
 from ledger.records import reject
@@ -118,6 +120,10 @@ def ask_change(body: NewChange, request: Request, caller: Owner) -> ChangeAnswer
     [(field, value)] = asked.items()
     with gateway.engine.begin() as connection:
         changed = bytes.fromhex(value[2:]) if field == "wallet" else value
+        if isinstance(changed, bytes):
+            policy = policy_of(connection, caller.merchant_id)
+            if policy.settle_by is SettleBy.VASP:
+                settlements_of(gateway).check_wallet(changed)
         change = service.ask_change(connection, caller, field, changed, gateway.clock(), webhooks.enqueue)
     return change_answer(change)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway.api.schemas import Operations, RateState
 from gateway.db import reading
+from gateway.measures import store as measures
 from gateway.payments import store
 from gateway.webhooks.listing import store as listing
 from ledger.records import Invalid, Unavailable
@@ -25,6 +26,7 @@ def state_of(gateway: Gateway) -> Operations:
         invoices = store.counts(connection)
         unmatched = len(store.unmatched(connection, (0, ""), COUNTED_MOST))
         waiting, oldest = listing.waiting(connection)
+        refused = len(measures.refused_bookings(connection))
     assets = sorted(name for name in gateway.view.refresh().assets if name != TENGE)
     return Operations(
         now_s=now,
@@ -33,6 +35,7 @@ def state_of(gateway: Gateway) -> Operations:
         invoices=invoices,
         rates=[_rate(gateway, asset, now) for asset in assets],
         unmatched=unmatched,
+        bookings_refused=refused,
         webhooks_waiting=waiting,
         webhooks_oldest_s=oldest,
     )

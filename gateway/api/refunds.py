@@ -28,6 +28,7 @@ from gateway.api.schemas import (
     SettlementList,
 )
 from gateway.db import reading
+from gateway.merchants import store as merchants
 from gateway.merchants.policy import Over, Policy, SettleBy, policy_of, set_policy
 from gateway.merchants.roles import OWNER, Caller
 from gateway.payments.refund_model import Refund, RefundState, Source
@@ -289,7 +290,10 @@ def policy(request: Request, caller: Annotated[Caller, Depends(gate("merchant.re
 def new_policy(
     body: PolicyBody, request: Request, caller: Annotated[Caller, Depends(gate("merchant.write"))]
 ) -> PolicyBody:
-    """Set the policy for invoices that are made from now on; those that are made keep theirs."""
+    """Set the policy for invoices that are made from now on; those that are made keep theirs.
+
+    settle_by vasp needs a wallet that is an address of the provider: it gets the units.
+    """
     gateway = gateway_of(request)
     told = body.model_dump() | {
         "tolerance_minor_max": int(body.tolerance_minor_max),
@@ -297,5 +301,9 @@ def new_policy(
         "settle_by": SettleBy(body.settle_by),
     }
     with gateway.engine.begin() as connection:
+        if told["settle_by"] is SettleBy.VASP:
+            held = merchants.merchant_at(connection, str(caller.merchant_id), gateway.clock())
+            assert held is not None
+            settlements_of(gateway).check_wallet(held.wallet)
         set_policy(connection, str(caller.merchant_id), Policy(**told), caller.key_id, gateway.clock())
     return body

@@ -449,6 +449,50 @@ class Statement(BaseModel):
     next: Next
 
 
+Signed = Annotated[str, Field(pattern="^(0|-?[1-9][0-9]*)$", examples=["-733"])]
+
+
+class AccountLine(BaseModel):
+    """One movement of an account, each part with the sign of its effect, and the asset's balance after it."""
+
+    at_s: Annotated[str, Field(examples=["1790000600"])]
+    day: Annotated[str, Field(examples=["2026-09-22"])]
+    kind: Annotated[Literal["payment", "refund", "payout"], Field(examples=["payment"])]
+    id: Annotated[str, Field(examples=["evm:31337:aa:bb:3"])]
+    invoice: Annotated[str, Field(examples=["7f3k9m2p5q8r1s4t6v0w3x5y7z"])]
+    reference: Annotated[str, Field(examples=["order-17"])]
+    asset: Annotated[str, Field(examples=["USDT"])]
+    payment: Signed
+    correction: Signed
+    fee: Signed
+    refund: Signed
+    settlement: Signed
+    balance: Signed
+
+
+class AccountSums(BaseModel):
+    """One asset: opening + payments + corrections + fees + refunds + settlements = closing."""
+
+    asset: Annotated[str, Field(examples=["USDT"])]
+    opening: Signed
+    payments: Signed
+    corrections: Signed
+    fees: Signed
+    refunds: Signed
+    settlements: Signed
+    closing: Signed
+
+
+class AccountAnswer(BaseModel):
+    """A merchant's account from since_s on and before until_s: sums of all of it, lines a page at a time."""
+
+    since_s: Seconds
+    until_s: Seconds
+    assets: list[AccountSums]
+    lines: list[AccountLine]
+    next: Next
+
+
 # --- webhooks -------------------------------------------------------------------------
 
 
@@ -621,6 +665,8 @@ class Operations(BaseModel):
     invoices: Annotated[dict[str, int], Field(examples=[{"open": 4, "final": 12}])]
     rates: list[RateState]
     unmatched: Annotated[int, Field(examples=[0], description="at most 1,000 are counted")]
+    # Money went out, and the ledger refused to book it: somebody must see to it.
+    bookings_refused: Annotated[int, Field(examples=[0])]
     webhooks_waiting: Annotated[int, Field(examples=[2])]
     webhooks_oldest_s: Annotated[int | None, Field(examples=[1_790_000_000])]
 

@@ -8,12 +8,12 @@ from hashlib import sha256
 from eth_account.signers.local import LocalAccount
 from web3.types import TxReceipt
 
-from contracts.bindings import City, Execution
+from contracts.bindings import COIN, City, Execution
 from gateway.budget.desk import Desk, Proposed
-from gateway.rails.evm import TRANSFER, evidence_document, log_of
+from gateway.rails.evm import TRANSFER, coin_document, coin_paid, evidence_document, log_of
 from ledger import store
 from ledger.publish import Publisher
-from ledger.records import Certificate, Commitment, Milestone, Order, Transfer, reject
+from ledger.records import Certificate, Commitment, Milestone, Order, Transfer, hash_struct, reject
 from ledger.writer import Writer
 
 
@@ -59,21 +59,11 @@ def execution(city: City, publisher: Publisher, work: Work) -> Execution:
 def book_payment(
     writer: Writer, desk: Desk, receipt: TxReceipt, order: Order, payee: bytes, project_account: str
 ) -> Proposed:
-    """Record that the Treasury contract paid an order; the evidence is the log that moved the money."""
-    moved = [
-        log
-        for log in receipt["logs"]
-        if bytes(log["topics"][0]) == TRANSFER
-        and bytes(log["topics"][2])[12:] == payee
-        and int.from_bytes(bytes(log["data"]), "big") == order.amount
-    ]
-    if not moved:
-        reject(
-            "L8",
-            f"transaction {receipt['transactionHash'].hex()}",
-            f"no log moves {order.amount} to the payee",
-        )
-    document = evidence_document(writer.state.contracts["treasury"].chain_id, log_of(moved[0]), order.amount)
+    """Record that the Treasury contract paid an order; the evidence is the log that says what moved.
+
+    receipt: of the execution, or of the pull where the payee could not receive the coin and was credited.
+    """
+    document = _evidence(writer, receipt, order, payee)
     with writer.engine.begin() as connection:
         evidence = store.add_document(connection, document)
     record = Transfer(
@@ -88,3 +78,23 @@ def book_payment(
         evidence=evidence,
     )
     return desk.propose(record)
+
+
+def _evidence(writer: Writer, receipt: TxReceipt, order: Order, payee: bytes) -> bytes:
+    """The public document of what an order's payment moved; Invalid (L8) where it moved nothing."""
+    treasury, asset = writer.state.contracts["treasury"], writer.state.accounts[order.account].record.asset
+    if writer.state.assets[asset].token == COIN:
+        logs = [log_of(log) for log in receipt["logs"]]
+        told = coin_paid(logs, treasury.at, hash_struct(order), payee, order.amount)
+        return coin_document(treasury.chain_id, told, payee, order.amount)
+    moved = [
+        log
+        for log in receipt["logs"]
+        if bytes(log["topics"][0]) == TRANSFER
+        and bytes(log["topics"][2])[12:] == payee
+        and int.from_bytes(bytes(log["data"]), "big") == order.amount
+    ]
+    if not moved:
+        where = f"transaction {receipt['transactionHash'].hex()}"
+        reject("L8", where, f"no log moves {order.amount} to the payee")
+    return evidence_document(treasury.chain_id, log_of(moved[0]), order.amount)

@@ -3,14 +3,52 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 
 from sqlalchemy import Column, Connection, MetaData, Table, Text, func, inspect, literal, select
 
 from gateway.payments import store as payments
+from gateway.payments.refund_model import RefundState
+from gateway.payments.store.tables import refund
 from ledger import tables
 
 PAGE, UNMATCHED_MOST = 1_000, 20_000
 _WORD = 32
+
+
+@dataclass(frozen=True)
+class RefusedBooking:
+    """Money that went back and that the ledger would not book: it is out, and the books do not say so.
+
+    transfer_id: 32 bytes; rule, place, why: the ledger's answer.
+    """
+
+    refund_id: str
+    asset: str
+    amount_minor: int
+    transfer_id: bytes
+    rule: str
+    place: str
+    why: str
+
+
+def refused_bookings(connection: Connection) -> list[RefusedBooking]:
+    """Final refunds whose transfer the ledger refused (SPEC W5) and nobody booked since, the oldest first."""
+    answer, booked = tables.answer, tables.transfer
+    rows = connection.execute(
+        select(refund, answer.c.rule, answer.c.place, answer.c.why)
+        .join(answer, answer.c.id == refund.c.transfer_id)
+        .where(
+            refund.c.state == RefundState.FINAL.value,
+            answer.c.position.is_(None),
+            ~select(booked.c.id).where(booked.c.id == refund.c.transfer_id).exists(),
+        )
+        .order_by(refund.c.changed_s, refund.c.id)
+    )
+    return [
+        RefusedBooking(row.id, row.asset, row.amount, bytes(row.transfer_id), row.rule, row.place, row.why)
+        for row in rows
+    ]
 
 
 def is_there(connection: Connection) -> bool:

@@ -64,6 +64,11 @@ def transfer_uri(token: bytes, chain_id: int, to: bytes, amount_minor: int) -> s
     )
 
 
+def coin_uri(chain_id: int, to: bytes, amount_minor: int) -> str:
+    """Ask a wallet for so much of the chain's coin (EIP-681)."""
+    return f"ethereum:{checksummed(to)}@{chain_id}?value={amount_minor}"
+
+
 def picture(content: str) -> str:
     """A QR code as a data URI, black on white whatever the page's colours, with its quiet zone."""
     code = segno.make(content, error="m", micro=False)
@@ -102,11 +107,19 @@ def ways(gateway: Gateway, invoice: Invoice, derived: Derived, shown: str, decim
         return Ways((), ())
     place = gateway.quotes.place
     token, chain_id, to = place.token(invoice.asset), place.deployment.chain_id, invoice.deposit_address
+    address, chain = (
+        Field("address", checksummed(to), checksummed(to)),
+        Field("chain", str(chain_id), str(chain_id)),
+    )
+    if invoice.asset == gateway.quotes.coin_asset:
+        # It has no contract that could be named, or taken for the receiver.
+        request = coin_uri(chain_id, to, derived.missing_minor)
+        return Ways((amount, address, chain), (_code("wallet", request), _code("address", checksummed(to))))
     fields = (
         amount,
-        Field("address", checksummed(to), checksummed(to)),
+        address,
         Field("token", f"{invoice.asset} {checksummed(token)}", checksummed(token)),
-        Field("chain", str(chain_id), str(chain_id)),
+        chain,
     )
     request = transfer_uri(token, chain_id, to, derived.missing_minor)
     return Ways(fields, (_code("wallet", request), _code("address", checksummed(to))))

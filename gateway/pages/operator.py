@@ -15,6 +15,7 @@ from gateway.api.paging import next_of, place
 from gateway.api.schemas import RateState
 from gateway.db import reading
 from gateway.kz import check_iban
+from gateway.measures import store as measures
 from gateway.merchants.roles import Caller
 from gateway.pages.merchant import ROWS, Text, shown
 from gateway.pages.render import gateway_of
@@ -35,7 +36,9 @@ def desk(
     found = list(unmatched_of(gateway).list(place(after, (0, "")), ROWS))
     with reading(gateway.engine) as connection:
         files = store.unread_files(connection)
+        refused = measures.refused_bookings(connection)
     assets, state = {one.seen.asset for one in found}, state_of(gateway)
+    assets |= {one.asset for one in refused}
     return shown(
         request,
         "operator.html",
@@ -43,6 +46,7 @@ def desk(
         rates={one.asset: _rate(request, one) for one in state.rates},
         queue=found,
         files=files,
+        refused=refused,
         decimals={asset: gateway.view.decimals(asset) for asset in assets},
         next=next_of([(one.seen.seen_s, one.seen.key) for one in found], ROWS),
     )

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from gateway.db import reading
 from gateway.payments import store
-from gateway.payments.outgoing import Moved, Sight
+from gateway.payments.outgoing import CoinSent, Moved, Sight
 from gateway.payments.refund_model import UNDER_WAY, Refund, RefundState
 from gateway.payments.refund_moves import RefundMoves
 from gateway.payments.service import Payments
 from gateway.payments.store import refunds as rows
-from ledger.records import Unavailable
+from ledger.records import Invalid, Unavailable
 
 LOGGER = logging.getLogger(__name__)
 
@@ -53,16 +53,32 @@ class Wallets:
         assert self._sight is not None
         if refund.reported is None:
             return 0
-        found = self._sight.coin_moved(refund.asset, refund.reported)
-        wanted = (wallet, refund.receiver, refund.amount_minor)
-        if found is not None and (found.sender, found.receiver, found.amount_minor) != wanted:
+        asked = CoinSent(
+            refund.asset, refund.reported, wallet, refund.receiver, refund.amount_minor,
+            refund.since_block or 0,
+        )  # fmt: skip
+        try:
+            found = self._sight.coin_moved(asked, final, refund.transfer_key)
+        except Invalid as refused:
+            return self._forget_report(refund, refused.why, final)
+        except Unavailable as error:
+            # Of this one nothing is known; the others are looked at.
             with self._engine.begin() as connection:
-                why = f"0x{refund.reported.hex()} sends {found.amount_minor} to 0x{found.receiver.hex()}"
-                rows.set_refund(connection, refund.id, reported=None, problem=why)
+                rows.set_refund(connection, refund.id, problem=str(error))
             return 0
-        if found is not None and found.block < (refund.since_block or 0):
-            found = None
+        if found is not None and found.key != refund.transfer_key:
+            with reading(self._engine) as connection:
+                is_taken = rows.is_transfer_taken(connection, found.key)
+            if is_taken:
+                why = f"what 0x{refund.reported.hex()} moved stands for another refund"
+                return self._forget_report(refund, why, final)
         return self._note_wallet(refund.id, found, final)
+
+    def _forget_report(self, refund: Refund, why: str, final: int) -> int:
+        """Tell why what was named proves nothing; another transaction may be named."""
+        with self._engine.begin() as connection:
+            rows.set_refund(connection, refund.id, reported=None, problem=why)
+        return self._note_wallet(refund.id, None, final)
 
     def _wallets(self, refunds: Sequence[Refund]) -> dict[str, bytes]:
         with reading(self._engine) as connection:

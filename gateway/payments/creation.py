@@ -41,6 +41,8 @@ class ChainQuotes(Protocol):
     """What an invoice needs of a chain: computed here, without a call to it (field failure 52)."""
 
     rail: str
+    # The asset that is the chain's coin, where it is taken here.
+    coin_asset: str | None
 
     def deposit_address(self, number: bytes, purpose: str, payee: bytes, share_bps: int) -> bytes:
         """Where money for these terms can be sent."""

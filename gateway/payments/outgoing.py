@@ -41,6 +41,21 @@ class Moved:
 
 
 @dataclass(frozen=True)
+class CoinSent:
+    """What a transaction is said to have done: sent so much of the coin from a wallet to a receiver.
+
+    since_block: none before it can have been this.
+    """
+
+    asset: str
+    transaction: bytes
+    sender: bytes
+    receiver: bytes
+    amount_minor: int
+    since_block: int
+
+
+@dataclass(frozen=True)
 class Seen:
     """How far a chain is: its newest block, and up to which it is final."""
 
@@ -77,8 +92,12 @@ class Sight(Protocol):
         """The transfers of an asset from one of these to one of those, in a range of blocks."""
         ...
 
-    def coin_moved(self, asset: str, transaction: bytes) -> Moved | None:
-        """What a transaction sent of the chain's coin; None where it is in no block, or failed."""
+    def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
+        """The transfer, if a transaction made it; None where it is in no block.
+
+        Invalid with the reason where it does not prove it. final: up to this block nodes must agree;
+        known_key: of what was seen of it before.
+        """
         ...
 
     def is_signed_by_contract(self, address: bytes, digest: bytes, signature: bytes) -> bool:

@@ -43,7 +43,9 @@ class Payments:
         limits: Limits | None = None,
     ) -> None:
         self.engine, self.view, self.clock, self.rates, self.chain = engine, view, clock, rates, chain
-        self.states = States(None if chain is None else chain.rail)
+        self.states = States(
+            None if chain is None else chain.rail, None if chain is None else chain.coin_asset
+        )
         self.booking = Booking(engine, view, clock)
         # When nobody is quoted; None: nobody asks.
         self.limits = limits

@@ -77,6 +77,22 @@ class Settlements:
         with reading(self._engine) as connection:
             return rows.payout_events(connection, reference)
 
+    def check_wallet(self, wallet: bytes) -> None:
+        """Refuse a wallet to which no provider's units would come, for a merchant that one is to pay out.
+
+        The router sends the net to the merchant's wallet: it must be an address of the provider.
+        """
+        if not self._providers:
+            reject("policy", "settle_by", "no provider pays out here: vasp.json names none")
+        if any(one.takes_at(wallet) for one in self._providers.values()):
+            return
+        known = [(one.name, address) for one in self._providers.values() for address in sorted(one.addresses)]
+        told = ", ".join(f"{name} 0x{address.hex()}" for name, address in known)
+        why = (
+            f"paid out by a provider, a merchant's wallet is an address of it ({told}), not 0x{wallet.hex()}"
+        )
+        reject("policy", "settle_by", f"{why}: set the wallet first")
+
     # --- instructing ----------------------------------------------------------------
 
     def instruct(self, merchant_id: str, asset: str, actor: str, provider: str | None = None) -> Payout:
@@ -92,7 +108,12 @@ class Settlements:
             merchant = merchants.merchant_at(connection, merchant_id, now)
             if merchant is None:
                 reject("not_found", "merchant", f"no merchant is called {merchant_id[:40]!a}")
-            items = rows.unpaid_settlements(connection, merchant_id, asset, ITEMS_MOST)
+            waiting = rows.unpaid_settlements(connection, merchant_id, asset, ITEMS_MOST)
+            items = [item for item in waiting if self._providers[name].takes_at(item.receiver)]
+            if waiting and not items:
+                # It would be asked to pay out what it never got.
+                why = f"{len(waiting)} settlements went to 0x{waiting[0].receiver.hex()}"
+                reject("P7", "payout", f"{why}, which is no address of the provider {name}")
             amount = sum(item.net_minor for item in items)
             if not amount:
                 reject("P7", "payout", f"nothing in {asset} waits to be paid out to {merchant_id}")

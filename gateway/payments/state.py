@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 
 from gateway.db import Connection
 from gateway.payments import store
-from gateway.payments.model import MOVES, Derived, derive, follow
+from gateway.payments.model import MOVES, Derived, Payment, derive, follow
 from gateway.payments.over import ask_back
 from gateway.payments.refund_model import reserves
 from gateway.payments.store import Invoice, Seen
+from gateway.payments.store.coins import coin_held
 from gateway.payments.store.refunds import refunds_of_invoice
 from gateway.rails import Kind, Stage
 from gateway.webhooks import store as webhooks
@@ -23,10 +24,13 @@ LOGGER = logging.getLogger(__name__)
 
 
 class States:
-    """Derives the state of an invoice from its rows. rail: whose blindness stops its time, if any."""
+    """Derives the state of an invoice from its rows.
 
-    def __init__(self, rail: str | None) -> None:
-        self._rail = rail
+    rail: whose blindness stops its time, if any; coin: the asset that leaves no log when it comes.
+    """
+
+    def __init__(self, rail: str | None, coin: str | None = None) -> None:
+        self._rail, self._coin = rail, coin
 
     def derive(self, connection: Connection, invoice: Invoice, now: int) -> tuple[Derived, list[Seen]]:
         """The state of an invoice now, and its evidence."""
@@ -34,7 +38,26 @@ class States:
         back = [one.returned for one in refunds_of_invoice(connection, invoice.id) if reserves(one.state)]
         until = min(now, self.known_until(connection, invoice.asset, now))
         payments = [piece.payment for piece in seen]
+        if self._coin is not None and invoice.asset == self._coin:
+            payments += self._held(connection, invoice, seen)
         return derive(invoice.terms, payments, until, back, now), seen
+
+    def _held(self, connection: Connection, invoice: Invoice, seen: Sequence[Seen]) -> list[Payment]:
+        """What the address holds of the coin: detected and no more, until its flush is the evidence.
+
+        It is no row of evidence: nothing is final, booked, settled or refunded by it. Evidence of a later
+        block than it was read at may be its flush, and then it would count twice.
+        """
+        held = coin_held(connection, invoice.id)
+        later = [piece for piece in seen if piece.stage is not Stage.GONE and piece.asset == invoice.asset]
+        if held is None or any((piece.block or 0) > held.block for piece in later):
+            return []
+        in_time = held.since_s <= invoice.expires_s
+        return [
+            Payment(
+                Kind.DEPOSIT, Stage.DETECTED, invoice.asset, held.balance, held.since_s, is_accepted=in_time
+            )
+        ]
 
     def known_until(self, connection: Connection, asset: str, now: int) -> int:
         """Up to when all payments in an asset are known: nothing expires that may be paid unseen."""

@@ -11,6 +11,7 @@ from gateway.api.auth import public
 from gateway.api.route import Route
 from gateway.api.schemas import AddressIn, Number, Strict
 from gateway.relayer.service import Authorization, Relayer, Scheme, Told
+from gateway.relayer.wallets import SIGNATURE_BYTES_MOST
 from ledger.records import reject
 
 if TYPE_CHECKING:
@@ -23,12 +24,20 @@ NONCE_LIMIT = 1 << 256
 class NewAuthorization(Strict):
     """What a payer signed for a quote: EIP-3009 receiveWithAuthorization, or Permit2 with the quote in it.
 
-    nonce: Permit2's, which the payer chooses; an EIP-3009 nonce is the hash of the quote.
+    nonce: Permit2's, which the payer chooses; an EIP-3009 nonce is the hash of the quote. signature: 65 bytes
+    of a key; by Permit2 also whatever the smart-contract wallet at `payer` takes for its own (ERC-1271).
     """
 
     scheme: Annotated[Literal["eip3009", "permit2"], Field(examples=["eip3009"])]
     payer: AddressIn
-    signature: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{130}$", examples=["0x" + "1f" * 65])]
+    signature: Annotated[
+        str,
+        Field(
+            pattern=r"^0x([0-9a-fA-F]{2}){65,}$",
+            max_length=2 + 2 * SIGNATURE_BYTES_MOST,
+            examples=["0x" + "1f" * 65],
+        ),
+    ]
     nonce: Annotated[Number, Field(examples=["7"])] = "0"
 
 

@@ -1,14 +1,14 @@
 """Gasless payments: a payer signs, the gateway brings it to the router and pays for gas (EIP-3009, Permit2).
 
 Whoever calls is anonymous, so that nothing is sent that was not seen to go: the caller holds an open
-invoice, the payer's own signature stands over that invoice's quote, the token is ours, the chain was asked,
-and gas is bounded for each invoice, each payer and each hour (field failure 27).
+invoice, the payer's own signature or its contract wallet's word stands over that invoice's quote, the token
+is ours, the chain was asked, and gas is bounded for each invoice, payer and hour (field failure 27).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 
@@ -30,17 +30,17 @@ from gateway.rails.evm import TRANSFER, EvmRail, Refused
 from gateway.rails.evm.blocks import MALFORMED
 from gateway.rails.evm.logs import Log, read_log
 from gateway.rails.evm.rpc import data, to_hex
+from gateway.rails.evm.sight import EvmSight
 from gateway.relayer import store
 from gateway.relayer.authorization import (
     FUNCTIONS,
-    SIGNATURE_BYTES,
     Authorization,
     Scheme,
     bring_call,
     nonce_of,
-    signer_of,
 )
 from gateway.relayer.store import Gasless
+from gateway.relayer.wallets import Wallets
 from gateway.sending import service as sending
 from gateway.sending.service import Call, State
 from ledger.records import WORD, Unavailable, keccak256, reject
@@ -106,6 +106,7 @@ class Relayer:
         self._payments, self._engine, self._rail, self._sender = payments, payments.engine, rail, sender
         self.policy = Policy() if policy is None else policy
         self._domains: dict[bytes, bytes] = {}
+        self._wallets = Wallets(EvmSight(rail.pool, rail.place), rail.pool)
 
     def authorize(self, invoice_id: str, asked: Authorization) -> Told:
         """Bring an authorization; the same again tells how far it is. Invalid where it is not paid for."""
@@ -122,7 +123,7 @@ class Relayer:
                 reject("gasless", "invoice", f"{why}; an authorization pays an open one whole")
             self._check_limits(connection, invoice, asked.payer, now)
         self._check_time(invoice, now)
-        self._check_signature(quote, asked)
+        asked = replace(asked, signature=self._wallets.checked(asked, self._digest(quote, asked)))
         call = bring_call(
             self._rail.place.deployment.router,
             invoice,
@@ -204,21 +205,15 @@ class Relayer:
         if gas + max(GAS[name] for name in FUNCTIONS.values()) > self.policy.gas_an_hour:
             reject("quota", "gas", f"{gas} gas was spent in an hour, {self.policy.gas_an_hour} is the most")
 
-    def _check_signature(self, quote: Quote, asked: Authorization) -> None:
-        """Refuse, before any node is asked, what the payer did not sign."""
-        if len(asked.payer) != 20 or len(asked.signature) != SIGNATURE_BYTES:
-            reject("gasless", "signature", "an address has 20 bytes and a signature 65")
+    def _digest(self, quote: Quote, asked: Authorization) -> bytes:
+        """What the payer had to sign."""
+        if len(asked.payer) != 20:
+            reject("gasless", "payer", f"an address has 20 bytes, this has {len(asked.payer)}")
         deployment = self._rail.place.deployment
         if asked.scheme is Scheme.EIP3009:
-            domain = self._domain(quote.token)
-            digest = authorization_digest(domain, quote, asked.payer, deployment.router)
-        else:
-            city = city_part(quote.amount, quote.share_bps)
-            digest = permit2_digest(deployment.chain_id, quote, city, asked.nonce, deployment.router)
-        signer = signer_of(digest, asked.signature)
-        if signer != asked.payer:
-            told = "nobody" if signer is None else f"0x{signer.hex()}"
-            reject("gasless", "signature", f"it is of {told}, not of 0x{asked.payer.hex()}")
+            return authorization_digest(self._domain(quote.token), quote, asked.payer, deployment.router)
+        city = city_part(quote.amount, quote.share_bps)
+        return permit2_digest(deployment.chain_id, quote, city, asked.nonce, deployment.router)
 
     def _domain(self, token: bytes) -> bytes:
         """The token's EIP-712 domain; asked once, for a token does not change it."""

@@ -28,7 +28,10 @@ SIGNATURE: Final = "Vasp-Signature"
 
 @dataclass(frozen=True)
 class Provider:
-    """One provider. signer: ours, over what we say; verifier: over what it says."""
+    """One provider. signer: ours, over what we say; verifier: over what it says.
+
+    addresses: where it takes units, 20 bytes each; none: it was not told, and any is believed to be its own.
+    """
 
     name: str
     url: str
@@ -36,6 +39,11 @@ class Provider:
     signer: Signer = field(repr=False)
     verifier: Verifier = field(repr=False)
     timeout_s: float = TIMEOUT_S
+    addresses: frozenset[bytes] = frozenset()
+
+    def takes_at(self, address: bytes) -> bool:
+        """Whether units at an address are with this provider."""
+        return not self.addresses or address in self.addresses
 
     def instruct(self, instruction: Instruction) -> Confirmation:
         """Have a payout made; the same reference again is the same payout there."""

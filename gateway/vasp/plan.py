@@ -1,7 +1,9 @@
 """The operator's list of providers that pay merchants out in tenge, vasp.json; the first is the usual one.
 
-    {"providers": [{"name": "sample", "url": "https://vasp.example/api", "public_key": "<64 digits of hex>"}]}
+    {"providers": [{"name": "sample", "url": "https://vasp.example/api",
+                    "addresses": ["0x<40 digits of hex>"], "public_key": "<64 digits of hex>"}]}
 
+addresses: where it takes merchants' units; a merchant that it pays out has one of them as its wallet.
 Its key for what we say (HMAC) is secret and not in the list: it is the key `vasp-<name>` of the keyring.
 Without public_key (Ed25519) what the provider says is signed with that same key.
 """
@@ -31,6 +33,7 @@ class ProviderPlan(_Strict):
 
     name: Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,30}$")]
     url: Annotated[str, Field(pattern="^https?://[^/?#]+(/[^?#]*)?$")]
+    addresses: Annotated[list[Annotated[str, Field(pattern="^0x[0-9a-fA-F]{40}$")]], Field(min_length=1)]
     public_key: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = None
 
 
@@ -69,5 +72,7 @@ def providers_of(plan: VaspPlan, client: httpx.Client, keyring: Keyring) -> dict
         theirs: Verifier = ours
         if one.public_key is not None:
             theirs = ProviderKey(Ed25519PublicKey.from_public_bytes(bytes.fromhex(one.public_key)))
-        made[one.name] = Provider(one.name, one.url.rstrip("/"), client, ours, theirs)
+        addresses = frozenset(bytes.fromhex(address[2:]) for address in one.addresses)
+        url = one.url.rstrip("/")
+        made[one.name] = Provider(one.name, url, client, ours, theirs, addresses=addresses)
     return made

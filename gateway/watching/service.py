@@ -14,6 +14,7 @@ from gateway.db import Connection, reading
 from gateway.payments import store as payments_store
 from gateway.payments.service import Payments
 from gateway.payments.store import Seen
+from gateway.payments.store.coins import coin_since
 from gateway.rails import Evidence, Kind, Stage
 from gateway.rails.evm import EvmRail, Head, gone
 from gateway.watching import store
@@ -147,7 +148,7 @@ class ChainWatch:
         """A deposit in the coin came when the address was first seen to hold it, not when it was flushed."""
         if piece.kind is not Kind.ROUTER or not piece.address or piece.at_s is None:
             return piece
-        since = store.coin_since(connection, piece.address)
+        since = coin_since(connection, piece.address)
         return piece if since is None else replace(piece, at_s=min(since, piece.at_s))
 
 

@@ -1,14 +1,15 @@
-"""The rows of watching: up to which block logs were taken, and what deposit addresses hold of the coin."""
+"""The rows of watching: up to which block logs were taken, and whose balances are to be read."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Column, Connection, ForeignKey, LargeBinary, Table, Text, select, update
+from sqlalchemy import Column, Connection, Table, Text, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.db import Amount, Hash32, Integer64, metadata
+from gateway.db import Hash32, Integer64, metadata
+from gateway.payments.store.coins import coin as _coin
 from gateway.payments.store.tables import invoice as _invoice
 
 _tail = Table(
@@ -18,16 +19,6 @@ _tail = Table(
     Column("rail", Text, primary_key=True),
     Column("number", Integer64, nullable=False),
     Column("hash", Hash32, nullable=False),
-)
-_coin = Table(
-    # What a deposit address holds of the chain's coin, and since when: the coin leaves no log.
-    "coin_deposit",
-    metadata,
-    Column("invoice_id", Text, ForeignKey("invoice.id"), primary_key=True),
-    Column("address", LargeBinary, nullable=False, unique=True),
-    Column("balance", Amount, nullable=False),
-    Column("block", Integer64, nullable=False),
-    Column("since_s", Integer64, nullable=False),
 )
 
 
@@ -83,33 +74,13 @@ def coin_deposits(
     return [Deposit(row.id, bytes(row.deposit_address)) for row in rows]
 
 
-def coins_held(connection: Connection, ids: Collection[str]) -> dict[str, int]:
-    """What was last seen to be held by these invoices' addresses; those that held nothing are left out."""
+def coin_holders(connection: Connection, statuses: Sequence[str], expired_after_s: int) -> list[Deposit]:
+    """Addresses that held some when they were last looked at, and are not among `coin_deposits`, by id."""
+    expected = _invoice.c.status.in_(list(statuses)) & (_invoice.c.expires_s > expired_after_s)
     rows = connection.execute(
-        select(_coin.c.invoice_id, _coin.c.balance).where(_coin.c.invoice_id.in_(list(ids)))
+        select(_coin.c.invoice_id, _coin.c.address)
+        .join(_invoice, _invoice.c.id == _coin.c.invoice_id)
+        .where(_coin.c.balance != 0, ~expected)
+        .order_by(_coin.c.invoice_id)
     )
-    return {row.invoice_id: row.balance for row in rows if row.balance}
-
-
-def set_coin(
-    connection: Connection, deposit: Deposit, balance: int, block: int, at_s: int, *, is_new: bool
-) -> None:
-    """Note what an address holds; is_new: it held nothing before, so it has been there since now."""
-    row = _insert(connection, _coin).values(
-        invoice_id=deposit.invoice_id, address=deposit.address, balance=balance, block=block, since_s=at_s
-    )
-    changed: dict[str, int] = {"balance": balance, "block": block}
-    if is_new:
-        changed["since_s"] = at_s
-    connection.execute(row.on_conflict_do_update(index_elements=["invoice_id"], set_=changed))
-
-
-def coin_gone(connection: Connection, invoice_id: str) -> None:
-    """Note that an address holds nothing any more."""
-    connection.execute(update(_coin).where(_coin.c.invoice_id == invoice_id).values(balance=0))
-
-
-def coin_since(connection: Connection, address: bytes) -> int | None:
-    """Since when an address has held what it holds, or held last."""
-    found: int | None = connection.execute(select(_coin.c.since_s).where(_coin.c.address == address)).scalar()
-    return found
+    return [Deposit(row.invoice_id, bytes(row.address)) for row in rows]

@@ -14,6 +14,16 @@ contract BatchSender {
     }
 }
 
+/// @notice Pays many in the chain's coin, from what it is given.
+contract CoinSender {
+    function send(address payable[] calldata to, uint256[] calldata amounts) external payable {
+        for (uint256 i = 0; i < to.length; ++i) {
+            (bool done,) = to[i].call{value: amounts[i]}("");
+            require(done, "not sent");
+        }
+    }
+}
+
 /// @notice Two of three owners sign; anybody brings it.
 contract Multisig {
     address[3] public owners;
@@ -32,6 +42,33 @@ contract Multisig {
         require(first != second && isOwner(first) && isOwner(second), "not two owners");
         (bool done,) = to.call(data);
         require(done, "refused");
+    }
+
+    receive() external payable {}
+
+    /// @notice Send the chain's coin: to whoever is called it is a call within.
+    function send(address payable to, uint256 amount, uint8[2] calldata v, bytes32[2] calldata r, bytes32[2] calldata s)
+        external
+    {
+        bytes32 digest = keccak256(abi.encode(block.chainid, address(this), nonce++, to, amount));
+        address first = ecrecover(digest, v[0], r[0], s[0]);
+        address second = ecrecover(digest, v[1], r[1], s[1]);
+        require(first != second && isOwner(first) && isOwner(second), "not two owners");
+        (bool done,) = to.call{value: amount}("");
+        require(done, "refused");
+    }
+
+    /// @notice ERC-1271: r, s, v of two owners, over the hash and this wallet.
+    function isValidSignature(bytes32 hash, bytes calldata signature) external view returns (bytes4) {
+        if (signature.length != 130) return 0xffffffff;
+        bytes32 digest = keccak256(abi.encode(block.chainid, address(this), hash));
+        address first = _signer(digest, signature[:65]);
+        address second = _signer(digest, signature[65:]);
+        return first != second && isOwner(first) && isOwner(second) ? this.isValidSignature.selector : bytes4(0xffffffff);
+    }
+
+    function _signer(bytes32 digest, bytes calldata signature) private pure returns (address) {
+        return ecrecover(digest, uint8(signature[64]), bytes32(signature[:32]), bytes32(signature[32:64]));
     }
 
     function isOwner(address who) public view returns (bool) {

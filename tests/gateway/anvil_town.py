@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -206,14 +206,22 @@ def built(folder: Path) -> Iterator[tuple[servers.Anvil, Miner]]:
 
 @contextmanager
 def opened_on(
-    node: servers.Anvil, miner: Miner, built_folder: Path, folder: Path, database: str = ""
+    node: servers.Anvil,
+    miner: Miner,
+    built_folder: Path,
+    folder: Path,
+    database: str = "",
+    more: dict[str, bytes] | None = None,
 ) -> Iterator[AnvilTown]:
-    """A copy of that city for one test; the node goes back to where it was afterwards."""
+    """A copy of that city for one test; the node goes back to where it was afterwards.
+
+    more: other assets that it takes, with their tokens.
+    """
     shutil.copytree(built_folder, folder)
     snapshot = node.call("evm_snapshot")
     clock = Clock(int((folder / "clock").read_text()))
     with EmbeddedCity(folder, clock, database=database, rpc_url=node.url, most=LAX) as city:
-        plan = Plan.load(city.plan_path)
+        plan = replace(Plan.load(city.plan_path), more=more or {})
         city.start(plan)
         assert city.outside.bank.open_account() == plan.bank_iban
         told = json.loads((folder / "town.json").read_text())

@@ -459,3 +459,12 @@ def anvil_town(built_on_anvil: Any, tmp_path: Path) -> Iterator[Any]:
 
     with opened_on(*built_on_anvil, tmp_path / "city") as found:
         yield found
+
+
+@pytest.fixture
+def coin_town(built_on_anvil: Any, tmp_path: Path) -> Iterator[Any]:
+    """The same, and it takes the chain's coin."""
+    from tests.gateway.coin_town import coin_town_on
+
+    with coin_town_on(built_on_anvil, tmp_path / "city") as found:
+        yield found

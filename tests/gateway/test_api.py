@@ -70,6 +70,8 @@ SCOPED = {
     ("POST", "/v1/events/{id}/redeliver"): ("webhooks.write", True),
     ("GET", "/v1/statements"): ("statements.read", False),
     ("GET", "/v1/statements.csv"): ("statements.read", False),
+    ("GET", "/v1/statements/account"): ("statements.read", False),
+    ("GET", "/v1/statements/account.csv"): ("statements.read", False),
     ("GET", "/v1/unmatched"): ("unmatched.read", False),
     ("POST", "/v1/unmatched/assign"): ("unmatched.write", False),
     ("POST", "/v1/unmatched/keep"): ("unmatched.write", False),

@@ -32,6 +32,7 @@ SCOPED = {
     ("POST", "/merchant/invoices/{id}/void"): "invoices.write",
     ("POST", "/merchant/invoices/{id}/refunds"): "refunds.write",
     ("GET", "/merchant/money"): "statements.read",
+    ("GET", "/merchant/statement"): "statements.read",
     ("POST", "/merchant/refunds/{id}/{what}"): "refunds.write",
     ("POST", "/merchant/changes/{id}/cancel"): "merchant.write",
     ("GET", "/merchant/webhooks"): "webhooks.read",

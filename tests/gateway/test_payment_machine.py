@@ -35,7 +35,7 @@ from gateway.merchants.policy import Over, Policy, set_policy
 from gateway.payments import store
 from gateway.payments.booking import transfer_id
 from gateway.payments.model import MOVES, Status
-from gateway.payments.outgoing import Moved, Seen
+from gateway.payments.outgoing import CoinSent, Moved, Seen
 from gateway.payments.refund_model import MOVES as REFUND_MOVES
 from gateway.payments.refund_model import RefundState
 from gateway.payments.refunds import Refunds
@@ -78,7 +78,7 @@ class Rates:
 class Quotes:
     """What an invoice needs of a chain, without one."""
 
-    rail = RAIL
+    rail, coin_asset = RAIL, None
 
     def deposit_address(self, number: bytes, purpose: str, payee: bytes, share_bps: int) -> bytes:
         return sha256(number + purpose.encode() + payee + bytes([share_bps % 256])).digest()[:20]
@@ -102,7 +102,7 @@ class Chain:
     def is_coin(self, asset: str) -> bool:
         return False
 
-    def coin_moved(self, asset: str, transaction: bytes) -> Moved | None:
+    def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
         raise AssertionError("no coin here")
 
     def is_ours(self, address: bytes) -> bool:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import IO
 
 import pytest
 
@@ -22,108 +18,15 @@ from gateway.payments.store import Invoice
 from gateway.rails import BOOKS, PAYS, Stage
 from gateway.worker import Worker
 from ledger.records import Unavailable
-from tests import servers
 from tests.gateway.conftest import Node, Refuse, Town
+from tests.gateway.killed import WORKER, WORKER_LINES, Killed
 
 KILLS = 10
 
-# A worker as a process of its own: it reads what to do, forks, works, and at the n-th line of our
-# own code it kills itself as the system would. A count of 0 lets it finish, and tells its lines.
-PROGRAM = """
-import json, os, signal, sys
-from pathlib import Path
-from web3 import Web3
-from contracts.bindings import City
-from gateway import db
-from gateway.app import Gateway
-from gateway.embedded import Keys, Plan
-from gateway.ledger_view import LedgerView
-from gateway.payments.service import Payments
-from gateway.rails.evm import EvmRail, Place
-from gateway.worker import Worker
-
-def work(asked, out):
-    folder = Path(asked["folder"])
-    keys, plan, clock = Keys(folder / "keys.json"), Plan.load(folder / "plan.json"), lambda: asked["now"]
-    web3 = Web3(Web3.HTTPProvider(asked["rpc"]))
-    engine = db.engine(f"sqlite:///{folder}/qazyna.db")
-    city = City(web3, plan.deployment)
-    class Chain:
-        rail = f"evm-{plan.deployment.chain_id}"
-    payments = Payments(engine, LedgerView(engine), clock, None, Chain())
-    gateway = Gateway(engine, payments.view, payments, None, None, None, None, clock, "", plan.bank_iban)
-    rail = EvmRail(web3, Place(plan.deployment, {plan.token: "USDT"}))
-    worker = Worker(gateway, None, rail, city, keys.account("relayer"), folder / "bank")
-    lines = 0
-    def trace(frame, event, _):
-        nonlocal lines
-        name = frame.f_code.co_filename
-        if "/gateway/payments/" not in name and "/gateway/worker.py" not in name and "/ledger/store.py" not in name:
-            return None
-        if event == "line":
-            lines += 1
-            if lines == asked["kill"]:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-    sys.settrace(trace)
-    worker.poll_chain()
-    worker.poll_bank()
-    worker.flush()
-    payments.expire()
-    sys.settrace(None)
-    out.write(f"{lines}\\n")
-    out.flush()
-    os._exit(0)
-
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        work(json.loads(line), sys.stdout)
-    _, status = os.waitpid(child, 0)
-    print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
-"""
-
-
-class Process:
-    """That program, and what it is asked."""
-
-    def __init__(self, town: Town) -> None:
-        self._town = town
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=servers.ROOT
-        )  # fmt: skip
-
-    def work(self, kill: int = 0) -> int | None:
-        """Let it do one round; None where it was killed, or else how many lines it ran."""
-        asked = {
-            "folder": str(self._town.city.folder.resolve()),
-            "now": self._town.city.clock(),
-            "rpc": self._town.city.outside.rpc_url,
-            "kill": kill,
-        }
-        pipe: IO[str] | None = self._process.stdin
-        assert pipe is not None
-        assert self._process.stdout is not None
-        pipe.write(json.dumps(asked) + "\n")
-        pipe.flush()
-        told = self._process.stdout.readline().split()
-        if told[0] == "ended":
-            assert told[1] == "-9", told
-            return None
-        assert self._process.stdout.readline().split() == ["ended", "0"]
-        return int(told[0])
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(20)
-        self._process.stdout.close()
-
 
 @pytest.fixture
-def process(town: Town) -> Iterator[Process]:
-    made = Process(town)
+def process(town: Town) -> Iterator[Killed]:
+    made = Killed(town, WORKER, WORKER_LINES, steps=("poll_chain", "poll_bank", "flush", "expire"))
     yield made
     made.close()
 
@@ -162,7 +65,7 @@ def pay_in_every_way(town: Town) -> list[Invoice]:
     return [by_wallet, by_transfer, by_bank]
 
 
-def test_a_worker_killed_at_any_line_loses_nothing_and_books_nothing_twice(town: Town, process: Process):
+def test_a_worker_killed_at_any_line_loses_nothing_and_books_nothing_twice(town: Town, process: Killed):
     chance = random.Random(20261122)
     invoices = pay_in_every_way(town)
     town.city.outside.finalise()

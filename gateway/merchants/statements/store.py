@@ -1,12 +1,19 @@
-"""The lines of a merchant's statement, read from the settlements. SQL and nothing else."""
+"""A merchant's statement: lines from settlements, and all that moved on its account. SQL and nothing else."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import merge
 
 from sqlalchemy import Connection, and_, or_, select
 
-from gateway.payments.store import tables
+from gateway.payments.refund_model import RefundState, Source
+from gateway.payments.store import Decision, tables
+from gateway.payments.store.settlements import PayoutState
+
+PAGE = 5_000
+DIRECT = "direct"
 
 
 @dataclass(frozen=True)
@@ -73,3 +80,115 @@ def entries(
         )
         for row in rows
     ]
+
+
+@dataclass(frozen=True, order=True)
+class Movement:
+    """One event of the account at a second, in base units of its asset; each part has the sign of its effect.
+
+    kind: payment, refund or payout; id: of the evidence, refund or payout, which makes the order one.
+    correction: money that a person gave to an invoice; fee: the city's share, which comes back with a refund
+    that the city pays; settlement: what went to the merchant, from whose wallet its own refunds come.
+    """
+
+    at_s: int
+    id: str
+    kind: str = field(compare=False)
+    asset: str = field(compare=False)
+    invoice_id: str = field(default="", compare=False)
+    reference: str = field(default="", compare=False)
+    payment: int = field(default=0, compare=False)
+    correction: int = field(default=0, compare=False)
+    fee: int = field(default=0, compare=False)
+    refund: int = field(default=0, compare=False)
+    settlement: int = field(default=0, compare=False)
+
+    @property
+    def change(self) -> int:
+        """By how much the balance changes."""
+        return self.payment + self.correction + self.fee + self.refund + self.settlement
+
+
+def movements(connection: Connection, merchant_id: str, until_s: int) -> Iterator[Movement]:
+    """All that moved before a second, oldest first: rows that nobody can change, a page at a time."""
+    return merge(
+        _payments(connection, merchant_id, until_s),
+        _refunds(connection, merchant_id, until_s),
+        _payouts(connection, merchant_id, until_s),
+    )
+
+
+def _payments(connection: Connection, merchant_id: str, until_s: int) -> Iterator[Movement]:
+    settled, invoice, decision = tables.settlement, tables.invoice, tables.decision
+    given = (
+        select(decision.c.key)
+        .where(decision.c.key == settled.c.id, decision.c.action == Decision.ASSIGNED.value)
+        .exists()
+        .label("given")
+    )
+    after: tuple[int, str] = (-1, "")
+    while True:
+        last_s, last = after
+        page = connection.execute(
+            select(settled, invoice.c.merchant_reference, given)
+            .join(invoice, invoice.c.id == settled.c.invoice_id)
+            .where(
+                settled.c.merchant_id == merchant_id,
+                settled.c.noted_s < until_s,
+                or_(settled.c.noted_s > last_s, and_(settled.c.noted_s == last_s, settled.c.id > last)),
+            )
+            .order_by(settled.c.noted_s, settled.c.id)
+            .limit(PAGE)
+        ).all()
+        for row in page:
+            yield Movement(
+                row.noted_s, row.id, "payment", row.asset, row.invoice_id, row.merchant_reference or "",
+                payment=0 if row.given else row.gross,
+                correction=row.gross if row.given else 0,
+                fee=-row.city,
+                # A provider has it until it pays it out.
+                settlement=-row.net if row.method == DIRECT else 0,
+            )  # fmt: skip
+        if len(page) < PAGE:
+            return
+        after = (page[-1].noted_s, page[-1].id)
+
+
+def _refunds(connection: Connection, merchant_id: str, until_s: int) -> Iterator[Movement]:
+    refund, happened, invoice = tables.refund, tables.refund_event, tables.invoice
+    rows = connection.execute(
+        select(refund, happened.c.at_s, invoice.c.merchant_reference)
+        .join(happened, happened.c.refund_id == refund.c.id)
+        .join(invoice, invoice.c.id == refund.c.invoice_id)
+        .where(
+            refund.c.merchant_id == merchant_id,
+            happened.c.state == RefundState.FINAL.value,
+            happened.c.at_s < until_s,
+        )
+        .order_by(happened.c.at_s, refund.c.id)
+    )
+    for row in rows:
+        by_city = row.source == Source.CITY.value
+        yield Movement(
+            row.at_s, row.id, "refund", row.asset, row.invoice_id or "", row.merchant_reference or "",
+            refund=-row.amount,
+            fee=row.amount if by_city else 0,
+            settlement=0 if by_city else row.amount,
+        )  # fmt: skip
+
+
+def _payouts(connection: Connection, merchant_id: str, until_s: int) -> Iterator[Movement]:
+    payout, happened = tables.payout, tables.payout_event
+    rows = connection.execute(
+        select(payout, happened.c.at_s)
+        .join(happened, happened.c.payout_id == payout.c.id)
+        .where(
+            payout.c.merchant_id == merchant_id,
+            happened.c.state == PayoutState.PAID.value,
+            happened.c.at_s < until_s,
+        )
+        .order_by(happened.c.at_s, payout.c.id)
+    )
+    for row in rows:
+        reference = row.bank_reference or ""
+        yield Movement(row.at_s, row.id, "payout", row.asset, reference=reference, settlement=-row.amount)

@@ -189,6 +189,29 @@ class Pool:
             raise Unavailable(self.name, f"{len(there)} nodes of {self.needed} needed keep up")
         return self._agree(there)
 
+    def confirmed(self, reading: Callable[[Endpoint], _Read]) -> _Read:
+        """What the nodes that agree about the final block all read in final blocks.
+
+        Unavailable where fewer answer than are needed, or as many say one as say another; whoever is alone
+        with what it says is set aside. A reading that is Refused says nothing.
+        """
+        _, asked = self.agreed()
+        told = [
+            (endpoint, found)
+            for endpoint, found in zip(asked, self._each(asked, reading), strict=True)
+            if not isinstance(found, Unavailable | Refused)
+        ]
+        counted = Counter(found for _, found in told).most_common(2)
+        if not counted or counted[0][1] < self.needed:
+            raise Unavailable(self.name, f"no {self.needed} nodes say the same of final blocks")
+        if len(counted) > 1 and counted[0][1] == counted[1][1]:
+            names = " and ".join(endpoint.node.name for endpoint, _ in told)
+            raise Unavailable(self.name, f"{names} say different things of final blocks")
+        for endpoint, found in told:
+            if found != counted[0][0]:
+                self.set_aside(endpoint, "says another thing of final blocks than the others")
+        return counted[0][0]
+
     def _near(self, there: list[tuple[Endpoint, Head]]) -> list[tuple[Endpoint, Head]]:
         """Those who keep up. One alone cannot be far ahead of all others: it may have made that up."""
         heights = sorted((head.latest for _, head in there), reverse=True)

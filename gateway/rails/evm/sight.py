@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 
 from contracts.bindings import COIN, CONTRACTS
-from gateway.payments.outgoing import Moved, Seen
+from gateway.payments.outgoing import CoinSent, Moved, Seen
+from gateway.rails.evm.coin_proof import No, read_coin
 from gateway.rails.evm.logs import TRANSFER, Log, check_shape, read_log
 from gateway.rails.evm.place import Place
-from gateway.rails.evm.pool import Pool
-from gateway.rails.evm.rpc import Refused, data, quantity, to_hex
-from gateway.rails.evm.split import evidence_document, evidence_key
-from ledger.records import WORD, Unavailable, keccak256
+from gateway.rails.evm.pool import Endpoint, Pool
+from gateway.rails.evm.rpc import Refused, data, to_hex
+from gateway.rails.evm.split import coin_document, evidence_document, evidence_key
+from gateway.rails.evm.treasury_logs import CREDITED, REFUNDED, coin_sent
+from ledger.records import WORD, Unavailable, keccak256, reject
 
 RANGE_BLOCKS = 2_000
 # isValidSignature(bytes32,bytes), and what it answers (ERC-1271).
@@ -51,12 +52,35 @@ class EvmSight:
     def moved(
         self, asset: str, senders: Collection[bytes], receivers: Collection[bytes], first: int, last: int
     ) -> list[Moved]:
-        """The Transfers of a token between these, in the order of the chain: the node filters by topic."""
+        """The Transfers of a token between these, in the order of the chain: the node filters by topic.
+
+        Of the coin: what the treasury says that it refunded, where it is the sender.
+        """
         found: list[Moved] = []
+        if self.is_coin(asset):
+            return self._coin_refunded(asset, receivers, first, last) if self.treasury in senders else found
         for start in range(first, last + 1, self._range_blocks):
             end = min(start + self._range_blocks - 1, last)
             found += self._moved(self.token(asset), asset, senders, receivers, start, end)
         return found
+
+    def _coin_refunded(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Moved]:
+        asked = {
+            "fromBlock": to_hex(first), "toBlock": to_hex(last), "address": to_hex(self.treasury),
+            "topics": [[to_hex(REFUNDED), to_hex(CREDITED)]],
+        }  # fmt: skip
+        try:
+            logs = [read_log(raw) for raw in self._asked("eth_getLogs", asked) if not raw.get("removed")]
+            sent = [(log, to) for to in receivers for log in coin_sent(logs, self.treasury, REFUNDED, to)]
+        except _MALFORMED as error:
+            raise Unavailable(self.rail, f"{type(error).__name__}: {error}"[:300]) from error
+        return [
+            Moved(
+                evidence_key(self.chain_id, log), asset, self.treasury, to, log.word(1), log.block,
+                log.transaction, coin_document(self.chain_id, log, to, log.word(1)),
+            )
+            for log, to in sorted(sent, key=lambda one: (one[0].block, one[0].index))
+        ]  # fmt: skip
 
     def _moved(
         self,
@@ -124,25 +148,21 @@ class EvmSight:
             raise Unavailable(self.rail, f"{method} answered no list")
         return found
 
-    def coin_moved(self, asset: str, transaction: bytes) -> Moved | None:
-        """What a transaction sent of the chain's coin itself; what a contract passes on is not seen here."""
-        try:
-            sent = self._pool.ask("eth_getTransactionByHash", to_hex(transaction))
-            receipt = self._pool.ask("eth_getTransactionReceipt", to_hex(transaction))
-            if sent is None or receipt is None or quantity(receipt["status"]) != 1 or sent["to"] is None:
-                return None
-            block_hash, amount = data(receipt["blockHash"], WORD), quantity(sent["value"])
-            if data(sent["hash"], WORD) != transaction or data(sent["blockHash"], WORD) != block_hash:
-                raise ValueError("a transaction that was not asked for")
-            key = f"evm:{self.chain_id}:{block_hash.hex()}:{transaction.hex()}:coin"
-            told = {"kind": "evm-coin-transfer", "chainId": str(self.chain_id), "amount": str(amount)}
-            told |= {"blockHash": to_hex(block_hash), "transaction": to_hex(transaction)}
-            document = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
-            sender, receiver = data(sent["from"], 20), data(sent["to"], 20)
-            block = quantity(receipt["blockNumber"])
-        except (Refused, *_MALFORMED) as error:
-            raise Unavailable(self.rail, f"{type(error).__name__}: {error}"[:300]) from error
-        return Moved(key, asset, sender, receiver, amount, block, transaction, document)
+    def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
+        """What a transaction sent of the chain's coin; of a final block all nodes that agree must say it."""
+
+        def read(endpoint: Endpoint, known: str | None = known_key) -> Moved | No | Refused | None:
+            return read_coin(endpoint.node, self.chain_id, asked, known)
+
+        found = self._pool.read(read)
+        if isinstance(found, Moved) and found.block <= final:
+            # Read whole once more, whatever was known.
+            found = self._pool.confirmed(lambda endpoint: read(endpoint, None))
+        if isinstance(found, Refused):
+            raise Unavailable(self.rail, f"0x{asked.transaction.hex()}: {found}"[:300])
+        if isinstance(found, No):
+            reject("P6", "transaction", found.why)
+        return found
 
     def is_signed_by_contract(self, address: bytes, digest: bytes, signature: bytes) -> bool:
         """Whether a contract says that a signature is its own (ERC-1271); no contract there is a no."""

@@ -22,6 +22,11 @@ def evidence_document(chain_id: int, transfer: Log, amount: int) -> bytes:
     return _document("evm-log", chain_id, transfer, transfer.at, transfer.address(2), amount)
 
 
+def coin_document(chain_id: int, log: Log, to: bytes, amount: int) -> bytes:
+    """The public evidence that the coin moved, by the log of the contract of the city that says so."""
+    return _document("evm-coin", chain_id, log, COIN, to, amount)
+
+
 def _document(kind: str, chain_id: int, log: Log, token: bytes, to: bytes, amount: int) -> bytes:
     told = {
         "kind": kind,
@@ -54,7 +59,7 @@ def split(place: Place, log: Log, moved: list[Log], stage: Stage) -> Evidence | 
     if city and token == COIN:
         # The coin leaves no log of its own. The router's code, which the ledger names by its hash, says
         # this only after the treasury took the coin: it reverts where that does not.
-        document = _document("evm-coin", chain_id, log, COIN, treasury, city)
+        document = coin_document(chain_id, log, treasury, city)
     elif city:
         # Paid is told before its transfers, Flushed after them.
         transfer = _nearest(log, moved, token, city, after=paid)
