@@ -19,7 +19,7 @@ from gateway.merchants import service, store
 from gateway.merchants.roles import CASHIER, OWNER, Caller
 from gateway.merchants.statements import service as statements
 from gateway.pages import session
-from gateway.pages.plot import HEIGHT, WIDTH, bars
+from gateway.pages.plot import HEIGHT, TOP, WIDTH, bars
 from gateway.pages.render import gateway_of, page
 from gateway.pages.session import PageRoute
 from gateway.pages.words import plain
@@ -109,6 +109,7 @@ def dashboard(request: Request, caller: Owner, after: str | None = None) -> HTML
         total=sum(sums.values()),
         today=sums.get(today, 0),
         size=(WIDTH, HEIGHT),
+        top=TOP,
         days=DAYS,
     )
 

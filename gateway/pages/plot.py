@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-WIDTH, HEIGHT, TOP, BOTTOM = 900, 240, 10, 44
+WIDTH, HEIGHT, TOP, BOTTOM = 900, 280, 50, 44
+# How wide a label is on a phone, where letters are drawn twice as large.
+LABEL = 100
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,16 @@ class Bar:
     width: int
     height: int
     is_labelled: bool
+
+    @property
+    def anchor(self) -> str:
+        """Which end of its label stands at label_x: the first one would leave the drawing to the left."""
+        return "start" if self.x < LABEL else "end"
+
+    @property
+    def label_x(self) -> int:
+        """Where its label stands."""
+        return self.x if self.x < LABEL else self.x + self.width
 
 
 def bars(sums: Mapping[date, int], last: date, days: int) -> Sequence[Bar]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Any
 
 import pytest
@@ -221,8 +222,6 @@ def test_an_amount_is_read_as_people_write_it_and_never_rounded():
 
 
 def test_money_by_day_is_drawn_to_scale(town: Town):
-    from datetime import date
-
     drawn = bars({date(2026, 9, 18): 100, date(2026, 9, 17): 50}, date(2026, 9, 18), 30)
     assert [bar.tiyn for bar in drawn][-2:] == [50, 100]
     assert drawn[-2].height * 2 == drawn[-1].height
@@ -329,3 +328,55 @@ def test_ff48_what_no_rule_could_place_is_settled_by_api_and_on_a_page(town: Tow
     # It is decided once, by whatever door.
     again = api.post("/v1/unmatched/keep", json={"key": first, "why": "x"}, headers=town.operator)
     assert again.status_code in {409, 422}
+
+
+# --- ways on -----------------------------------------------------------------------------------------
+
+
+def test_who_is_refused_reads_the_reason_at_once_and_goes_back_with_one_click(town: Town, owner: Visitor):
+    refused = owner.post("/pos", {"token": owner.token("/pos"), "once": "x"}, referer="http://testserver/pos")
+    assert refused.status_code == 422
+    assert '<details class="card" open>' in refused.text
+    assert '<a class="button" href="/pos">Go back</a>' in refused.text
+    # Never to another site's page, and not where nothing was sent.
+    for before in ("https://evil.example/pos", "http://testserver//evil.example", "", "nonsense"):
+        answer = owner.post("/pos", {"token": owner.token("/pos")}, referer=before)
+        assert "Go back" not in answer.text, before
+    assert "Go back" not in owner.get("/pos/none").text
+    forbidden = owner.post("/merchant/keys", {"token": "x"})
+    assert (forbidden.status_code, "This key may not do this" in forbidden.text) == (403, True)
+
+
+def test_a_key_is_revoked_only_after_it_was_said_what_follows(town: Town, owner: Visitor):
+    made = town.client().post("/v1/keys", json={"name": "till"}, headers=town.bearer).json()
+    page = owner.get("/merchant/keys").text
+    for id, words in (
+        (made["id"], "stops working at once"),
+        (town.merchant_key.split("_")[1], "you are signed in with"),
+    ):
+        form = re.search(rf'<details><summary>Revoke</summary>\s*<form action="/merchant/keys/{id}/revoke".*?</form>', page, re.DOTALL)  # fmt: skip
+        assert form is not None
+        assert words in form[0]
+
+
+def test_a_payer_whose_time_is_over_is_told_what_to_do_instead(town: Town):
+    visitor, sale, fee = Visitor(town), town.invoice(), town.bill("USDT")
+    town.wait(1_000)
+    town.poll()
+    assert "Ask the payee for a new bill" in visitor.get(f"/pay/{sale.id}").text
+    assert '<a class="button" href="/fees/parking-year">Make a new bill' in visitor.get(f"/pay/{fee.id}").text
+
+
+def test_only_pages_of_public_figures_say_that_anybody_can_compute_them(town: Town, owner: Visitor):
+    public, private = Visitor(town).get("/fees").text, owner.get("/merchant").text
+    claim = "Anybody can compute every figure"
+    assert (claim in public, claim in private) == (True, False)
+    assert 'href="/sign-in"' in public
+    assert owner.get("/fees").headers["referrer-policy"] == "same-origin"
+
+
+def test_the_first_day_of_a_drawing_is_named_inside_it():
+    drawn = bars({date(2026, 9, 18): 100}, date(2026, 9, 18), 30)
+    labelled = [bar for bar in drawn if bar.is_labelled]
+    assert (labelled[0].anchor, labelled[0].label_x) == ("start", labelled[0].x)
+    assert {bar.anchor for bar in labelled[1:]} == {"end"}
