@@ -73,6 +73,13 @@ class Tongue:
         part = part.rstrip("0")
         return f"{whole}{_MARKS[self.code][1]}{part}" if part else whole
 
+    def share(self, part: int, whole: int) -> str:
+        """How much of something, in hundredths of a percent where it is little, rounded down."""
+        parts = part * 10_000 // whole if whole else 0
+        shown = self.quantity(parts // 100 * 100 if parts >= 1_000 else parts, 2)
+        least = f"<0{_MARKS[self.code][1]}01"
+        return self("rate.percent", percent=least if part and not parts else shown)
+
     def tenge(self, tiyn: int) -> str:
         """An amount of tenge."""
         return format_tenge(tiyn, self.code)
