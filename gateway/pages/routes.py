@@ -15,7 +15,7 @@ from gateway.city_fees.service import bill
 from gateway.db import reading
 from gateway.kz import business_date
 from gateway.merchants import store as merchants
-from gateway.pages import assets, merchant, operator, till
+from gateway.pages import assets, merchant, operator, shop, till
 from gateway.pages.checkout import fee_of, is_payable, picture, version, ways
 from gateway.pages.city import DAYS, City, CityView
 from gateway.pages.errors import install_errors
@@ -38,7 +38,7 @@ __all__ = ["install_errors", "router"]
 NO_STORE = {"Cache-Control": "no-store"}
 _views = threading.Lock()
 router = APIRouter(include_in_schema=False)
-for part in (assets, merchant, till, operator):
+for part in (assets, merchant, shop, till, operator):
     router.include_router(part.router)
 
 

@@ -92,6 +92,10 @@ class Tongue:
         """A day of the calendar."""
         return format_date(day, "long", locale=self.code)
 
+    def month(self, day: date) -> str:
+        """A month of the calendar."""
+        return format_date(day, "LLLL y", locale=self.code)
+
     def moment(self, time_s: int) -> str:
         """Day and minute in Almaty."""
         day = self.day(time_s)  # First: it refuses a machine whose time zones are too old.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from datetime import date
 from typing import Any
@@ -12,7 +14,9 @@ from starlette.testclient import TestClient
 
 from gateway.api.auth import door_of
 from gateway.app import create_app
-from gateway.pages import merchant, operator, session, till
+from gateway.kz import business_date
+from gateway.merchants.statements import service as statements
+from gateway.pages import merchant, operator, session, shop, till
 from gateway.pages.merchant import units
 from gateway.pages.plot import bars
 from gateway.pages.session import PageRoute
@@ -35,6 +39,11 @@ SCOPED = {
     ("GET", "/merchant/money"): "statements.read",
     ("POST", "/merchant/refunds/{id}/{what}"): "refunds.write",
     ("POST", "/merchant/changes/{id}/cancel"): "merchant.write",
+    ("POST", "/merchant/changes"): "merchant.write",
+    ("GET", "/merchant/links"): "links.read",
+    ("POST", "/merchant/links"): "links.write",
+    ("POST", "/merchant/links/{id}/close"): "links.write",
+    ("GET", "/merchant/statement.csv"): "statements.read",
     ("GET", "/merchant/webhooks"): "webhooks.read",
     ("POST", "/merchant/webhooks"): "webhooks.write",
     ("POST", "/merchant/webhooks/{id}/{what}"): "webhooks.write",
@@ -89,7 +98,7 @@ def test_ff49_every_page_has_one_door_or_is_named_public(town: Town):
         assert isinstance(route, PageRoute), path
         found |= {(method, path): door_of(route.dependant.dependencies).scope for method in methods}
     assert found == SCOPED | dict.fromkeys(PUBLIC)
-    for part in (merchant, till, operator):
+    for part in (merchant, shop, till, operator):
         for route in part.router.routes:
             assert isinstance(route, APIRoute)
             assert type(route) is PageRoute
@@ -109,7 +118,7 @@ def test_ff49_no_page_opens_without_a_session_or_with_a_key_that_lacks_its_scope
         visitor = Visitor(town)
         assert visitor.sign_in(cashier).headers["location"] == "/pos"
         answer = visitor.get(url) if method == "GET" else visitor.send("/pos", url)
-        if scope in {"invoices.read", "invoices.write"}:
+        if scope in {"invoices.read", "invoices.write", "links.read"}:
             assert answer.status_code != 403, path
         else:
             assert answer.status_code == 403, path
@@ -380,3 +389,75 @@ def test_the_first_day_of_a_drawing_is_named_inside_it():
     labelled = [bar for bar in drawn if bar.is_labelled]
     assert (labelled[0].anchor, labelled[0].label_x) == ("start", labelled[0].x)
     assert {bar.anchor for bar in labelled[1:]} == {"end"}
+
+
+# --- a merchant's own house -------------------------------------------------------------------------
+
+
+def test_a_payment_link_is_made_printed_paid_and_closed_on_pages(town: Town, owner: Visitor):
+    for data in ({"amount": "12 500"}, {"amount": "", "once": "1"}):
+        assert (
+            owner.send(
+                "/merchant/links", "/merchant/links", title="Parking", asset="USDT", **data
+            ).status_code
+            == 303
+        )
+    listed = town.client().get("/v1/payment-links", headers=town.bearer).json()["links"]
+    assert sorted((one["amount"], one["reusable"]) for one in listed if one["amount"]) == [("1250000", True)]
+    assert [one["reusable"] for one in listed if one["amount"] is None] == [False]
+    page = owner.get("/merchant/links").text
+    for one in listed:
+        assert f"/link/{one['id']}</code>" in page
+    assert page.count("data:image/svg+xml") == 2
+    [priced] = [one for one in listed if one["amount"]]
+    assert Visitor(town).post(f"/link/{priced['id']}").headers["location"].startswith("/pay/")
+    owner.send("/merchant/links", f"/merchant/links/{priced['id']}/close")
+    assert "This link is closed" in owner.get(f"/link/{priced['id']}").text
+    assert owner.send("/merchant/links", "/merchant/links/pl_none/close").status_code == 404
+    for wrong in ({"title": " "}, {"amount": "0"}, {"amount": "x"}, {"asset": "DOGE"}):
+        asked = {"title": "Tea", "amount": "1", "asset": "USDT"} | wrong
+        assert owner.send("/merchant/links", "/merchant/links", **asked).status_code == 422, wrong
+
+
+def test_the_statement_of_a_month_of_almaty_is_downloaded_whole(
+    town: Town, owner: Visitor, monkeypatch: pytest.MonkeyPatch
+):
+    # More lines than one reading gives: nothing is lost between two, and there is one heading.
+    monkeypatch.setattr(statements, "ROWS_MOST", 2)
+    for _ in range(5):
+        town.pay(town.invoice())
+    town.settle()
+    month = business_date(town.city.clock()).strftime("%Y-%m")
+    assert f'<option value="{month}">September 2026</option>' in owner.get("/merchant/money").text
+    answer = owner.get(f"/merchant/statement.csv?month={month}")
+    assert answer.headers["content-disposition"] == f'attachment; filename="statement-{month}.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    told = town.client().get("/v1/statements", headers=town.bearer).json()["lines"]
+    assert len(rows) == 5
+    assert [row["evidence"] for row in rows] == [line["evidence"] for line in told]
+    assert owner.get("/merchant/statement.csv").text == answer.text
+    assert len(owner.get("/merchant/statement.csv?month=2025-12").text.splitlines()) == 1
+    for wrong in ("2026-13", "2026", "0000-01", "x"):
+        assert owner.get(f"/merchant/statement.csv?month={wrong}").status_code == 422, wrong
+
+
+def test_where_money_goes_is_changed_on_a_page_after_48_hours_and_not_before(town: Town, owner: Visitor):
+    wallet, iban = "0x" + "66" * 20, "KZ86125KZT5004100100"
+    for field, value in (
+        ("wallet", wallet),
+        ("iban", "kz86 125K ZT50 0410 0100"),
+        ("contact", "a@shop.example"),
+    ):
+        answer = owner.send("/merchant/money", "/merchant/changes", field=field, value=value)
+        assert answer.headers["location"] == "/merchant", field
+    waiting = owner.get("/merchant").text
+    assert waiting.count("is about to change") == 3
+    assert iban not in owner.get("/merchant/money").text
+    for wrong in ({"field": "wallet", "value": "0x66"}, {"field": "wallet", "value": "0x" + "00" * 20},
+                  {"field": "iban", "value": "KZ00"}, {"field": "name", "value": "x"}, {"field": "contact", "value": "x"}):  # fmt: skip
+        assert owner.send("/merchant/money", "/merchant/changes", **wrong).status_code == 422, wrong
+    town.city.clock.wait(48 * 3600)
+    owner.sign_in(town.merchant_key)
+    after = owner.get("/merchant/money").text
+    assert iban in after
+    assert "0x" + "66" * 20 in after
