@@ -79,13 +79,14 @@ def serve(
         stop = threading.Event()
         background = threading.Thread(target=city.run, args=(stop,), daemon=True)
         background.start()
-        console.print(
-            f"the city: {public_url}/   its log: {public_url}/log/   its chain: {city.outside.rpc_url}"
-        )
+        _say("the city", f"{public_url}/")
+        _say("its log", f"{public_url}/log/")
+        _say("its chain", city.outside.rpc_url)
         metrics = serve_metrics(registry_of(city.measures), Health(city.gateway.engine), "127.0.0.1", 0)
-        console.print(f"what an operator watches: http://127.0.0.1:{metrics.server_port}/metrics")
+        _say("what an operator watches", f"http://127.0.0.1:{metrics.server_port}/metrics")
         keys = sample_keys(city.gateway, folder)
-        console.print(f"for a merchant, a cashier and an operator: {public_url}/sign-in   their keys: {keys}")
+        _say("for a merchant, a cashier and an operator", f"{public_url}/sign-in")
+        _say("their keys", str(keys))
         try:
             uvicorn.run(create_app(city.gateway), host=host, port=port, log_level="warning")
         finally:
@@ -93,6 +94,11 @@ def serve(
             background.join(30)
             metrics.shutdown()
             metrics.server_close()
+
+
+def _say(what: str, where: str) -> None:
+    # One thing a line, never broken: people copy it.
+    console.print(f"{what}: {where}", soft_wrap=True)
 
 
 @app.command()

@@ -33,7 +33,7 @@ FAULTS = """() => {
 
   const inSentence = (element) => element.tagName === "A" && getComputedStyle(element).display === "inline"
     && element.parentElement.textContent.trim() !== element.textContent.trim();
-  for (const element of all("button, a[href], summary, input:not([type=hidden]), textarea, label.choice")) {
+  for (const element of all("button, a[href], summary, input:not([type=hidden]), select, textarea, label.choice")) {
     const { width, height } = element.getBoundingClientRect();
     const isInLabel = element.tagName === "INPUT" && element.closest("label");
     if (!seen(element) || !width || element.className === "skip" || isInLabel || inSentence(element)) continue;
