@@ -16,8 +16,14 @@ from rich.console import Console
 from gateway import contracts_cli, keys_cli, operator_cli, signing_cli
 from ledger.proof import check_receipt, parse_receipt, parse_vkey
 from ledger.records import Invalid, Unavailable, as_json, decode
+from ledger.store import asking
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Payments and a public ledger for a city.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Payments and a public ledger for a city.",
+)
 app.add_typer(contracts_cli.app, name="contracts")
 app.add_typer(keys_cli.app, name="keys")
 app.command()(signing_cli.sign)
@@ -146,7 +152,9 @@ operator_cli.register(app)
 def main() -> None:
     """Run a command; what is refused or unavailable is one line, never a traceback."""
     try:
-        app()
+        # A database that is not there is named like any other service that does not answer.
+        with asking("database"):
+            app()
     except Invalid as error:
         print(f"refused: {error}", file=sys.stderr)
         sys.exit(1)
