@@ -16,7 +16,7 @@ from gateway.api.auth import door_of
 from gateway.app import create_app
 from gateway.kz import business_date
 from gateway.merchants.statements import service as statements
-from gateway.pages import merchant, operator, session, shop, till
+from gateway.pages import merchant, operator, session, shop, till, watch
 from gateway.pages.merchant import units
 from gateway.pages.plot import bars
 from gateway.pages.session import PageRoute
@@ -461,3 +461,28 @@ def test_where_money_goes_is_changed_on_a_page_after_48_hours_and_not_before(tow
     after = owner.get("/merchant/money").text
     assert iban in after
     assert "0x" + "66" * 20 in after
+
+
+def test_an_operator_sees_what_waits_for_too_long(town: Town, owner: Visitor):
+    operator, queues_of = Visitor(town), watch.queues
+    operator.sign_in(town.operator_key)
+    owner.send("/merchant/webhooks", "/merchant/webhooks", url="http://127.0.0.1:9/hook")
+    town.invoice()
+    fresh = {one.key: one for one in queues_of(town.city.gateway)}
+    assert set(fresh) == {"webhooks", "letters", "inbox", "hidden", "calls"}
+    assert (fresh["webhooks"].count, fresh["webhooks"].is_stuck) == (1, False)
+    assert "stuck" not in operator.get("/operator").text
+    town.city.clock.wait(601)
+    assert [one.key for one in queues_of(town.city.gateway) if one.is_stuck] == ["webhooks"]
+    page = operator.get("/operator").text
+    assert page.count('<span class="badge dead">stuck</span>') == 1
+    assert "601 s" in page
+
+
+def test_why_money_waits_is_told_in_the_readers_language(town: Town):
+    operator = Visitor(town)
+    operator.sign_in(town.operator_key)
+    town.transfer_in_tenge(700, "no reference")
+    town.take_bank_files()
+    for language, words in (("kk", "шот аталмаған"), ("ru", "Не назван счёт"), ("en", "It names no invoice")):
+        assert words in operator.get(f"/operator?lang={language}").text
