@@ -101,6 +101,13 @@ class Tongue:
         day = self.day(time_s)  # First: it refuses a machine whose time zones are too old.
         return f"{day}, {datetime.fromtimestamp(time_s, _ALMATY):%H:%M}"
 
+    def duration(self, seconds: int) -> str:
+        """How long, in the largest unit of which there are two or more, rounded down."""
+        for key, size in (("time.d", 86_400), ("time.h", 3600), ("time.min", 60)):
+            if seconds >= 2 * size:
+                return self(key, count=self.number(seconds // size))
+        return self("time.s", count=self.number(seconds))
+
     def rate(self, numerator: int, denominator: int, decimals: int) -> str:
         """What one whole unit costs in tenge, to a hundredth of a tiyn, rounded half up."""
         scaled = (2 * numerator * 10 ** (decimals + 2) + denominator) // (2 * denominator)

@@ -152,3 +152,17 @@ def test_the_smallest_share_is_told_and_not_rounded_away():
     assert Tongue("en").share(20_484, 48_000_000_000) == "<0.01 %"
     assert Tongue("ru").share(20_484, 48_000_000_000) == "<0,01 %"
     assert Tongue("en").share(0, 0) == "0 %"
+
+
+def test_how_long_is_told_in_a_unit_that_people_count_in():
+    told = {
+        0: "0 s",
+        119: "119 s",
+        120: "2 min",
+        7_199: "119 min",
+        7_200: "2 h",
+        172_800: "2 d",
+        519_400: "6 d",
+    }
+    assert {seconds: Tongue("en").duration(seconds) for seconds in told} == told
+    assert [Tongue(language).duration(519_400) for language in LANGUAGES] == ["6 күн", "6 дн.", "6 d"]
