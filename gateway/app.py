@@ -41,7 +41,7 @@ BILLS_A_MINUTE = 60
 AUTHORIZATIONS_A_MINUTE = 20
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; "
     "form-action 'self'; base-uri 'none'",
 }

@@ -16,8 +16,14 @@ from rich.console import Console
 from gateway import contracts_cli, keys_cli, ledger_cli, operator_cli, resumption_cli, signing_cli
 from ledger.proof import check_receipt, parse_receipt, parse_vkey
 from ledger.records import Invalid, Unavailable, as_json, decode
+from ledger.store import asking
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Payments and a public ledger for a city.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Payments and a public ledger for a city.",
+)
 contracts_cli.app.add_typer(resumption_cli.app, name="resume")
 app.add_typer(contracts_cli.app, name="contracts")
 app.add_typer(keys_cli.app, name="keys")
@@ -81,13 +87,14 @@ def serve(
         stop = threading.Event()
         background = threading.Thread(target=city.run, args=(stop,), daemon=True)
         background.start()
-        console.print(
-            f"the city: {public_url}/   its log: {public_url}/log/   its chain: {city.outside.rpc_url}"
-        )
+        _say("the city", f"{public_url}/")
+        _say("its log", f"{public_url}/log/")
+        _say("its chain", city.outside.rpc_url)
         metrics = serve_metrics(registry_of(city.measures), Health(city.gateway.engine), "127.0.0.1", 0)
-        console.print(f"what an operator watches: http://127.0.0.1:{metrics.server_port}/metrics")
+        _say("what an operator watches", f"http://127.0.0.1:{metrics.server_port}/metrics")
         keys = sample_keys(city.gateway, folder)
-        console.print(f"for a merchant, a cashier and an operator: {public_url}/sign-in   their keys: {keys}")
+        _say("for a merchant, a cashier and an operator", f"{public_url}/sign-in")
+        _say("their keys", str(keys))
         try:
             uvicorn.run(create_app(city.gateway), host=host, port=port, log_level="warning")
         finally:
@@ -95,6 +102,11 @@ def serve(
             background.join(30)
             metrics.shutdown()
             metrics.server_close()
+
+
+def _say(what: str, where: str) -> None:
+    # One thing a line, never broken: people copy it.
+    console.print(f"{what}: {where}", soft_wrap=True)
 
 
 @app.command()
@@ -142,7 +154,9 @@ operator_cli.register(app)
 def main() -> None:
     """Run a command; what is refused or unavailable is one line, never a traceback."""
     try:
-        app()
+        # A database that is not there is named like any other service that does not answer.
+        with asking("database"):
+            app()
     except Invalid as error:
         print(f"refused: {error}", file=sys.stderr)
         sys.exit(1)

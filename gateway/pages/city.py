@@ -10,9 +10,12 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gateway.db import reading
+from gateway.pages.history import CAME, HELD, PAID, History, Key, Payment
 from ledger import rules, store
 from ledger.audit.summary import summarise
 from ledger.audit.verdict import Findings, Flow, Line, ProjectLine, Verdict
@@ -24,6 +27,8 @@ from ledger.standing import reach
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
+# How many days a drawing shows.
+DAYS = 30
 # Parameters that lift a limit while they are in force (G8).
 _LIFTED = {"direct_settlement": 1, "self_sufficient": 1}
 
@@ -91,6 +96,11 @@ class City:
     names: dict[str, dict[str, str]]
     is_sample: bool
     decimals: dict[str, int]
+    # Of each fund and asset: what came by code on each of the last days, and where it was by their ends.
+    came: dict[Key, dict[str, list[int]]]
+    held: dict[Key, dict[tuple[str, str], list[int]]]
+    last: date | None
+    payments: Sequence[Payment]
 
     def name(self, project: str, language: str) -> str:
         """What the project's own document calls it."""
@@ -100,6 +110,11 @@ class City:
     def public(self) -> list[ProjectLine]:
         """Projects that public money may go to."""
         return [project for project in self.projects if project.approved]
+
+    @property
+    def begun(self) -> list[ProjectLine]:
+        """Of these the ones that money was allotted to."""
+        return [project for project in self.public if project.allotted]
 
     @property
     def districts(self) -> list[tuple[str, list[ProjectLine]]]:
@@ -116,6 +131,7 @@ class CityView:
         self._gateway = gateway
         self._breaches: list[Invalid] = []
         self._follower = Follower(gateway.engine, broken=self._breaches)
+        self._history = History(partial(store.records, gateway.engine))
         self._lock = threading.Lock()
         self._city: City | None = None
 
@@ -131,6 +147,8 @@ class CityView:
     def _sum_up(self, state: rules.State) -> City:
         verdict, findings = Verdict(), Findings()
         summarise(state, verdict, findings)
+        history, keys = self._history, [(line.fund, line.asset) for line in verdict.totals]
+        history.follow(state, frozenset(breach.where for breach in self._breaches))
         told = [self._document(project.record.document) for project in state.projects.values()]
         names = {
             one["project"]: one["names"]
@@ -150,6 +168,10 @@ class CityView:
             names,
             any(document.get("sample") is True for document in told),
             {name: asset.decimals for name, asset in state.assets.items()},
+            {key: history.daily(key, CAME, DAYS) for key in keys},
+            {key: _held(history, key) for key in keys},
+            history.last,
+            history.payments[::-1],
         )
 
     def _document(self, name: bytes) -> dict[str, Any]:
@@ -190,6 +212,16 @@ class CityView:
             anchored=min(reached.anchored, checkpoint.size),
             final=min(reached.final, checkpoint.size),
         )
+
+
+def _held(history: History, key: Key) -> dict[tuple[str, str], list[int]]:
+    """What is in the treasury, and what went to each project, by the end of each day."""
+    return {
+        (kind, name): amounts
+        for kind in (HELD, PAID)
+        for name, amounts in history.standing(key, kind, DAYS).items()
+        if any(amounts)
+    }
 
 
 def _exceptions(state: rules.State) -> tuple[Lifted, ...]:

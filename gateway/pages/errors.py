@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,7 +23,15 @@ _KINDS: tuple[type[Exception], ...] = (
     HTTPException,
     Exception,
 )
-_KNOWN = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE})
+_KNOWN = frozenset(
+    {
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    }
+)
 Handler = Callable[[Request, Any], Awaitable[Response]]
 
 
@@ -41,7 +50,8 @@ def _shown(tell: Handler) -> Handler:
         problem = json.loads(bytes(answer.body))
         status = answer.status_code
         words = str(status) if status in _KNOWN else "other"
-        shown = page(request, "error.html", status, problem=problem, words=words)
+        back = _page_before(request)
+        shown = page(request, "error.html", status, problem=problem, words=words, back=back)
         if "retry-after" in answer.headers:
             shown.headers["Retry-After"] = answer.headers["retry-after"]
         return shown
@@ -51,3 +61,10 @@ def _shown(tell: Handler) -> Handler:
 
 def _wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
+
+
+def _page_before(request: Request) -> str | None:
+    """Where a form was sent from, so that who sent it goes back with one click; only to a page of ours."""
+    came = urlsplit(request.headers.get("referer", ""))
+    ours = came.netloc == request.headers.get("host", "") and came.path.startswith("/")
+    return came.path if request.method == "POST" and ours and not came.path.startswith("//") else None

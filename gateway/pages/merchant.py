@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import Annotated, Any
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -19,7 +20,8 @@ from gateway.merchants import service, store
 from gateway.merchants.roles import CASHIER, OWNER, Caller
 from gateway.merchants.statements import service as statements
 from gateway.pages import session
-from gateway.pages.plot import HEIGHT, WIDTH, bars
+from gateway.pages.checkout import checksummed
+from gateway.pages.plot import HEIGHT, TOP, WIDTH, bars
 from gateway.pages.render import gateway_of, page
 from gateway.pages.session import PageRoute
 from gateway.pages.words import plain
@@ -30,8 +32,11 @@ from gateway.webhooks import store as webhooks
 from gateway.webhooks.listing import store as listing
 from ledger.records import Invalid, reject
 
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
-ROWS, DAYS = 25, 30
+ROWS, DAYS, MONTHS = 25, 30, 12
 Text = Annotated[str, Form(max_length=500)]
 Reader = Annotated[Caller, Depends(gate("invoices.read"))]
 Maker = Annotated[Caller, Depends(gate("invoices.write"))]
@@ -109,6 +114,7 @@ def dashboard(request: Request, caller: Owner, after: str | None = None) -> HTML
         total=sum(sums.values()),
         today=sums.get(today, 0),
         size=(WIDTH, HEIGHT),
+        top=TOP,
         days=DAYS,
     )
 
@@ -196,6 +202,8 @@ def money(request: Request, caller: Owner) -> HTMLResponse:
     return shown(
         request,
         "merchant_money.html",
+        months=months(business_date(gateway.clock())),
+        places=_places(gateway, caller),
         refunds=refunds,
         prepared=prepared,
         settlements=rows,
@@ -203,6 +211,22 @@ def money(request: Request, caller: Owner) -> HTMLResponse:
         decimals={asset: gateway.view.decimals(asset) for asset in assets},
         now=gateway.clock(),
     )
+
+
+def _places(gateway: Gateway, caller: Caller) -> list[tuple[str, str | None]]:
+    """Where money goes and who is told, as it holds now; nothing for a key that may not see it."""
+    if "merchant.read" not in caller.scopes:
+        return []
+    with reading(gateway.engine) as connection:
+        held = store.merchant_at(connection, str(caller.merchant_id), gateway.clock())
+    assert held is not None
+    return [("wallet", checksummed(held.wallet)), ("iban", held.iban), ("contact", held.contact)]
+
+
+def months(today: date) -> list[date]:
+    """The first days of the last twelve months, the newest first."""
+    count = today.year * 12 + today.month - 1
+    return [date((count - back) // 12, (count - back) % 12 + 1, 1) for back in range(MONTHS)]
 
 
 @router.post("/merchant/refunds/{id}/{what}")

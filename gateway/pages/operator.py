@@ -20,6 +20,7 @@ from gateway.merchants.roles import Caller
 from gateway.pages.merchant import ROWS, Text, shown
 from gateway.pages.render import gateway_of
 from gateway.pages.session import PageRoute
+from gateway.pages.watch import queues
 from gateway.pages.words import tongue_of
 from gateway.payments import store
 from ledger.records import reject
@@ -43,6 +44,7 @@ def desk(
         request,
         "operator.html",
         state=state,
+        queues=queues(gateway),
         rates={one.asset: _rate(request, one) for one in state.rates},
         queue=found,
         files=files,

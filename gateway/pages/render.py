@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.pages.assets import asset
+from gateway.pages.checkout import checksummed
 from gateway.pages.words import COOKIE, LANGUAGES, tongue_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals.update(asset=asset, languages=LANGUAGES)
+_templates.globals.update(asset=asset, checksummed=checksummed, languages=LANGUAGES)
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
@@ -13,11 +15,13 @@ from gateway.city_fees.service import bill
 from gateway.db import reading
 from gateway.kz import business_date
 from gateway.merchants import store as merchants
-from gateway.pages import assets, merchant, operator, statement, till
+from gateway.pages import assets, merchant, operator, shop, statement, till
 from gateway.pages.checkout import fee_of, is_payable, picture, version, ways
-from gateway.pages.city import CityView
+from gateway.pages.city import DAYS, City, CityView
 from gateway.pages.errors import install_errors
 from gateway.pages.flow import draw
+from gateway.pages.history import HELD
+from gateway.pages.plot import HEIGHT, TOP, WIDTH, Stacked, stacked
 from gateway.pages.receipt import find
 from gateway.pages.receipt import receipt as receipt_of
 from gateway.pages.render import gateway_of, page
@@ -34,7 +38,7 @@ __all__ = ["install_errors", "router"]
 NO_STORE = {"Cache-Control": "no-store"}
 _views = threading.Lock()
 router = APIRouter(include_in_schema=False)
-for part in (assets, merchant, statement, till, operator):
+for part in (assets, merchant, shop, statement, till, operator):
     router.include_router(part.router)
 
 
@@ -66,7 +70,7 @@ def city(request: Request) -> HTMLResponse:
         moved = [
             (flow.kind, *label(flow), max(flow.amount * 1000 // most, 4)) for flow in mine if flow.amount > 0
         ]
-        return {"line": line, "moved": moved, "picture": draw(mine, label)}
+        return {"line": line, "moved": moved, "picture": draw(mine, label), "plots": _plots(t, found, line)}
 
     recorded = gateway_of(request).view.refresh().size
     return page(
@@ -77,7 +81,33 @@ def city(request: Request) -> HTMLResponse:
         recorded=recorded,
         funds=[shown(line) for line in found.totals],
         address=gateway_of(request).public_url,
+        days=DAYS,
+        size=(WIDTH, HEIGHT, TOP),
     )
+
+
+def _plots(t: Tongue, city: City, line: Line) -> list[tuple[str, Stacked]]:
+    """Drawings over time of one fund and asset: what came, and where it is."""
+    if city.last is None:
+        return []
+    key = (line.fund, line.asset)
+    came = sorted(city.came[key].items(), key=lambda one: (-sum(one[1]), one[0]))
+    # What is kept lies at the bottom, in the colour of what is kept; its name is that of no project.
+    held = sorted(city.held[key].items(), key=lambda one: (one[0][0] != HELD, -one[1][-1], one[0][1]))
+    names = {HELD: t("flow.closing"), "": ""}
+    drawn = (
+        ("came", stacked(dict(came), city.last), partial(_code_name, t)),
+        (
+            "held",
+            stacked({name or HELD: amounts for (_, name), amounts in held}, city.last),
+            partial(city.name, language=t.code),
+        ),
+    )
+    return [
+        (what, replace(plot, names=[names[name] if name in names else label(name) for name in plot.names]))
+        for what, plot, label in drawn
+        if plot is not None
+    ]
 
 
 def _flow_name(t: Tongue, flow: Flow, project: str) -> str:

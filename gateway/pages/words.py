@@ -73,6 +73,13 @@ class Tongue:
         part = part.rstrip("0")
         return f"{whole}{_MARKS[self.code][1]}{part}" if part else whole
 
+    def share(self, part: int, whole: int) -> str:
+        """How much of something, in hundredths of a percent where it is little, rounded down."""
+        parts = part * 10_000 // whole if whole else 0
+        shown = self.quantity(parts // 100 * 100 if parts >= 1_000 else parts, 2)
+        least = f"<0{_MARKS[self.code][1]}01"
+        return self("rate.percent", percent=least if part and not parts else shown)
+
     def tenge(self, tiyn: int) -> str:
         """An amount of tenge."""
         return format_tenge(tiyn, self.code)
@@ -85,10 +92,21 @@ class Tongue:
         """A day of the calendar."""
         return format_date(day, "long", locale=self.code)
 
+    def month(self, day: date) -> str:
+        """A month of the calendar."""
+        return format_date(day, "LLLL y", locale=self.code)
+
     def moment(self, time_s: int) -> str:
         """Day and minute in Almaty."""
         day = self.day(time_s)  # First: it refuses a machine whose time zones are too old.
         return f"{day}, {datetime.fromtimestamp(time_s, _ALMATY):%H:%M}"
+
+    def duration(self, seconds: int) -> str:
+        """How long, in the largest unit of which there are two or more, rounded down."""
+        for key, size in (("time.d", 86_400), ("time.h", 3600), ("time.min", 60)):
+            if seconds >= 2 * size:
+                return self(key, count=self.number(seconds // size))
+        return self("time.s", count=self.number(seconds))
 
     def rate(self, numerator: int, denominator: int, decimals: int) -> str:
         """What one whole unit costs in tenge, to a hundredth of a tiyn, rounded half up."""

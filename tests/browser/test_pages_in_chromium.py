@@ -25,6 +25,7 @@ from playwright.sync_api import (
 )
 
 from gateway.pages.words import LANGUAGES, load
+from tests.browser.accessible import FAULTS
 from tests.page_city import PageCity, page_city
 from tests.servers import ROOT
 
@@ -113,7 +114,9 @@ def addresses(city: PageCity) -> list[str]:
 
 
 @pytest.mark.parametrize(("language", "scheme"), [("kk", "light"), ("ru", "dark"), ("en", "light")])
-def test_every_page_fits_a_phone_of_360_pixels(browser: Browser, city: PageCity, language: str, scheme: str):
+def test_every_page_fits_a_phone_of_360_pixels_and_is_for_everybody(
+    browser: Browser, city: PageCity, language: str, scheme: str
+):
     context = browser.new_context(locale=language, viewport=PHONE, color_scheme=scheme)  # type: ignore[arg-type]
     visit = Visit(context, city.address)
     for address in addresses(city):
@@ -122,6 +125,7 @@ def test_every_page_fits_a_phone_of_360_pixels(browser: Browser, city: PageCity,
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= PHONE["width"], (address, wide)
         assert page.evaluate("document.documentElement.lang") == language
+        assert page.evaluate(FAULTS) == [], address
     context.close()
     assert visit.trouble == []
 

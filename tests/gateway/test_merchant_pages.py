@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+from datetime import date
 from typing import Any
 
 import pytest
@@ -11,7 +14,9 @@ from starlette.testclient import TestClient
 
 from gateway.api.auth import door_of
 from gateway.app import create_app
-from gateway.pages import merchant, operator, session, till
+from gateway.kz import business_date
+from gateway.merchants.statements import service as statements
+from gateway.pages import merchant, operator, session, shop, till, watch
 from gateway.pages.merchant import units
 from gateway.pages.plot import bars
 from gateway.pages.session import PageRoute
@@ -35,6 +40,11 @@ SCOPED = {
     ("GET", "/merchant/statement"): "statements.read",
     ("POST", "/merchant/refunds/{id}/{what}"): "refunds.write",
     ("POST", "/merchant/changes/{id}/cancel"): "merchant.write",
+    ("POST", "/merchant/changes"): "merchant.write",
+    ("GET", "/merchant/links"): "links.read",
+    ("POST", "/merchant/links"): "links.write",
+    ("POST", "/merchant/links/{id}/close"): "links.write",
+    ("GET", "/merchant/statement.csv"): "statements.read",
     ("GET", "/merchant/webhooks"): "webhooks.read",
     ("POST", "/merchant/webhooks"): "webhooks.write",
     ("POST", "/merchant/webhooks/{id}/{what}"): "webhooks.write",
@@ -89,7 +99,7 @@ def test_ff49_every_page_has_one_door_or_is_named_public(town: Town):
         assert isinstance(route, PageRoute), path
         found |= {(method, path): door_of(route.dependant.dependencies).scope for method in methods}
     assert found == SCOPED | dict.fromkeys(PUBLIC)
-    for part in (merchant, till, operator):
+    for part in (merchant, shop, till, operator):
         for route in part.router.routes:
             assert isinstance(route, APIRoute)
             assert type(route) is PageRoute
@@ -109,7 +119,7 @@ def test_ff49_no_page_opens_without_a_session_or_with_a_key_that_lacks_its_scope
         visitor = Visitor(town)
         assert visitor.sign_in(cashier).headers["location"] == "/pos"
         answer = visitor.get(url) if method == "GET" else visitor.send("/pos", url)
-        if scope in {"invoices.read", "invoices.write"}:
+        if scope in {"invoices.read", "invoices.write", "links.read"}:
             assert answer.status_code != 403, path
         else:
             assert answer.status_code == 403, path
@@ -222,8 +232,6 @@ def test_an_amount_is_read_as_people_write_it_and_never_rounded():
 
 
 def test_money_by_day_is_drawn_to_scale(town: Town):
-    from datetime import date
-
     drawn = bars({date(2026, 9, 18): 100, date(2026, 9, 17): 50}, date(2026, 9, 18), 30)
     assert [bar.tiyn for bar in drawn][-2:] == [50, 100]
     assert drawn[-2].height * 2 == drawn[-1].height
@@ -330,3 +338,152 @@ def test_ff48_what_no_rule_could_place_is_settled_by_api_and_on_a_page(town: Tow
     # It is decided once, by whatever door.
     again = api.post("/v1/unmatched/keep", json={"key": first, "why": "x"}, headers=town.operator)
     assert again.status_code in {409, 422}
+
+
+# --- ways on -----------------------------------------------------------------------------------------
+
+
+def test_who_is_refused_reads_the_reason_at_once_and_goes_back_with_one_click(town: Town, owner: Visitor):
+    refused = owner.post("/pos", {"token": owner.token("/pos"), "once": "x"}, referer="http://testserver/pos")
+    assert refused.status_code == 422
+    assert '<details class="card" open>' in refused.text
+    assert '<a class="button" href="/pos">Go back</a>' in refused.text
+    # Never to another site's page, and not where nothing was sent.
+    for before in ("https://evil.example/pos", "http://testserver//evil.example", "", "nonsense"):
+        answer = owner.post("/pos", {"token": owner.token("/pos")}, referer=before)
+        assert "Go back" not in answer.text, before
+    assert "Go back" not in owner.get("/pos/none").text
+    forbidden = owner.post("/merchant/keys", {"token": "x"})
+    assert (forbidden.status_code, "This key may not do this" in forbidden.text) == (403, True)
+
+
+def test_a_key_is_revoked_only_after_it_was_said_what_follows(town: Town, owner: Visitor):
+    made = town.client().post("/v1/keys", json={"name": "till"}, headers=town.bearer).json()
+    page = owner.get("/merchant/keys").text
+    for id, words in (
+        (made["id"], "stops working at once"),
+        (town.merchant_key.split("_")[1], "you are signed in with"),
+    ):
+        form = re.search(rf'<details><summary>Revoke</summary>\s*<form action="/merchant/keys/{id}/revoke".*?</form>', page, re.DOTALL)  # fmt: skip
+        assert form is not None
+        assert words in form[0]
+
+
+def test_a_payer_whose_time_is_over_is_told_what_to_do_instead(town: Town):
+    visitor, sale, fee = Visitor(town), town.invoice(), town.bill("USDT")
+    town.wait(1_000)
+    town.poll()
+    assert "Ask the payee for a new bill" in visitor.get(f"/pay/{sale.id}").text
+    assert '<a class="button" href="/fees/parking-year">Make a new bill' in visitor.get(f"/pay/{fee.id}").text
+
+
+def test_only_pages_of_public_figures_say_that_anybody_can_compute_them(town: Town, owner: Visitor):
+    public, private = Visitor(town).get("/fees").text, owner.get("/merchant").text
+    claim = "Anybody can compute every figure"
+    assert (claim in public, claim in private) == (True, False)
+    assert 'href="/sign-in"' in public
+    assert owner.get("/fees").headers["referrer-policy"] == "same-origin"
+
+
+def test_the_first_day_of_a_drawing_is_named_inside_it():
+    drawn = bars({date(2026, 9, 18): 100}, date(2026, 9, 18), 30)
+    labelled = [bar for bar in drawn if bar.is_labelled]
+    assert (labelled[0].anchor, labelled[0].label_x) == ("start", labelled[0].x)
+    assert {bar.anchor for bar in labelled[1:]} == {"end"}
+
+
+# --- a merchant's own house -------------------------------------------------------------------------
+
+
+def test_a_payment_link_is_made_printed_paid_and_closed_on_pages(town: Town, owner: Visitor):
+    for data in ({"amount": "12 500"}, {"amount": "", "once": "1"}):
+        assert (
+            owner.send(
+                "/merchant/links", "/merchant/links", title="Parking", asset="USDT", **data
+            ).status_code
+            == 303
+        )
+    listed = town.client().get("/v1/payment-links", headers=town.bearer).json()["links"]
+    assert sorted((one["amount"], one["reusable"]) for one in listed if one["amount"]) == [("1250000", True)]
+    assert [one["reusable"] for one in listed if one["amount"] is None] == [False]
+    page = owner.get("/merchant/links").text
+    for one in listed:
+        assert f"/link/{one['id']}</code>" in page
+    assert page.count("data:image/svg+xml") == 2
+    [priced] = [one for one in listed if one["amount"]]
+    assert Visitor(town).post(f"/link/{priced['id']}").headers["location"].startswith("/pay/")
+    owner.send("/merchant/links", f"/merchant/links/{priced['id']}/close")
+    assert "This link is closed" in owner.get(f"/link/{priced['id']}").text
+    assert owner.send("/merchant/links", "/merchant/links/pl_none/close").status_code == 404
+    for wrong in ({"title": " "}, {"amount": "0"}, {"amount": "x"}, {"asset": "DOGE"}):
+        asked = {"title": "Tea", "amount": "1", "asset": "USDT"} | wrong
+        assert owner.send("/merchant/links", "/merchant/links", **asked).status_code == 422, wrong
+
+
+def test_the_statement_of_a_month_of_almaty_is_downloaded_whole(
+    town: Town, owner: Visitor, monkeypatch: pytest.MonkeyPatch
+):
+    # More lines than one reading gives: nothing is lost between two, and there is one heading.
+    monkeypatch.setattr(statements, "ROWS_MOST", 2)
+    for _ in range(5):
+        town.pay(town.invoice())
+    town.settle()
+    month = business_date(town.city.clock()).strftime("%Y-%m")
+    assert f'<option value="{month}">September 2026</option>' in owner.get("/merchant/money").text
+    answer = owner.get(f"/merchant/statement.csv?month={month}")
+    assert answer.headers["content-disposition"] == f'attachment; filename="statement-{month}.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    told = town.client().get("/v1/statements", headers=town.bearer).json()["lines"]
+    assert len(rows) == 5
+    assert [row["evidence"] for row in rows] == [line["evidence"] for line in told]
+    assert owner.get("/merchant/statement.csv").text == answer.text
+    assert len(owner.get("/merchant/statement.csv?month=2025-12").text.splitlines()) == 1
+    for wrong in ("2026-13", "2026", "0000-01", "x"):
+        assert owner.get(f"/merchant/statement.csv?month={wrong}").status_code == 422, wrong
+
+
+def test_where_money_goes_is_changed_on_a_page_after_48_hours_and_not_before(town: Town, owner: Visitor):
+    wallet, iban = "0x" + "66" * 20, "KZ86125KZT5004100100"
+    for field, value in (
+        ("wallet", wallet),
+        ("iban", "kz86 125K ZT50 0410 0100"),
+        ("contact", "a@shop.example"),
+    ):
+        answer = owner.send("/merchant/money", "/merchant/changes", field=field, value=value)
+        assert answer.headers["location"] == "/merchant", field
+    waiting = owner.get("/merchant").text
+    assert waiting.count("is about to change") == 3
+    assert iban not in owner.get("/merchant/money").text
+    for wrong in ({"field": "wallet", "value": "0x66"}, {"field": "wallet", "value": "0x" + "00" * 20},
+                  {"field": "iban", "value": "KZ00"}, {"field": "name", "value": "x"}, {"field": "contact", "value": "x"}):  # fmt: skip
+        assert owner.send("/merchant/money", "/merchant/changes", **wrong).status_code == 422, wrong
+    town.city.clock.wait(48 * 3600)
+    owner.sign_in(town.merchant_key)
+    after = owner.get("/merchant/money").text
+    assert iban in after
+    assert "0x" + "66" * 20 in after
+
+
+def test_an_operator_sees_what_waits_for_too_long(town: Town, owner: Visitor):
+    operator, queues_of = Visitor(town), watch.queues
+    operator.sign_in(town.operator_key)
+    owner.send("/merchant/webhooks", "/merchant/webhooks", url="http://127.0.0.1:9/hook")
+    town.invoice()
+    fresh = {one.key: one for one in queues_of(town.city.gateway)}
+    assert set(fresh) == {"webhooks", "letters", "inbox", "hidden", "calls"}
+    assert (fresh["webhooks"].count, fresh["webhooks"].is_stuck) == (1, False)
+    assert "stuck" not in operator.get("/operator").text
+    town.city.clock.wait(601)
+    assert [one.key for one in queues_of(town.city.gateway) if one.is_stuck] == ["webhooks"]
+    page = operator.get("/operator").text
+    assert page.count('<span class="badge dead">stuck</span>') == 1
+    assert ">10 min</td>" in page
+
+
+def test_why_money_waits_is_told_in_the_readers_language(town: Town):
+    operator = Visitor(town)
+    operator.sign_in(town.operator_key)
+    town.transfer_in_tenge(700, "no reference")
+    town.take_bank_files()
+    for language, words in (("kk", "шот аталмаған"), ("ru", "Не назван счёт"), ("en", "It names no invoice")):
+        assert words in operator.get(f"/operator?lang={language}").text
