@@ -178,9 +178,11 @@ def replay(
         )
     for digest in sorted(loose_documents(bundle) - named):
         findings.add("D2", f"documents/{digest.hex()}", "neither the manifest nor a record names it")
-    findings.say(f"records name documents {times} times; {len(named)} of these are published and match")
     if bundle.source.paths is None and len(named) < times:
-        findings.say("behind an address only documents that the manifest names were looked for")
+        looked = "the sources of rates and what the manifest names"
+        findings.say(f"records name documents {times} times; behind an address only {looked} were looked for")
+    else:
+        findings.say(f"records name documents {times} times; {len(named)} of these are published and match")
     return done
 
 
