@@ -154,7 +154,8 @@ def _lists(machine: Machine) -> None:
     exchange = {"kind": "exchange", "name": "a", "url": dead, "symbol": "USDT/KZT", "max_age_s": 600}
     rates = {"assets": {"USDT": {"decimals": 6, "sources": [bank, exchange]}}}
     (machine.folder / "rates.json").write_text(json.dumps(rates))
-    providers = {"providers": [{"name": "sample", "url": dead}]}
+    address = "0x" + "5a" * 20
+    providers = {"providers": [{"name": "sample", "url": dead, "addresses": [address]}]}
     (machine.folder / "vasp.json").write_text(json.dumps(providers))
 
 

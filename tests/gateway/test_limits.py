@@ -248,7 +248,7 @@ def test_health_tells_life_and_readiness_apart(town: Town, measured: tuple[Measu
     _, address = measured
     with httpx.Client(base_url=address, trust_env=False) as http:
         assert http.get("/healthz").json() == {"status": "alive"}
-        assert http.get("/readyz").json() == {"status": "ready", "problems": []}
+        assert http.get("/readyz").json() == {"status": "ready", "problems": [], "warnings": []}
         assert http.get("/secret").status_code == 404
     health = Health(town.city.gateway.engine)
     assert health.problems() == []
