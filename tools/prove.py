@@ -1,6 +1,7 @@
 """Run the long counts and write docs/proofs.md: what ran, how long, how it ended, on which commit.
 
-`prove.py` runs all of it, which takes hours; `prove.py NAME ...` runs the named ones.
+`prove.py` runs all of it, which takes hours; `prove.py NAME ...` runs those whose names begin so, as
+`simulate` or `simulate-3`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.properties import COUNTS  # noqa: E402 - the path comes first
+from tests.properties import COUNTS, OTHER, TRUTH  # noqa: E402 - the path comes first
 
 PYTHON = ROOT / ".venv" / "bin" / "python"
 FORGE = ROOT / "node_modules" / "@foundry-rs" / "forge-linux-amd64" / "bin" / "forge"
@@ -53,25 +55,6 @@ LONG: dict[str, tuple[str, list[str | Path], dict[str, str]]] = {
         [PYTHON, "-m", "pytest", "-q", "--timeout", "0", "-n", "0", "tests/contracts/test_differential.py"],
         {"QAZYNA_DIFFERENTIAL": "5000"},
     ),
-    "hypothesis": (
-        "100,000 examples for each property of the ledger's truth, 10,000 for each other that is pure",
-        [
-            PYTHON,
-            "-m",
-            "pytest",
-            "-q",
-            "-m",
-            "hypothesis",
-            "--timeout",
-            "0",
-            "-n",
-            "auto",
-            "--dist",
-            "worksteal",
-            *COUNTS,
-        ],
-        {"HYPOTHESIS_PROFILE": "prove"},
-    ),
     "kills": (
         "a worker killed at 500 random lines on a real node, then compared with a full rescan",
         [PYTHON, "-m", "pytest", "-q", "-n", "0", "--timeout", "0", "tests/gateway/test_anvil_kills.py"],
@@ -98,12 +81,36 @@ LONG: dict[str, tuple[str, list[str | Path], dict[str, str]]] = {
         [PYTHON, "-m", "pytest", "-q", "--timeout", "0", "-n", "auto", "tests/gateway/test_openapi.py"],
         {"QAZYNA_API_EXAMPLES": "1000"},
     ),
-    "simulate": (
-        "the ledger through 10,000 seeds of deaths and lost answers",
-        [PYTHON, "-m", "tests.simulation.world", "--count", "10000"],
-        {},
-    ),
 }
+# What is long is run in parts, each with the commit that it ran on: a part can be run again alone.
+SEEDS, OF_SEEDS = 1_000, 10
+LONG |= {
+    f"simulate-{part}": (
+        f"the ledger through deaths and lost answers: seeds {SEEDS * part:,} to {SEEDS * (part + 1) - 1:,}",
+        [PYTHON, "-m", "tests.simulation.world", "--count", str(SEEDS), "--from", str(SEEDS * part)],
+        {},
+    )
+    for part in range(OF_SEEDS)
+}
+
+
+def _properties(
+    name: str, shows: str, paths: Iterable[str]
+) -> dict[str, tuple[str, list[str | Path], dict[str, str]]]:
+    options = ["-q", "-m", "hypothesis", "--timeout", "0", "-n", "auto", "--dist", "worksteal"]
+    command = [PYTHON, "-m", "pytest", *options, *paths]
+    return {f"hypothesis-{name}": (shows, command, {"HYPOTHESIS_PROFILE": "prove"})}
+
+
+for path in (path for path, count in COUNTS.items() if count == TRUTH):
+    LONG |= _properties(
+        Path(path).stem.removeprefix("test_"), f"{TRUTH:,} examples for each property in {path}", [path]
+    )
+LONG |= _properties(
+    "others",
+    f"{OTHER:,} examples for each other property that is pure",
+    [path for path, count in COUNTS.items() if count == OTHER],
+)
 
 
 def commit() -> str:
@@ -151,9 +158,10 @@ def write(rows: dict[str, str]) -> None:
 
 def main() -> None:
     """Run what was asked for and write it down after each."""
-    names = sys.argv[1:] or list(LONG)
-    if unknown := [name for name in names if name not in LONG]:
+    asked = sys.argv[1:]
+    if unknown := [begin for begin in asked if not any(name.startswith(begin) for name in LONG)]:
         sys.exit(f"usage: prove.py [{' | '.join(LONG)}] ...; not {', '.join(unknown)}")
+    names = [name for name in LONG if not asked or name.startswith(tuple(asked))]
     rows, worst = kept(), 0
     for name in names:
         code, rows[name] = run(name)

@@ -6,11 +6,13 @@ writes, witnesses get or answer nothing and one may have been shown a fork, two 
 answer, lose replies, let transactions wait, and take heads back. After each death a new process
 starts from what is stored. At the end the real auditor reads the bundle.
 
-Run one seed: `python -m tests.simulation.world SEED`; many: `make simulate N=1000`.
+Run one seed: `python -m tests.simulation.world SEED`; many: `make simulate N=1000`, or from one on
+`python -m tests.simulation.world --count 1000 --from 5000`.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import random
@@ -379,9 +381,15 @@ def live(seed: int) -> tuple[int, int, str]:
 
 
 def main() -> None:
-    """Run seeds given as numbers, or so many from 0 on with --count N, on all cores."""
-    words = sys.argv[1:]
-    seeds = range(int(words[1])) if words[:1] == ["--count"] else [int(word) for word in words]
+    """Run seeds given as numbers, or so many from one on, on all cores."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.world")
+    parser.add_argument("seeds", nargs="*", type=int)
+    parser.add_argument("--count", type=int, default=0, help="this many seeds")
+    parser.add_argument("--from", dest="first", type=int, default=0, help="the first of them")
+    asked = parser.parse_args()
+    seeds = asked.seeds or range(asked.first, asked.first + asked.count)
+    if not seeds:
+        parser.error("name seeds, or how many with --count")
     deaths, failed, started = 0, list[int](), time.monotonic()
     with ProcessPoolExecutor(min(len(seeds), os.cpu_count() or 1)) as pool:
         for done, (seed, died, trouble) in enumerate(pool.map(live, seeds), 1):
