@@ -301,16 +301,6 @@ def payout_events(connection: Connection, id: str) -> list[tuple[str, str, str, 
     return [(row.state, row.actor, row.why, row.at_s) for row in rows]
 
 
-def settlements_in(connection: Connection, payout_id: str) -> list[str]:
-    """The settlements that a payout has taken."""
-    rows = connection.execute(
-        select(tables.payout_item.c.settlement_id)
-        .where(tables.payout_item.c.payout_id == payout_id)
-        .order_by(tables.payout_item.c.settlement_id)
-    )
-    return [row.settlement_id for row in rows]
-
-
 def add_message(
     connection: Connection,
     sha256: bytes,
@@ -333,11 +323,3 @@ def add_message(
     )
     added = new.on_conflict_do_nothing(index_elements=["sha256"]).returning(tables.message.c.sha256)
     return connection.execute(added).first() is not None
-
-
-def message_answer(connection: Connection, sha256: bytes) -> str | None:
-    """What we answered to a message before."""
-    found: str | None = connection.execute(
-        select(tables.message.c.answer).where(tables.message.c.sha256 == sha256)
-    ).scalar()
-    return found
