@@ -752,23 +752,6 @@ class Transfer(Event):
     artifact: ClassVar[str] = "TestToken"
 
 
-EVENTS: tuple[type[Event], ...] = (
-    Anchored,
-    ResumptionAnnounced,
-    Resumed,
-    Enacted,
-    Withdrawn,
-    Executed,
-    Refunded,
-    Stopped,
-    Disputed,
-    Resolved,
-    Breached,
-    Lifted,
-    Paid,
-    Flushed,
-    Transfer,
-)
 _AnyEvent = TypeVar("_AnyEvent", bound=Event)
 
 
@@ -939,10 +922,6 @@ class City:
     def is_seated(self, role: str, holder: bytes) -> bool:
         """Whether the holder has a seat of the role in the newest block."""
         return bool(self._ask("council", "seated", encode_name(role), holder))
-
-    def stopped_until(self, order: Order) -> int:
-        """Until when an order is stopped; 0 if it never was."""
-        return int(self._ask("treasury", "stoppedUntil", hash_struct(order)))
 
     def paid(self, record: Commitment | Allocation) -> int:
         """What Treasury has paid on a commitment or an allocation."""

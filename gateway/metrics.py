@@ -35,7 +35,6 @@ from ledger.records import Invalid, Unavailable
 
 LOGGER = logging.getLogger(__name__)
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 

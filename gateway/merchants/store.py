@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.db import Hash32, Integer64, metadata
+from gateway.db import Hash32, Integer64, metadata, newest_first
 from gateway.merchants.roles import CASHIER, OPERATOR, OWNER, ROLES, SCOPES, Caller
 
 # The first key of a merchant is its owner's.
@@ -432,19 +432,10 @@ def keys_of(
     connection: Connection, merchant_id: str, before: tuple[int, str], most: int, *, sandbox: bool | None
 ) -> list[Key]:
     """A merchant's keys, newest first, after the last one of the page before; sandbox None: both kinds."""
-    created, id = before
     kind = [] if sandbox is None else [_key.c.sandbox == int(sandbox)]
-    rows = connection.execute(
-        select(_key)
-        .where(
-            _key.c.merchant_id == merchant_id,
-            or_(_key.c.created_s < created, (_key.c.created_s == created) & (_key.c.id < id)),
-            *kind,
-        )
-        .order_by(_key.c.created_s.desc(), _key.c.id.desc())
-        .limit(most)
-    )
-    return [_key_of(row) for row in rows]
+    theirs = select(_key).where(_key.c.merchant_id == merchant_id, *kind)
+    page = newest_first(theirs, _key.c.created_s, _key.c.id, before, most)
+    return [_key_of(row) for row in connection.execute(page)]
 
 
 def expire(connection: Connection, id: str, at_s: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Request
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from gateway.app import Gateway
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
-ROWS, DAYS, MONTHS = 25, 30, 12
+ROWS, DAYS = 25, 30
 Text = Annotated[str, Form(max_length=500)]
 Reader = Annotated[Caller, Depends(gate("invoices.read"))]
 Maker = Annotated[Caller, Depends(gate("invoices.write"))]
@@ -202,7 +201,6 @@ def money(request: Request, caller: Owner) -> HTMLResponse:
     return shown(
         request,
         "merchant_money.html",
-        months=months(business_date(gateway.clock())),
         places=_places(gateway, caller),
         refunds=refunds,
         prepared=prepared,
@@ -221,12 +219,6 @@ def _places(gateway: Gateway, caller: Caller) -> list[tuple[str, str | None]]:
         held = store.merchant_at(connection, str(caller.merchant_id), gateway.clock())
     assert held is not None
     return [("wallet", checksummed(held.wallet)), ("iban", held.iban), ("contact", held.contact)]
-
-
-def months(today: date) -> list[date]:
-    """The first days of the last twelve months, the newest first."""
-    count = today.year * 12 + today.month - 1
-    return [date((count - back) // 12, (count - back) % 12 + 1, 1) for back in range(MONTHS)]
 
 
 @router.post("/merchant/refunds/{id}/{what}")

@@ -1,23 +1,17 @@
-"""Pages of a merchant's own house: payment links, the statement of a month, and where money is to go."""
+"""Pages of a merchant's own house: payment links, and where money is to go."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import date
-from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from gateway.api.auth import gate
 from gateway.api.paging import END_OF_TIME, next_of, place
-from gateway.kz import business_date, day_start_s
 from gateway.merchants import service
 from gateway.merchants.roles import Caller
-from gateway.merchants.statements import service as statements
-from gateway.merchants.statements.store import Entry
 from gateway.pages.checkout import picture
 from gateway.pages.merchant import ROWS, Text, shown, units
 from gateway.pages.render import gateway_of
@@ -29,7 +23,6 @@ from ledger.records import reject
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 LinkReader = Annotated[Caller, Depends(gate("links.read"))]
 LinkWriter = Annotated[Caller, Depends(gate("links.write"))]
-_MONTH = re.compile("([0-9]{4})-(0[1-9]|1[0-2])")
 _ADDRESS = re.compile("0x[0-9a-fA-F]{40}")
 
 
@@ -74,36 +67,6 @@ def close_link(id: str, request: Request, caller: LinkWriter) -> Response:
     """Let a link make no more invoices."""
     gateway_of(request).links.close(str(caller.merchant_id), id)
     return RedirectResponse("/merchant/links", 303)
-
-
-# --- the statement ----------------------------------------------------------------------------
-
-
-@router.get("/merchant/statement.csv")
-def statement(
-    request: Request, caller: Annotated[Caller, Depends(gate("statements.read"))], month: str = ""
-) -> Response:
-    """What was final in a month of Almaty, as CSV; by default in this one."""
-    gateway = gateway_of(request)
-    first = business_date(gateway.clock()).replace(day=1)
-    if month:
-        asked = _MONTH.fullmatch(month)
-        if asked is None or int(asked[1]) < 1:
-            reject("schema", "month", "a month is written 2026-09")
-        first = date(int(asked[1]), int(asked[2]), 1)
-    after = date(first.year + first.month // 12, first.month % 12 + 1, 1)
-    lines = statements.lines(gateway.engine, str(caller.merchant_id), day_start_s(first), day_start_s(after))
-    name = f"statement-{first:%Y-%m}.csv"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(_csv(lines), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _csv(lines: Iterator[Entry]) -> Iterator[str]:
-    """The heading, then lines a page at a time: a month may have more than a memory."""
-    heading = statements.as_csv([])
-    yield heading
-    while found := list(islice(lines, statements.ROWS_MOST)):
-        yield statements.as_csv(found).removeprefix(heading)
 
 
 # --- where money is to go -----------------------------------------------------------------------

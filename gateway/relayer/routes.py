@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from gateway.app import Gateway
 
 router = APIRouter(prefix="/v1", route_class=Route, tags=["payers"], dependencies=[Depends(public)])
-NONCE_LIMIT = 1 << 256
 
 
 class NewAuthorization(Strict):

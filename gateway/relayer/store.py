@@ -19,9 +19,8 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.db import Hash32, Integer64, metadata
+from gateway.db import Hash32, Integer64, insert_into, metadata
 
 _flush = Table(
     # Money on a deposit address that a flush is to split; source: the evidence that brought it.
@@ -88,16 +87,12 @@ class Gasless:
     created_s: int
 
 
-def _insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
-
-
 # --- flushes --------------------------------------------------------------------------
 
 
 def note_deposit(connection: Connection, source: str, invoice_id: str, asset: str, now: int) -> None:
     """Note money that is to be flushed; once, however often it is told."""
-    new = _insert(connection, _flush).values(
+    new = insert_into(connection, _flush).values(
         source=source, invoice_id=invoice_id, asset=asset, noted_s=now, due_s=now, attempts=0, done=0
     )
     connection.execute(new.on_conflict_do_nothing(index_elements=["source"]))
@@ -219,7 +214,7 @@ def bring(connection: Connection, new: Gasless) -> bool:
     }
     names = ("attempt", "call_id", "state", "why", "created_s")
     row = (
-        _insert(connection, _gasless)
+        insert_into(connection, _gasless)
         .values(**values)
         .on_conflict_do_update(
             index_elements=["token", "payer", "nonce"],

@@ -27,7 +27,6 @@ from ledger.rules import TENGE
 PREFIX = "test_"
 LIFETIME_S = 900
 ATTEMPTS = 5
-STAGES = (Stage.DETECTED, Stage.CONFIRMING, Stage.PAID, Stage.FINAL)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID = re.compile(f"{PREFIX}[{_ALPHABET}]{{26}}")
 _TEXT = re.compile("[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")

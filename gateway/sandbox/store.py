@@ -19,9 +19,8 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.db import Amount, Integer64, metadata
+from gateway.db import Amount, Integer64, insert_into, metadata, newest_first
 from gateway.payments.model import Payment, Terms
 from gateway.rails import Kind, Stage
 
@@ -87,7 +86,6 @@ class SandboxInvoice:
 
 def add(connection: Connection, new: SandboxInvoice) -> bool:
     """Store an invoice; False if this attempt of its reference exists."""
-    made = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     values = {
         "id": new.id,
         "merchant_id": new.merchant_id,
@@ -102,7 +100,7 @@ def add(connection: Connection, new: SandboxInvoice) -> bool:
         "created_s": new.created_s,
         "expires_s": new.expires_s,
     }
-    statement: Any = made(_invoice).values(**values)
+    statement = insert_into(connection, _invoice).values(**values)
     unique = ["merchant_id", "reference", "attempt"]
     added = statement.on_conflict_do_nothing(index_elements=unique).returning(_invoice.c.id)
     return connection.execute(added).first() is not None
@@ -150,17 +148,9 @@ def invoices(
     connection: Connection, merchant_id: str, before: tuple[int, str], most: int
 ) -> list[SandboxInvoice]:
     """A merchant's invoices, newest first, after the last one of the page before."""
-    created, id = before
-    rows = connection.execute(
-        select(_invoice)
-        .where(
-            _invoice.c.merchant_id == merchant_id,
-            (_invoice.c.created_s < created) | ((_invoice.c.created_s == created) & (_invoice.c.id < id)),
-        )
-        .order_by(_invoice.c.created_s.desc(), _invoice.c.id.desc())
-        .limit(most)
-    )
-    return [_invoice_of(row) for row in rows]
+    theirs = select(_invoice).where(_invoice.c.merchant_id == merchant_id)
+    page = newest_first(theirs, _invoice.c.created_s, _invoice.c.id, before, most)
+    return [_invoice_of(row) for row in connection.execute(page)]
 
 
 def void(connection: Connection, id: str) -> None:

@@ -161,9 +161,8 @@ class Sender:
         if signed.fills:
             return self._note(call, now, State.DROPPED, call.why or "another used its nonce", **place)
         if not receipt.succeeded:
-            return self._note(
-                call, now, State.REVERTED, f"the contract refused it: {call.why}"[:300], **place
-            )
+            why = f"the contract refused it: {self._why_refused(facts, call, receipt)}"
+            return self._note(call, now, State.REVERTED, why[:300], **place)
         return self._note(call, now, State.FINAL, "", **place)
 
     def _why_refused(self, facts: Facts, call: Stored, receipt: Receipt) -> str:

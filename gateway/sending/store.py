@@ -21,9 +21,8 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.db import Amount, Hash32, Integer64, metadata
+from gateway.db import Amount, Hash32, Integer64, insert_into, metadata
 from gateway.sending.call import LIVE, Call, Outcome, State
 
 _account = Table(
@@ -121,10 +120,6 @@ class Signed:
     sent_s: int | None
 
 
-def _insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
-
-
 def _bytes(value: Any) -> bytes | None:
     return None if value is None else bytes(value)
 
@@ -150,7 +145,7 @@ def add_call(connection: Connection, chain: str, new: Call, now: int) -> bool:
     """Store a call for the first time; False if another was first."""
     last = select(func.coalesce(func.max(_call.c.sequence), 0)).scalar_subquery()
     added = (
-        _insert(connection, _call)
+        insert_into(connection, _call)
         .values(
             id=new.id,
             chain=chain,
@@ -277,7 +272,7 @@ def hold_account(
     connection: Connection, chain: str, address: bytes, holder: str, now: int, until_s: int
 ) -> bool:
     """Become the one who sends for an account, or stay it; False while another is."""
-    new = _insert(connection, _account).values(
+    new = insert_into(connection, _account).values(
         chain=chain, address=address, next_nonce=0, holder=holder, until_s=until_s
     )
     connection.execute(new.on_conflict_do_nothing(index_elements=["chain", "address"]))

@@ -16,10 +16,9 @@ from typing import Any
 from zlib import crc32
 
 from sqlalchemy import Column, Connection, Engine, Table, Text, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from gateway.db import Integer64, metadata
+from gateway.db import Integer64, insert_into, metadata
 from ledger.records import Unavailable
 
 # The first half of each advisory lock; the writer's own locks have other numbers.
@@ -61,10 +60,9 @@ def all_done(connection: Connection) -> list[Done]:
 
 def note(connection: Connection, name: str, started_ms: int, took_ms: int, error: str | None) -> None:
     """Note that a step was done, or that it was begun and failed."""
-    into = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     succeeded = {} if error is not None else {"succeeded_ms": started_ms + took_ms}
     told = {"started_ms": started_ms, "took_ms": took_ms, "error": error, **succeeded}
-    new = into(_step).values(name=name, **{"succeeded_ms": 0, **told})
+    new = insert_into(connection, _step).values(name=name, **{"succeeded_ms": 0, **told})
     connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=told))
 
 

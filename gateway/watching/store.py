@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Column, Connection, Table, Text, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.db import Hash32, Integer64, metadata
+from gateway.db import Hash32, Integer64, insert_into, metadata
 from gateway.payments.store.coins import coin as _coin
 from gateway.payments.store.tables import invoice as _invoice
 
@@ -38,10 +37,6 @@ class Deposit:
     address: bytes
 
 
-def _insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
-
-
 def tail(connection: Connection, rail: str) -> Tail | None:
     """The newest block whose logs were taken."""
     row = connection.execute(select(_tail).where(_tail.c.rail == rail)).first()
@@ -50,7 +45,7 @@ def tail(connection: Connection, rail: str) -> Tail | None:
 
 def set_tail(connection: Connection, rail: str, new: Tail) -> None:
     """Note it, in the transaction that takes the logs."""
-    row = _insert(connection, _tail).values(rail=rail, number=new.number, hash=new.hash)
+    row = insert_into(connection, _tail).values(rail=rail, number=new.number, hash=new.hash)
     changed = {"number": new.number, "hash": new.hash}
     connection.execute(row.on_conflict_do_update(index_elements=["rail"], set_=changed))
 

@@ -35,9 +35,8 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.db import Integer64, metadata
+from gateway.db import Integer64, insert_into, metadata
 from gateway.webhooks import signing
 from gateway.webhooks.egress import Target
 from gateway.webhooks.events import versioned
@@ -521,7 +520,7 @@ def redeliver(connection: Connection, merchant_id: str, event_id: str, endpoint_
         update(deliveries).where(*_key(event_id, endpoint_id), _pending).values(due=now)
     )
     if pending.rowcount == 0:
-        upsert = insert_or(connection, deliveries).values(**row, **placed, **fresh)
+        upsert = insert_into(connection, deliveries).values(**row, **placed, **fresh)
         connection.execute(upsert.on_conflict_do_update(index_elements=key, set_=fresh))
 
 
@@ -550,16 +549,9 @@ def _next_sequence(connection: Connection, invoice_id: str) -> int:
     # An invoice that is made in one statement has its first event and no counter yet. Two who come here at
     # once count the same events; the second then finds the row of the first, and raises it.
     told = select(func.coalesce(func.max(events.c.sequence), 0)).where(events.c.invoice_id == invoice_id)
-    upsert = insert_or(connection, sequences).values(invoice_id=invoice_id, last=told.scalar_subquery() + 1)
+    upsert = insert_into(connection, sequences).values(invoice_id=invoice_id, last=told.scalar_subquery() + 1)
     raised = upsert.on_conflict_do_update(index_elements=["invoice_id"], set_={"last": sequences.c.last + 1})
     return int(connection.execute(raised.returning(sequences.c.last)).scalar_one())
-
-
-def insert_or(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """An insert that can say what happens where the row is there already."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
 
 
 def _key(event_id: str, endpoint_id: str) -> tuple[Any, Any]:

@@ -97,8 +97,8 @@ def test_every_page_fits_speaks_its_language_and_stands_out(
     browser: Browser, shop: Shop, language: str, scheme: str, size: dict[str, int]
 ):
     context, visit = visit_of(browser, shop, locale=language, viewport=size, color_scheme=scheme)
-    mine = ["/sign-in", "/merchant", f"/merchant/invoices/{shop.invoice}", "/merchant/money", "/merchant/webhooks", "/merchant/links",
-            "/merchant/keys", "/pos", f"/link/{shop.link}", "/problems/key", "/sandbox/pay/test_x", *shop.others]  # fmt: skip
+    mine = ["/sign-in", "/merchant", f"/merchant/invoices/{shop.invoice}", "/merchant/money", "/merchant/statement", "/merchant/webhooks",
+            "/merchant/links", "/merchant/keys", "/pos", f"/link/{shop.link}", "/problems/key", "/sandbox/pay/test_x", *shop.others]  # fmt: skip
     for key, addresses in ((shop.town.merchant_key, mine), (shop.town.operator_key, ["/operator"])):
         shop.sign_in(visit, key)
         for address in addresses:

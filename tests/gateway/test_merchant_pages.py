@@ -420,7 +420,7 @@ def test_a_payment_link_is_made_printed_paid_and_closed_on_pages(town: Town, own
         assert owner.send("/merchant/links", "/merchant/links", **asked).status_code == 422, wrong
 
 
-def test_the_statement_of_a_month_of_almaty_is_downloaded_whole(
+def test_the_payments_of_some_days_of_almaty_are_downloaded_whole_from_the_statement(
     town: Town, owner: Visitor, monkeypatch: pytest.MonkeyPatch
 ):
     # More lines than one reading gives: nothing is lost between two, and there is one heading.
@@ -428,18 +428,31 @@ def test_the_statement_of_a_month_of_almaty_is_downloaded_whole(
     for _ in range(5):
         town.pay(town.invoice())
     town.settle()
-    month = business_date(town.city.clock()).strftime("%Y-%m")
-    assert f'<option value="{month}">September 2026</option>' in owner.get("/merchant/money").text
-    answer = owner.get(f"/merchant/statement.csv?month={month}")
-    assert answer.headers["content-disposition"] == f'attachment; filename="statement-{month}.csv"'
+    today = business_date(town.city.clock())
+    first = today.replace(day=1)
+    assert 'href="/merchant/statement"' in owner.get("/merchant/money").text
+    page = owner.get("/merchant/statement").text
+    days = f"first={first}&amp;last={today}"
+    assert f'href="/merchant/statement.csv?{days}"' in page
+    assert "August 2026" in page
+    answer = owner.get(f"/merchant/statement.csv?first={first}&last={today}")
+    assert answer.headers["content-disposition"] == f'attachment; filename="payments-{first}-{today}.csv"'
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     told = town.client().get("/v1/statements", headers=town.bearer).json()["lines"]
     assert len(rows) == 5
     assert [row["evidence"] for row in rows] == [line["evidence"] for line in told]
     assert owner.get("/merchant/statement.csv").text == answer.text
-    assert len(owner.get("/merchant/statement.csv?month=2025-12").text.splitlines()) == 1
-    for wrong in ("2026-13", "2026", "0000-01", "x"):
-        assert owner.get(f"/merchant/statement.csv?month={wrong}").status_code == 422, wrong
+    before = "first=2025-12-01&last=2025-12-31"
+    assert len(owner.get(f"/merchant/statement.csv?{before}").text.splitlines()) == 1
+    for wrong in (
+        "first=2026-02-30",
+        "last=2026",
+        "first=1999-12-31",
+        "first=x",
+        "first=2026-02-02&last=2026-02-01",
+    ):
+        for path in ("/merchant/statement", "/merchant/statement.csv"):
+            assert owner.get(f"{path}?{wrong}").status_code == 422, (path, wrong)
 
 
 def test_where_money_goes_is_changed_on_a_page_after_48_hours_and_not_before(town: Town, owner: Visitor):

@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+import httpx
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,8 @@ from gateway.payments.store import refunds as refund_rows
 from gateway.payments.store import settlements as settlement_rows
 from gateway.payments.unmatched import Unmatched
 from gateway.rails import Evidence, Kind, Stage
+from gateway.vasp.client import Provider
+from gateway.vasp.messages import SharedKey
 from tests.gateway.conftest import DAY, MERCHANT_IBAN, Town
 from tests.gateway.test_merchant_pages import Visitor
 
@@ -103,8 +106,12 @@ class History:
         left = sum(change for _, change in self.changes[asset])
         if not left:
             return
-        settlements = Settlements(self.town.payments, {"vasp": None})  # type: ignore[dict-item]
-        payout = settlements.instruct(self.merchant_id, asset, "key")
+        shared = SharedKey(b"ours" * 8)
+        with httpx.Client(trust_env=False) as client:
+            provider = Provider("vasp", "http://127.0.0.1:9", client, shared, shared)
+            settlements = Settlements(self.town.payments, {"vasp": provider})
+            # Reserved and not sent: no round of the settlements runs here.
+            payout = settlements.instruct(self.merchant_id, asset, "key")
         assert payout.amount_minor == left
         with self.town.city.gateway.engine.begin() as connection:
             settlement_rows.set_payout_state(connection, payout.id, state, "vasp", "", self.now)

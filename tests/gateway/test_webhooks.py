@@ -56,7 +56,6 @@ class Endpoint:
     def __init__(self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.sent_bytes = 0
-        self.delay_s = 0.0
         self.behave: Callable[[BaseHTTPRequestHandler, int], None] = lambda handler, _n: answer(handler, 204)
         self.released = threading.Event()
         endpoint = self

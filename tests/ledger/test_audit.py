@@ -151,7 +151,6 @@ def _in_record(bundle: Written, index: int, at: int) -> None:
 
 
 DOCUMENT = f"documents/{city.digest('survey').hex()}"
-ACT_FILE = f"documents/{city.ACT.hex()}"
 LOOSE = f"documents/{sha256(b'loose').hexdigest()}"
 OTHER = "0x" + bytes(19).hex() + "01"
 _two_roots = "0x" + city.digest("another root").hex()

@@ -14,12 +14,11 @@ from sqlalchemy import (
     Table,
     Text,
     insert,
-    or_,
     select,
     update,
 )
 
-from gateway.db import Amount, Integer64, metadata
+from gateway.db import Amount, Integer64, metadata, newest_first
 
 _link = Table(
     "payment_link",
@@ -95,17 +94,9 @@ def link(connection: Connection, id: str) -> Link | None:
 
 def links_of(connection: Connection, merchant_id: str, before: tuple[int, str], most: int) -> list[Link]:
     """A merchant's links, newest first, after the last one of the page before."""
-    created, id = before
-    rows = connection.execute(
-        select(_link)
-        .where(
-            _link.c.merchant_id == merchant_id,
-            or_(_link.c.created_s < created, (_link.c.created_s == created) & (_link.c.id < id)),
-        )
-        .order_by(_link.c.created_s.desc(), _link.c.id.desc())
-        .limit(most)
-    )
-    return [_link_of(row) for row in rows]
+    theirs = select(_link).where(_link.c.merchant_id == merchant_id)
+    page = newest_first(theirs, _link.c.created_s, _link.c.id, before, most)
+    return [_link_of(row) for row in connection.execute(page)]
 
 
 def close(connection: Connection, id: str, now: int) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Column, Connection, ForeignKey, LargeBinary, Table, Text, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.db import Amount, Integer64, metadata
+from gateway.db import Amount, Integer64, insert_into, metadata
 
 coin = Table(
     # What a deposit address holds of the chain's coin, and since when.
@@ -47,8 +46,7 @@ def coins_held(connection: Connection, ids: Collection[str]) -> dict[str, int]:
 
 def set_coin(connection: Connection, invoice_id: str, address: bytes, held: Held, *, is_new: bool) -> None:
     """Note what an address holds; is_new: it held nothing before, so it has been there since now."""
-    insert = postgresql.insert(coin) if connection.dialect.name == "postgresql" else sqlite.insert(coin)
-    row = insert.values(
+    row = insert_into(connection, coin).values(
         invoice_id=invoice_id, address=address, balance=held.balance, block=held.block, since_s=held.since_s
     )
     changed: dict[str, int] = {"balance": held.balance, "block": held.block}

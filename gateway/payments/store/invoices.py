@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
+from gateway.db import insert_into, newest_first
 from gateway.merchants.policy import NO_POLICY, Policy
 from gateway.payments.model import Status, Terms
 from gateway.payments.store import tables
-from gateway.payments.store.tables import insert_into
 from gateway.rails import Evidence
 from ledger.rules import TENGE
 
@@ -191,18 +191,9 @@ def invoices_of(
     connection: Connection, merchant_id: str, before: tuple[int, str], most: int
 ) -> list[Invoice]:
     """A merchant's invoices, newest first, after the last one of the page before (keyset)."""
-    created, id = before
-    rows = connection.execute(
-        select(tables.invoice)
-        .where(
-            tables.invoice.c.merchant_id == merchant_id,
-            # As one row, so that the index is entered where the page begins and not at its first row.
-            tuple_(tables.invoice.c.created_s, tables.invoice.c.id) < tuple_(literal(created), literal(id)),
-        )
-        .order_by(tables.invoice.c.created_s.desc(), tables.invoice.c.id.desc())
-        .limit(most)
-    )
-    return [_invoice_of(row) for row in rows]
+    theirs = select(tables.invoice).where(tables.invoice.c.merchant_id == merchant_id)
+    page = newest_first(theirs, tables.invoice.c.created_s, tables.invoice.c.id, before, most)
+    return [_invoice_of(row) for row in connection.execute(page)]
 
 
 def set_status(connection: Connection, id: str, status: Status, at_s: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
+from gateway.db import insert_into
 from gateway.payments.store import tables
-from gateway.payments.store.tables import insert_into
 
 
 def reserve_nonces(connection: Connection, count: int) -> int:

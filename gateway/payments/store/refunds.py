@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from gateway.db import insert_into, newest_first
 from gateway.payments.refund_model import Proof, Refund, RefundState, Source
 from gateway.payments.store import tables
-from gateway.payments.store.tables import insert_into
 
 
 def _refund_of(row: Any) -> Refund:
@@ -119,15 +119,10 @@ def refunds_of_merchant(
     connection: Connection, merchant_id: str | None, before: tuple[int, str], most: int
 ) -> list[Refund]:
     """A merchant's refunds, or the city's, newest first, after the last of the page before (keyset)."""
-    column, (created, id) = tables.refund.c, before
+    column = tables.refund.c
     whose = column.merchant_id.is_(None) if merchant_id is None else column.merchant_id == merchant_id
-    rows = connection.execute(
-        select(tables.refund)
-        .where(whose, (column.created_s < created) | ((column.created_s == created) & (column.id < id)))
-        .order_by(column.created_s.desc(), column.id.desc())
-        .limit(most)
-    )
-    return [_refund_of(row) for row in rows]
+    page = newest_first(select(tables.refund).where(whose), column.created_s, column.id, before, most)
+    return [_refund_of(row) for row in connection.execute(page)]
 
 
 def refunds_in(

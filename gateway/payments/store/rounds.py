@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from gateway.db import insert_into
 from gateway.payments.store import tables
 from gateway.payments.store.evidence import Seen
 from gateway.payments.store.invoices import Invoice, _invoice_of
-from gateway.payments.store.tables import insert_into
 from gateway.rails import Kind, Stage
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from gateway.db import insert_into, newest_first
 from gateway.payments.store import tables
-from gateway.payments.store.tables import insert_into
 from ledger.records import reject
 
 
@@ -123,17 +123,10 @@ def settlements_of(
     connection: Connection, merchant_id: str, before: tuple[int, str], most: int
 ) -> list[Settlement]:
     """A merchant's settlements, newest first, after the last one of the page before (keyset)."""
-    column, (noted, id) = tables.settlement.c, before
-    rows = connection.execute(
-        select(tables.settlement)
-        .where(
-            column.merchant_id == merchant_id,
-            (column.noted_s < noted) | ((column.noted_s == noted) & (column.id < id)),
-        )
-        .order_by(column.noted_s.desc(), column.id.desc())
-        .limit(most)
-    )
-    return [_settlement_of(row) for row in rows]
+    column = tables.settlement.c
+    theirs = select(tables.settlement).where(column.merchant_id == merchant_id)
+    page = newest_first(theirs, column.noted_s, column.id, before, most)
+    return [_settlement_of(row) for row in connection.execute(page)]
 
 
 def settlements_of_invoice(connection: Connection, invoice_id: str) -> list[Settlement]:
@@ -240,17 +233,10 @@ def payout_of_bank_reference(connection: Connection, provider: str, bank_referen
 
 def payouts_of(connection: Connection, merchant_id: str, before: tuple[int, str], most: int) -> list[Payout]:
     """A merchant's payouts, newest first, after the last one of the page before (keyset)."""
-    column, (created, id) = tables.payout.c, before
-    rows = connection.execute(
-        select(tables.payout)
-        .where(
-            column.merchant_id == merchant_id,
-            (column.created_s < created) | ((column.created_s == created) & (column.id < id)),
-        )
-        .order_by(column.created_s.desc(), column.id.desc())
-        .limit(most)
-    )
-    return [_payout_of(row) for row in rows]
+    column = tables.payout.c
+    theirs = select(tables.payout).where(column.merchant_id == merchant_id)
+    page = newest_first(theirs, column.created_s, column.id, before, most)
+    return [_payout_of(row) for row in connection.execute(page)]
 
 
 def payouts_due(connection: Connection, states: Collection[PayoutState], now: int, most: int) -> list[Payout]:
@@ -301,16 +287,6 @@ def payout_events(connection: Connection, id: str) -> list[tuple[str, str, str, 
     return [(row.state, row.actor, row.why, row.at_s) for row in rows]
 
 
-def settlements_in(connection: Connection, payout_id: str) -> list[str]:
-    """The settlements that a payout has taken."""
-    rows = connection.execute(
-        select(tables.payout_item.c.settlement_id)
-        .where(tables.payout_item.c.payout_id == payout_id)
-        .order_by(tables.payout_item.c.settlement_id)
-    )
-    return [row.settlement_id for row in rows]
-
-
 def add_message(
     connection: Connection,
     sha256: bytes,
@@ -333,11 +309,3 @@ def add_message(
     )
     added = new.on_conflict_do_nothing(index_elements=["sha256"]).returning(tables.message.c.sha256)
     return connection.execute(added).first() is not None
-
-
-def message_answer(connection: Connection, sha256: bytes) -> str | None:
-    """What we answered to a message before."""
-    found: str | None = connection.execute(
-        select(tables.message.c.answer).where(tables.message.c.sha256 == sha256)
-    ).scalar()
-    return found

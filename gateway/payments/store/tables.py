@@ -10,7 +10,6 @@ from __future__ import annotations
 from sqlalchemy import (
     DDL,
     Column,
-    Connection,
     ForeignKey,
     Index,
     Integer,
@@ -21,7 +20,6 @@ from sqlalchemy import (
     event,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.db import Amount, Hash32, Integer64, metadata
 from ledger.tables import insert_only
@@ -337,8 +335,3 @@ for _table in INSERT_ONLY:
         for _statement in insert_only(_table.name, _dialect):
             _create = DDL(_statement).execute_if(dialect=_dialect)  # type: ignore[no-untyped-call]
             event.listen(_table, "after_create", _create)
-
-
-def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that can say what to do on a conflict."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)

@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, literal, select
 
+from gateway.db import insert_into
 from gateway.webhooks import store
 from gateway.webhooks.store import attempts, deliveries, does_want, endpoints, events
 from ledger.records import reject
@@ -109,7 +110,7 @@ def redeliver_since(
         literal(0),
         literal("pending"),
     ).where(*wanted)
-    upsert = store.insert_or(connection, deliveries).from_select(columns, again)
+    upsert = insert_into(connection, deliveries).from_select(columns, again)
     # Not what is under way: its lease stays, else it would be sent twice at once.
     fresh = {"attempt": 0, "due": now, "state": "pending"}
     free = deliveries.c.leased_until <= now

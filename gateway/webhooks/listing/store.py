@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Index, func, insert, or_, select
+from sqlalchemy import Connection, Index, func, insert, select
 
+from gateway.db import newest_first
 from gateway.webhooks import signing
 from gateway.webhooks.store import deliveries, endpoints, events
 from ledger.records import reject
@@ -93,16 +94,8 @@ def event(connection: Connection, owner: str, id: str) -> Event:
 
 def events_of(connection: Connection, owner: str, before: tuple[int, str], most: int) -> list[Event]:
     """The owner's events, newest first, after the last one of the page before."""
-    created, id = before
-    rows = connection.execute(
-        select(events)
-        .where(
-            events.c.merchant_id == owner,
-            or_(events.c.created < created, (events.c.created == created) & (events.c.id < id)),
-        )
-        .order_by(events.c.created.desc(), events.c.id.desc())
-        .limit(most)
-    ).all()
+    theirs = select(events).where(events.c.merchant_id == owner)
+    rows = connection.execute(newest_first(theirs, events.c.created, events.c.id, before, most)).all()
     told = _deliveries(connection, [row.id for row in rows])
     return [_event_of(row, told[row.id]) for row in rows]
 
