@@ -77,6 +77,12 @@ def read_witnesses(text: str) -> tuple[list[Cosigner], int]:
             cosigners.append(Cosigner(words[1], verifiers))
         else:
             reject("witness", where, f"{line[:80]!r} is neither `quorum K` nor `witness URL VKEY`")
+    owners: dict[bytes, str] = {}
+    for verifier in (verifier for one in cosigners for verifier in one.verifiers):
+        owner = owners.setdefault(verifier.public_key, verifier.name)
+        if owner != verifier.name:
+            why = f"{owner} and {verifier.name} have one key: one witness, not two"
+            reject("witness", "witness policy", why)
     names = {cosigner.name for cosigner in cosigners}
     if len(names) != len(cosigners) or len(cosigners) > MOST_WITNESSES:
         why = f"{len(cosigners)} witnesses of {len(names)} names, at most {MOST_WITNESSES}, each once"

@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from ledger import tables
 from ledger.batch import insert_rows
 from ledger.fast import EVIDENCE, is_transfer
-from ledger.records import Transfer
+from ledger.records import Transfer, Unavailable
 from ledger.store import asking
 
 # How many records a run has: their places in it are two bytes each.
@@ -75,15 +75,24 @@ class EvidenceIndex:
             self._add(_stored_tails(connection, self.size, min(end, self.size + _PAGE)))
 
     def seal(self, engine: Engine) -> None:
-        """Write a run of the oldest that have none, and forget them here.
+        """Write a run of the oldest records that have none.
 
+        What is written for ever is read from the records that stand there, in the same transaction: no
+        database that went back, or that another went on with, gets a run of what this process remembers.
         Dies before the commit: the next call does the same. Of two at once the second one's rows are refused,
         and it takes over what is there. Others read the new run or have its records themselves.
         """
-        run = bytes(self._newest[: TAIL_BYTES * RUN_RECORDS])
         try:
             with asking(), engine.begin() as connection:
-                insert_rows(connection, tables.evidence, _packed(self.sealed, run))
+                start = _sealed(connection)
+                if start > self.sealed:
+                    return
+                run = [
+                    tail
+                    for at in range(start, start + RUN_RECORDS, _PAGE)
+                    for tail in _stored_tails(connection, at, min(at + _PAGE, start + RUN_RECORDS))
+                ]
+                insert_rows(connection, tables.evidence, _packed(start, b"".join(run)))
         except (IntegrityError, UniqueViolation):
             pass
 
@@ -180,9 +189,14 @@ def _places(packed: bytes | bytearray, tail: bytes, end: int | None = None) -> I
 
 def _sealed(connection: Connection) -> int:
     """Before which record all is in runs: each one begins where another ended, or before that."""
-    table = tables.evidence
-    found = connection.execute(select(func.max(table.c.stop)).where(table.c.bucket == 0)).scalar()
-    return 0 if found is None else int(found)
+    table, sealed = tables.evidence, 0
+    chosen = select(table.c.start, table.c.stop).where(table.c.bucket == 0).order_by(table.c.start)
+    for start, stop in connection.execute(chosen):
+        if start > sealed:
+            # What stands behind a gap does not close it.
+            break
+        sealed = max(sealed, stop)
+    return sealed
 
 
 def _runs(connection: Connection, before: int) -> Iterator[bytes]:
@@ -209,5 +223,7 @@ def _stored_tails(connection: Connection, start: int, end: int) -> list[bytes]:
     )
     is_paid = (Transfer.type_hash, Transfer.words.size)
     found = [bytes(tail) if (bytes(kind), size) == is_paid else _NONE for kind, size, tail in rows]
-    assert len(found) == end - start, f"{len(found)} records of {end - start} from {start}"
+    if len(found) != end - start:
+        why = f"{len(found)} records stand from {start} to {end}: it went back, and is to be read again"
+        raise Unavailable("ledger database", why)
     return found

@@ -131,7 +131,7 @@ class Stored:
                     return True
         elif id not in self._suspects:
             return False
-        return id in self._ids or any(data[ID] == id for data in self._batch if is_transfer(data))
+        return id in self._ids or any(data[ID] == id for data in self._taken())
 
     def has_evidence(self, evidence: bytes) -> bool:
         """Whether a transfer that was taken has this evidence."""
@@ -145,14 +145,22 @@ class Stored:
             return False
         if evidence in self._evidence:
             return True
-        return any(data[EVIDENCE] == evidence for data in self._batch if is_transfer(data))
+        return any(data[EVIDENCE] == evidence for data in self._taken())
+
+    def _taken(self) -> Iterator[bytes]:
+        """The transfers of the batch; of a breach that stands in it nothing is used."""
+        breaches = self._state.breaches
+        for index, data in enumerate(self._batch, self._first):
+            if index not in breaches and is_transfer(data):
+                yield data
 
     def named(self, digest: bytes) -> tuple[int, Transfer] | None:
         """The transfer with this hash that was taken, and its index."""
         found = self._stored(digest)
         if found is None:
             for data in self._batch[self._hashed :]:
-                self._hashes[keccak256(data)] = self._hashed
+                if self._first + self._hashed not in self._state.breaches:
+                    self._hashes.setdefault(keccak256(data), self._hashed)
                 self._hashed += 1
             place = self._hashes.get(digest)
             if place is not None:

@@ -171,6 +171,10 @@ def _parse_witnesses(where: str, thing: Any, trust: Trust) -> Quorum:
         why = f"{len(names)} names, each once and of a key in vkeys that cosigns: {', '.join(strange)[:200]}"
         reject("D1", f"{where} witnesses", why)
     verifiers = tuple(verifier for verifier in trust.watchers() if verifier.name in names)
+    own = {verifier.public_key for verifier in trust.verifiers if verifier.name == trust.origin}
+    for verifier in verifiers:
+        if verifier.public_key in own:
+            reject("D1", f"{where} witnesses", f"{verifier.name} has a key of {trust.origin} itself")
     return check_quorum(f"{where} witnesses", where, needed, verifiers)
 
 

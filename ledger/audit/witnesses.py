@@ -45,14 +45,18 @@ def _has_signed(note: bytes, verifier: Verifier) -> bool:
 
 
 def check_quorum(where: str, source: str, needed: int, verifiers: tuple[Verifier, ...]) -> Quorum:
-    """Refuse a quorum that cannot be reached, or is of keys that state no time (D1)."""
+    """Refuse a quorum that cannot be reached, counts a key twice, or is of keys that state no time (D1)."""
     quorum = Quorum(source, needed, verifiers)
     count = len(quorum.names)
     if not 1 <= needed <= count <= MOST_WITNESSES:
         reject("D1", where, f"a quorum of {needed} of {count} witnesses, of 1 to {MOST_WITNESSES}")
+    owners: dict[bytes, str] = {}
     for verifier in verifiers:
         if verifier.key_type == ED25519:
             reject("D1", where, f"the key of {verifier.name} is a log's kind of key and states no time")
+        owner = owners.setdefault(verifier.public_key, verifier.name)
+        if owner != verifier.name:
+            reject("D1", where, f"{owner} and {verifier.name} have one key: one witness, not two")
     return quorum
 
 

@@ -282,6 +282,26 @@ def test_an_act_of_a_later_round_that_the_rules_refuse_is_named_before_anything_
     assert not [data for data in operator.records() if type(decode(data)).__name__ == "Account"]
 
 
+def test_a_founding_that_dies_before_it_writes_leaves_nothing_that_another_writer_records_at_its_own_time(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+):
+    """The Genesis binds the second of each founding record: at another one no seat would ever be in office."""
+
+    def dies(*_: object) -> None:
+        raise Unavailable("power", "gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "commit", dies)
+        with pytest.raises(Unavailable, match="gone"):
+            operator.found()
+    with Server(Settings()) as server, only_writer(server.engine, operator.folder / "writer.lock"):
+        Writer(server.engine, server.heads, server.log_keys(), server.clock).drain()
+    assert operator.records() == []
+    operator.found()
+    assert len(operator.records()) == 14
+    founded(operator)
+
+
 def test_while_a_worker_is_the_writer_nothing_is_founded(operator: Operator):
     with (
         Server(Settings()) as server,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ledger.audit.__main__ import main
 from ledger.audit.verdict import Verdict
 from ledger.audit.witnesses import parse_policy, read_policy
 from ledger.cosigning import read_witnesses
+from ledger.proof import ML_DSA_44, format_vkey, parse_vkey
 from ledger.records import Invalid, Unavailable
 from tests import bundles, city
 from tests.bundles import Written
@@ -199,3 +201,27 @@ def test_the_verdict_as_json_names_the_rule(bundle: Written, tmp_path: Path) -> 
     main([str(bundle.folder), "--json", str(tmp_path / "verdict")])
     told = json.loads((tmp_path / "verdict").read_text())
     assert [finding["rule"] for finding in told["findings"]] == ["D20"]
+
+
+def renamed(vkey: str, name: str) -> str:
+    """The same key under another name."""
+    return format_vkey(replace(parse_vkey(vkey), name=name))
+
+
+def test_one_key_under_two_names_is_one_witness_and_the_logs_own_key_is_none(
+    bundle: Written, tmp_path: Path
+) -> None:
+    again = renamed(bundles.witness_vkey("bank"), "stranger.example")
+    ml_dsa = next(vkey for vkey in bundles.vkeys() if parse_vkey(vkey).key_type == ML_DSA_44)
+    own = renamed(ml_dsa, "stranger.example")
+    for vkey, needed in ((again, "bank.example and stranger.example have one key"), (own, "itself")):
+        said_of_two = {"needed": "2", "names": ["bank.example", "stranger.example"]}
+        trusted = bundles.trust(vkeys=[*VKEYS, vkey], witnesses=said_of_two)
+        bundle.write("trust.json", bundles.as_bytes(trusted))
+        bundle.sign_manifest()
+        found = {f.where: f.why for f in audit(bundle.folder).findings if f.rule == "D1"}
+        assert needed in found["trust.json witnesses"]
+    text = f"quorum 2\nwitness http://x {bundles.witness_vkey('bank')}\nwitness http://y {again}"
+    for read in (lambda: parse_policy(text, "policy"), lambda: read_witnesses(text)):
+        with pytest.raises(Invalid, match="one witness, not two"):
+            read()

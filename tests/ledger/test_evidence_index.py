@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from ledger import evidence_index, tables
-from ledger.database import reading
+from ledger.database import engine, reading
 from ledger.evidence_index import EvidenceIndex
 from ledger.following import Follower
 from ledger.lookup import Stored
@@ -198,3 +198,46 @@ def test_memory_of_the_newest_is_bounded_by_two_runs(ledger: Ledger):
     for first in range(0, 10 * RUN, RUN // 2):
         pay(at, fees(log, first, RUN // 2))
         assert len(at._past.evidence._newest) < 8 * 2 * RUN
+
+
+@pytest.mark.parametrize("lost", [3, RUN + 3])
+def test_a_writer_whose_database_went_back_leaves_no_run_of_what_is_not_there(ledger: Ledger, lost: int):
+    """A replica that lacked the last records takes over while the writer lives."""
+    at, log = ledger.opened()
+    # The last batch makes a run full, and is counted when the next one comes.
+    paid = fees(log, 0, 3 * RUN - at.tree.size)
+    pay(at, paid)
+    older = replace(ledger, engine=engine(f"sqlite:///{ledger.folder}/older.db"))
+    older.heads = engine(f"sqlite:///{ledger.folder}/older-heads.db")
+    pay(older.opened()[0], paid[:-lost])
+    at.engine = older.engine
+    with pytest.raises((Unavailable, AssertionError)):
+        pay(at, fees(log, 1_000, 1))
+    # The next writer goes on with other records in their place, as many as it takes to seal.
+    other = older.writer()
+    new = fees(log, 2_000, 3 * RUN)
+    pay(other, new)
+    found = runs(older)
+    assert [start for start, _ in found] == [0, *(stop for _, stop in found[:-1])]
+    late = older.writer()
+    size = late.tree.size
+    for number, fee in enumerate(new[: RUN + RUN]):
+        assert is_refused(older, late, again(fee, 5_000 + number))
+    assert late.tree.size == size
+
+
+def test_a_run_that_is_missing_between_others_is_written_again(ledger: Ledger):
+    at, log = ledger.opened()
+    paid = fees(log, 0, 6 * RUN)
+    pay(at, paid)
+    table = tables.evidence
+    with ledger.engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.execute(text("DROP TRIGGER ledger_evidence_no_delete"))
+        else:
+            connection.execute(text("ALTER TABLE ledger_evidence DISABLE TRIGGER USER"))
+        connection.execute(table.delete().where(table.c.start == 2 * RUN))
+    late = ledger.writer()
+    for number, fee in enumerate(paid[2 * RUN - 20 : 3 * RUN]):
+        assert is_refused(ledger, late, again(fee, 5_000 + number))
+    assert (2 * RUN, 3 * RUN) in runs(ledger)

@@ -31,6 +31,7 @@ from ledger.records import (
     Unavailable,
     decode,
     encode,
+    keccak256,
 )
 from ledger.restore import restore
 from ledger.rules import DAY
@@ -42,6 +43,7 @@ from tests.ledger.running import COSIGNER, KEYS, Ledger, fees
 from tests.ledger.test_anchor import OnChain, anchor, anchored, more, node
 from tests.ledger.test_anchor import on_chain as on_chain  # noqa: PLC0414 - a fixture
 from tests.ledger.test_writer import forge
+from tests.vectors import make
 
 
 @dataclass
@@ -188,6 +190,34 @@ def test_a_log_with_acknowledged_breaches_comes_back_exactly_and_goes_on(ledger:
     assert {one.rule for one in verdict.findings if one.where not in odd} <= {"T4"}
     assert {one.rule for one in verdict.findings} <= {"T3", "T4"}
     assert sum("acknowledged by act" in one for one in verdict.exceptions) == len(places)
+
+
+@pytest.mark.parametrize("same", ["id", "evidence", "hash"])
+def test_what_a_breach_names_is_free_for_the_next_record_of_its_second_in_a_restore_too(
+    ledger: Ledger, same: str
+):
+    log = city.registered()
+    first, second = fees(log, 0, 2)
+    log.wait(60)
+    broken = replace(first, time=log.now, debit="no-such-account", refund_to=make.SAID)
+    log.breach(encode(broken))
+    if same == "hash":
+        # The receipt that this would pay back never was one.
+        refund = replace(make.refund(keccak256(encode(broken)), 1), time=log.now)
+        log.breach(encode(refund))
+        log.add(second)
+    else:
+        log.add(replace(second, **{same: getattr(broken, same)}))
+    for at in log.breaches:
+        log.act(Acknowledgement(0, at, log.state.breaches[at], city.ACT))
+    bundle = bundles.write(ledger.folder / "published", log, anchored=[])
+    restore(ledger.engine, ledger.heads, Folder(bundle.folder), KEYS, KEYS.verifiers())
+    ledger.clock.now = log.now
+    writer = ledger.writer()
+    assert writer.state.breaches == log.state.breaches
+    assert rules.dump(writer.state) == rules.dump(log.state)
+    with reading(ledger.engine) as connection:
+        assert store.balances(connection)["treasury-usdt"] == log.state.accounts["treasury-usdt"].balance
 
 
 def test_what_breaks_a_rule_and_was_never_signed_keeps_the_writer_from_starting(ledger: Ledger):
