@@ -66,9 +66,10 @@ LEDGER_STEPS = frozenset({"record", "publish"})
 
 @dataclass(frozen=True)
 class _Rail:
-    """The chain's name alone, for a process that signs no quotes."""
+    """The chain's name and coin alone, for a process that signs no quotes."""
 
     rail: str
+    coin_asset: str | None
 
 
 class Server:
@@ -185,7 +186,7 @@ class Server:
     @cached_property
     def payments(self) -> Payments:
         """The use cases; with quotes where this process has the key that signs them."""
-        chain: ChainQuotes = self.quotes or cast("ChainQuotes", _Rail(self.place.rail))
+        chain: ChainQuotes = self.quotes or cast("ChainQuotes", _Rail(self.place.rail, self.place.coin_asset))
         view = LedgerView(self.engine, self.heads)
         return Payments(self.engine, view, self.clock, self.rates, chain, self.limits)
 

@@ -36,6 +36,7 @@ COUNTS = {
     "tests/gateway/test_client.py": OTHER,
     "tests/gateway/test_kz.py": OTHER,
     "tests/gateway/test_pages.py": OTHER,
+    "tests/gateway/test_pages_over_time.py": OTHER,
     "tests/gateway/test_payments_model.py": OTHER,
     "tests/gateway/test_policy.py": OTHER,
     "tests/gateway/test_rates.py": OTHER,
@@ -49,6 +50,7 @@ ELSEWHERE = {
     "tests/contracts/test_differential.py": "asks a node; `make prove ONLY=differential`",
     "tests/gateway/test_api.py": "each example is a request to a server with a database",
     "tests/gateway/test_openapi.py": "asks a server; `make prove ONLY=api`",
+    "tests/gateway/test_statement_account.py": "each example is a town's history, read over HTTP",
     "tests/gateway/test_payment_machine.py": "writes databases; `make prove ONLY=payments`",
 }
 # For trying the row itself: fewer examples of each.

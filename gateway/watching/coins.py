@@ -48,7 +48,7 @@ class CoinWatch:
 
     def poll(self) -> int:
         """Look once, if there is a new block; returns how many addresses hold something."""
-        asset = self._rail.coin_asset()
+        asset = self._rail.place.coin_asset
         if asset is None:
             return 0
         head = self._rail.head()

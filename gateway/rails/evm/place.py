@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from contracts.bindings import Deployment
+from contracts.bindings import COIN, Deployment
 
 FOREVER_S = 1 << 62
 
@@ -46,6 +46,11 @@ class Place:
     def rail(self) -> str:
         """The name of the rail."""
         return rail_name(self.deployment.chain_id)
+
+    @property
+    def coin_asset(self) -> str | None:
+        """The asset that is the chain's coin, where it is taken here."""
+        return self.tokens.get(COIN)
 
     def token(self, asset: str) -> bytes:
         """The token of an asset."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import coincurve
 from eth_account.signers.local import LocalAccount
 
-from contracts.bindings import COIN, City, Quote, Terms, quote_digest
+from contracts.bindings import City, Quote, Terms, quote_digest
 from gateway.rails.evm.place import Place, rail_name
 
 
@@ -17,7 +17,7 @@ class Quotes:
         # The account's own way to sign takes five times as long, and each invoice waits for it.
         self._key = coincurve.PrivateKey(bytes(seat.key))
         self.rail = rail_name(place.deployment.chain_id)
-        self.coin_asset = place.tokens.get(COIN)
+        self.coin_asset = place.coin_asset
 
     def deposit_address(self, number: bytes, purpose: str, payee: bytes, share_bps: int) -> bytes:
         """Where money for these terms can be sent."""

@@ -127,10 +127,6 @@ class EvmRail:
             return Stage.PAID
         return Stage.CONFIRMING if depth > 1 else Stage.DETECTED
 
-    def coin_asset(self) -> str | None:
-        """The asset that is the chain's coin, where it is taken here."""
-        return self.place.tokens.get(COIN)
-
     def balances(self, addresses: Sequence[bytes], block: int) -> list[int]:
         """What these addresses hold of the chain's coin at a block, in their order."""
         return self.pool.read(lambda endpoint: read_balances(endpoint.node, addresses, block), self._agreeing)
