@@ -13,6 +13,7 @@ from typing import Any
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from playwright.sync_api import BrowserContext
+from web3 import Web3
 
 from tests import servers
 
@@ -89,13 +90,10 @@ class PayerWallet:
         gas = int(self.node.call("eth_estimateGas", told), 16)
         count = self.node.call("eth_getTransactionCount", self.account.address, "pending")
         transaction = {
-            "type": 2, "chainId": self.chain_id, "to": asked["to"], "data": asked["data"],
+            "type": 2, "chainId": self.chain_id, "to": Web3.to_checksum_address(asked["to"]), "data": asked["data"],
             "value": int(asked["value"], 16), "gas": gas * 12 // 10, "nonce": int(count, 16),
             "maxFeePerGas": 10**11, "maxPriorityFeePerGas": 10**9,
         }  # fmt: skip
-        from web3 import Web3
-
-        transaction["to"] = Web3.to_checksum_address(asked["to"])
         raw = self.account.sign_transaction(transaction).raw_transaction
         self.hashes.append(self.node.call("eth_sendRawTransaction", "0x" + raw.hex().removeprefix("0x")))
         return self.hashes[-1]

@@ -42,7 +42,7 @@ class Panel {
     this.hash = root.querySelector("#wallet-hash");
     this.key = `wallet ${this.page.number}`;
     this.wallets = [];
-    this.begun = this.sent = false;
+    this.begun = this.sent = this.closed = false;
   }
 
   say(key, values = {}) {
@@ -53,6 +53,8 @@ class Panel {
   // --- what is shown ---
 
   step(key, isLast = false) {
+    // Before each thing that the wallet is asked: the page may have learned since that nothing is to be paid any more.
+    if (this.closed && !this.sent) throw new Stopped("expired");
     this.settle("done", "✓");
     const row = element("li", undefined, isLast ? "done" : "waiting"), mark = element("span", isLast ? "✓" : "…", "mark");
     mark.setAttribute("aria-hidden", "true");
@@ -178,6 +180,14 @@ class Panel {
     if (key === "expired" || way) live.dispatchEvent(new Event("ask"));
   }
 
+  // The page offers no payment by wallet any more; who was in the middle of one is told why.
+  close() {
+    this.closed = true;
+    if (!this.begun && !this.sent) return;
+    live.querySelector(".card").after(this.root);
+    if (!this.sent && this.trouble.hidden) this.stop(new Stopped("expired"));
+  }
+
   restore() {
     const hash = sessionStorage.getItem(this.key);
     if (hash === null) return;
@@ -199,6 +209,6 @@ if (panel) {
   live.addEventListener("shown", () => {
     const fresh = document.getElementById("wallet");
     if (fresh) fresh.replaceWith(panel);
-    else if (shown.sent) live.querySelector(".card").after(panel);
+    else shown.close();
   });
 }
