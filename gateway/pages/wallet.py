@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from contracts.bindings import COIN, Quote, city_part
 from gateway.api.auth import public
 from gateway.api.route import address_of
-from gateway.pages.checkout import is_payable
+from gateway.pages.checkout import checksummed, is_payable
 from gateway.pages.render import gateway_of
 from gateway.pages.session import PageRoute
 from gateway.pages.words import Tongue
@@ -56,13 +56,15 @@ def expected(
         return None
     quote, decimals = _quote(gateway, invoice), gateway.view.decimals(invoice.asset)
     city = city_part(quote.amount, quote.share_bps)
-    shown = {"amount": quote.amount, "city": city, "net": quote.amount - city}
+    amounts = {"amount": quote.amount, "city": city, "net": quote.amount - city}
+    shown = {name: t.amount(minor, invoice.asset, decimals) for name, minor in amounts.items()}
     return {
         **_told(gateway, quote),
         "asset": invoice.asset,
         "decimals": decimals,
         "is_coin": quote.token == COIN,
-        "shown": {name: t.amount(minor, invoice.asset, decimals) for name, minor in shown.items()},
+        # As wallets write it, so that two addresses can be compared by eye.
+        "shown": {**shown, "router": checksummed(_router(gateway))},
     }
 
 
