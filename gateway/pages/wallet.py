@@ -79,6 +79,9 @@ def offer(id: str, payer: Payer, request: Request) -> JSONResponse:
         left_s = invoice.expires_s - now
         why = f"this invoice is {derived.status.value}, has {derived.paid_minor}, and has {left_s} s left"
         reject("wallet", "invoice", f"{why}; a wallet pays an open one whole")
+    if gateway.payments.limits is not None:
+        # As for a new quote: who does not see the chain does not know whether this was paid already.
+        gateway.payments.limits.check_lag()
     quote, signed = _quote(gateway, invoice), invoice.quote_signature
     assert signed is not None
     is_coin = quote.token == COIN

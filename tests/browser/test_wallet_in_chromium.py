@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from eth_account import Account
+from eth_typing import HexStr
 from playwright.sync_api import Browser, Page, expect
 from web3 import Web3
 
@@ -15,7 +16,8 @@ from contracts.bindings import PERMIT2, city_part
 from gateway.demo import serving
 from gateway.payments.store import Invoice
 from gateway.rails import Kind
-from gateway.relayer.encoding import approve_call
+from gateway.relayer.encoding import approve_call, router_call
+from gateway.relayer.service import Policy
 from ledger import store as ledger_store
 from ledger.records import Transfer, decode
 from tests.browser.accessible import FAULTS
@@ -186,9 +188,7 @@ def test_a_contract_wallet_that_allowed_permit2_is_not_asked_for_eip_3009(
     """EIP-3009 of a contract's address cannot be brought, and a delegated key signs as before (EIP-7702)."""
     code = (ROOT / "var" / "permit2" / "code.hex").read_text().strip()
     town.node.call("anvil_setCode", Web3.to_checksum_address(PERMIT2), code)
-    allowed = {"from": wallet.account.address, "to": "0x" + town.token.hex(), "chainId": hex(wallet.chain_id),
-               "value": "0x0", "data": "0x" + approve_call(PERMIT2, 2**255).hex()}  # fmt: skip
-    town.city.outside.web3.eth.wait_for_transaction_receipt(wallet._send([allowed]), poll_latency=0.02)  # type: ignore[arg-type]
+    approve(town, wallet, PERMIT2, 2**255)
     invoice = town.invoice()
     real = wallet.node
 
@@ -255,6 +255,99 @@ def test_a_wallet_on_another_chain_is_asked_to_switch_and_nothing_is_sent_on_the
     press(page, "go")
     step(page, "mined")
     check_booked(town, page, invoice, COIN_ASSET)
+
+
+def approve(town: AnvilTown, wallet: PayerWallet, spender: bytes, amount: int) -> None:
+    """An allowance from before, by the wallet's own transaction."""
+    asked = {"from": wallet.account.address, "to": "0x" + town.token.hex(), "chainId": hex(wallet.chain_id),
+             "value": "0x0", "data": "0x" + approve_call(spender, amount).hex()}  # fmt: skip
+    town.city.outside.web3.eth.wait_for_transaction_receipt(HexStr(wallet._send([asked])), poll_latency=0.02)
+    wallet.hashes.clear()
+
+
+def approvals(wallet: PayerWallet) -> list[str]:
+    """The data of the allowances that the page asked for, in order."""
+    sent = [asked[0]["data"] for method, asked in wallet.asked if method == "eth_sendTransaction"]
+    return [data for data in sent if data.startswith("0x095ea7b3")]
+
+
+def test_a_token_that_changes_no_allowance_but_from_zero_is_asked_twice(
+    visit: Visit, town: AnvilTown, wallet: PayerWallet
+):
+    router, invoice, real = town.city.plan.deployment.router, town.invoice(), wallet.node
+    approve(town, wallet, router, 7)
+
+    class Strict(type(real)):  # type: ignore[misc]
+        """The same node, whose token refuses as USDT does on Ethereum."""
+
+        def call(self, method: str, *parameters: Any) -> Any:
+            if method == "eth_call" and parameters[0]["data"].startswith("0x095ea7b3"):
+                raise RuntimeError("execution reverted")
+            return real.call(method, *parameters)
+
+    wallet.node = Strict(real.url, real.pid)
+    page = review(visit, invoice)
+    press(page, "self")
+    step(page, "mined")
+    assert approvals(wallet) == [
+        "0x" + approve_call(router, amount).hex() for amount in (0, invoice.due_minor)
+    ]
+    check_booked(town, page, invoice, "USDT")
+
+
+def test_an_allowance_that_is_there_already_is_not_asked_again(
+    visit: Visit, town: AnvilTown, wallet: PayerWallet
+):
+    invoice = town.invoice()
+    approve(town, wallet, town.city.plan.deployment.router, invoice.due_minor)
+    page = review(visit, invoice)
+    press(page, "self")
+    step(page, "mined")
+    assert (approvals(wallet), len(wallet.hashes)) == ([], 1)
+    check_booked(town, page, invoice, "USDT")
+
+
+def test_a_signature_that_the_gateway_does_not_bring_leaves_the_way_of_paying_oneself(
+    visit: Visit, town: AnvilTown, wallet: PayerWallet, monkeypatch: pytest.MonkeyPatch
+):
+    relayer = town.city.gateway.relayer
+    assert relayer is not None
+    monkeypatch.setattr(relayer, "policy", Policy(a_day=0))
+    invoice = town.invoice()
+    page = review(visit, invoice)
+    press(page, "go")
+    expect(trouble(page, "gasless")).to_contain_text("authorizations of this address")
+    press(page, "self")
+    step(page, "mined")
+    check_booked(town, page, invoice, "USDT")
+    visit.trouble = [one for one in visit.trouble if "status of 429" not in one]
+
+
+def test_a_transaction_that_the_chain_refused_is_said_to_have_moved_nothing(
+    visit: Visit, town: AnvilTown, wallet: PayerWallet
+):
+    """Another payer of the same invoice was faster: the quote is used up."""
+    invoice, router = town.invoice(), town.city.plan.deployment.router
+    approve(town, wallet, router, invoice.due_minor)
+    quote, signature = town.quote(invoice)
+    had = town.city.city.balance(town.token, bytes.fromhex(wallet.account.address[2:]))
+    page = review(visit, invoice)
+    with town.unmined():
+        press(page, "self")
+        step(page, "sent")
+        faster = {
+            "type": 2, "chainId": wallet.chain_id, "to": Web3.to_checksum_address(router), "value": 0, "gas": 500_000,
+            "data": router_call("pay", quote.words(), signature.r, signature.vs),
+            "nonce": int(town.node.call("eth_getTransactionCount", town.payer.address, "pending"), 16),
+            "maxFeePerGas": 10**12, "maxPriorityFeePerGas": 10**11,
+        }  # fmt: skip
+        raw = town.payer.sign_transaction(faster).raw_transaction
+        town.node.call("eth_sendRawTransaction", Web3.to_hex(raw))
+        town.mine()
+    expect(trouble(page, "reverted")).to_contain_text("No money moved")
+    assert town.city.city.balance(town.token, bytes.fromhex(wallet.account.address[2:])) == had
+    town.finalise()
+    expect(page.locator("#status")).to_have_text("Payment complete", timeout=SOON_MS)
 
 
 def test_too_little_money_is_said_with_both_numbers_before_anything_is_asked(

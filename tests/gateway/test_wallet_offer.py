@@ -24,6 +24,7 @@ from contracts.bindings import (
 )
 from gateway.app import create_app
 from gateway.db import reading
+from gateway.limits import Most
 from gateway.merchants import store as merchants
 from gateway.payments.store import Invoice
 from gateway.rails.evm import Place, Refused, Term
@@ -176,6 +177,20 @@ def test_ff13_it_is_not_given_for_a_token_whose_term_is_over_nor_by_a_gateway_wi
     )
     refused(town, invoice)
     gateway.quotes.place = place
+    offer(town, invoice)
+
+
+def test_a_gateway_that_does_not_see_the_chain_gives_none(town: Town):
+    """It may have been paid already, and nobody here would know."""
+    invoice = town.invoice()
+    assert town.payments.limits is not None
+    town.payments.limits.most = Most(lag_s=60, rate_age_s=900)
+    offer(town, invoice)
+    town.city.clock.wait(120)
+    answer = asked(town, invoice)
+    assert (answer.status_code, answer.json()["rule"]) == (503, "unavailable")
+    town.wait(1)
+    town.poll()
     offer(town, invoice)
 
 

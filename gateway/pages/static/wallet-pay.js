@@ -73,6 +73,7 @@ export async function fetchOffer(address, page, payer) {
   }
   if (answer.status === 429) throw new Stopped("many");
   if ([404, 422].includes(answer.status)) throw new Stopped("expired");
+  if (answer.status === 503) throw new Stopped("blind");
   if (!answer.ok) throw new Stopped("unreachable");
   const offer = await answer.json();
   try {
