@@ -39,6 +39,7 @@ BODY_LIMIT_BYTES = 64 * 1024
 INVOICES_A_MINUTE = 6_000
 BILLS_A_MINUTE = 60
 AUTHORIZATIONS_A_MINUTE = 20
+OFFERS_A_MINUTE = 60
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -71,6 +72,7 @@ class Gateway:
     limits: Limits = field(default_factory=Limits)
     standings: Standings = field(default_factory=Standings)
     authorization_quota: Quota = field(default_factory=lambda: Quota(AUTHORIZATIONS_A_MINUTE))
+    offer_quota: Quota = field(default_factory=lambda: Quota(OFFERS_A_MINUTE))
     relayer: Relayer | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class Gateway:
             ("invoices", self.invoice_quota),
             ("bills", self.bill_quota),
             ("authorizations", self.authorization_quota),
+            ("offers", self.offer_quota),
             ("keys", self.limits.keys),
             ("addresses", self.limits.addresses),
             ("failures", self.limits.failures),

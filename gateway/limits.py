@@ -50,13 +50,14 @@ class Limits:
         """Refuse to quote in this asset while something is over its limit; with both numbers."""
         if asset == TENGE:
             return
-        self._check_lag()
+        self.check_lag()
         age_s = self.rate_age_s(asset)
         if age_s > self.most.rate_age_s:
             why = f"the rate of {asset} is {age_s} s old, at most {self.most.rate_age_s}"
             raise Unavailable("quotes", why)
 
-    def _check_lag(self) -> None:
+    def check_lag(self) -> None:
+        """Unavailable while the chain is seen as it was too long ago."""
         with self._lock:
             known = self._seen
         # What was good a moment ago is good; what was not may have become so.

@@ -15,7 +15,7 @@ from gateway.city_fees.service import bill
 from gateway.db import reading
 from gateway.kz import business_date
 from gateway.merchants import store as merchants
-from gateway.pages import assets, merchant, operator, shop, statement, till
+from gateway.pages import assets, merchant, operator, shop, statement, till, wallet
 from gateway.pages.checkout import fee_of, is_payable, picture, version, ways
 from gateway.pages.city import DAYS, City, CityView
 from gateway.pages.errors import install_errors
@@ -38,7 +38,7 @@ __all__ = ["install_errors", "router"]
 NO_STORE = {"Cache-Control": "no-store"}
 _views = threading.Lock()
 router = APIRouter(include_in_schema=False)
-for part in (assets, merchant, shop, statement, till, operator):
+for part in (assets, merchant, shop, statement, till, operator, wallet):
     router.include_router(part.router)
 
 
@@ -149,6 +149,7 @@ def pay(id: str, request: Request) -> HTMLResponse:
         now=now,
         version=version(derived, position, payable=payable),
         is_over=derived.status in {Status.FINAL, Status.VOID},
+        wallet=wallet.expected(gateway, invoice, derived, now, t),
         is_tenge=invoice.asset == TENGE,
     )
 

@@ -53,13 +53,32 @@ def bring_call(router: bytes, invoice: Invoice, quote: Quote, asked: Authorizati
     signed, own = invoice.quote_signature, asked.signature
     assert signed is not None
     function = FUNCTIONS[asked.scheme]
-    vs = ((signed[64] - 27) << 255 | int.from_bytes(signed[32:64], "big")).to_bytes(WORD, "big")
     words: tuple[object, ...] = (to_hex(asked.payer), own[64], own[:32], own[32:64])
     if asked.scheme is Scheme.PERMIT2:
         words = (to_hex(asked.payer), asked.nonce, own)
-    encoded = router_call(function, _words(quote), signed[:32], vs, words)
+    encoded = quoted_call(function, quote, signed, words)
     named = quote.token + asked.payer + nonce_of(quote, asked) + attempt.to_bytes(4, "big")
     return Call(GASLESS_KIND, sha256(named).hexdigest(), router, encoded, 0, GAS[function])
+
+
+def quoted_call(function: str, quote: Quote, signed: bytes, *more: object) -> bytes:
+    """The data of a call of the router with a quote and the 65 bytes that the gateway signed over it."""
+    vs = ((signed[64] - 27) << 255 | int.from_bytes(signed[32:64], "big")).to_bytes(WORD, "big")
+    return router_call(function, _words(quote), signed[:32], vs, *more)
+
+
+def quote_of(invoice: Invoice, token: bytes) -> Quote:
+    """The quote that was signed when an invoice was made."""
+    return Quote(
+        invoice.number,
+        invoice.purpose,
+        invoice.payee,
+        token,
+        invoice.due_minor,
+        invoice.share_bps,
+        invoice.expires_s,
+        invoice.nonce,
+    )
 
 
 def signer_of(digest: bytes, signature: bytes) -> bytes | None:

@@ -32,3 +32,10 @@ def _type(member: dict[str, Any]) -> str:
         return kind
     members = ",".join(_type(inner) for inner in member["components"])
     return f"({members}){kind.removeprefix('tuple')}"
+
+
+def approve_call(spender: bytes, amount: int) -> bytes:
+    """The data of an ERC-20 token's approve: exactly this amount, in base units."""
+    return keccak256(b"approve(address,uint256)")[:4] + encode(
+        ["address", "uint256"], ["0x" + spender.hex(), amount]
+    )

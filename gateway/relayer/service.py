@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
+from typing import Any
 
 from contracts.bindings import (
     COIN,
@@ -29,7 +30,7 @@ from gateway.payments.store import Invoice
 from gateway.rails.evm import TRANSFER, EvmRail, Refused
 from gateway.rails.evm.blocks import MALFORMED
 from gateway.rails.evm.logs import Log, read_log
-from gateway.rails.evm.rpc import data, to_hex
+from gateway.rails.evm.rpc import to_hex
 from gateway.rails.evm.sight import EvmSight
 from gateway.relayer import store
 from gateway.relayer.authorization import (
@@ -38,16 +39,20 @@ from gateway.relayer.authorization import (
     Scheme,
     bring_call,
     nonce_of,
+    quote_of,
 )
 from gateway.relayer.store import Gasless
+from gateway.relayer.tokens import Tokens
+from gateway.relayer.typed_data import authorization_asked, permit2_asked
 from gateway.relayer.wallets import Wallets
 from gateway.sending import service as sending
 from gateway.sending.service import Call, State
-from ledger.records import WORD, Unavailable, keccak256, reject
+from ledger.records import WORD, Invalid, Unavailable, reject
 
 HOUR_S, DAY_S = 3_600, 86_400
+# As many as the API takes for a number.
+NONCE_BYTES = 15
 _ID = re.compile("[0-9a-f]{32}")
-_DOMAIN_SEPARATOR = keccak256(b"DOMAIN_SEPARATOR()")[:4]
 
 
 class Progress(StrEnum):
@@ -97,6 +102,15 @@ class Told:
     why: str
 
 
+@dataclass(frozen=True)
+class Signable:
+    """One thing that a payer may sign. typed_data: as eth_signTypedData_v4 takes it (EIP-712)."""
+
+    scheme: Scheme
+    nonce: int
+    typed_data: dict[str, Any]
+
+
 class Relayer:
     """Takes authorizations, queues them for the sender, and says what became of them."""
 
@@ -105,7 +119,7 @@ class Relayer:
     ) -> None:
         self._payments, self._engine, self._rail, self._sender = payments, payments.engine, rail, sender
         self.policy = Policy() if policy is None else policy
-        self._domains: dict[bytes, bytes] = {}
+        self._tokens = Tokens(rail.pool, rail.place.deployment.chain_id)
         self._wallets = Wallets(EvmSight(rail.pool, rail.place), rail.pool)
 
     def authorize(self, invoice_id: str, asked: Authorization) -> Told:
@@ -135,6 +149,29 @@ class Relayer:
         self._simulate(call)
         with self._engine.begin() as connection:
             return self._bring(connection, invoice, quote, asked, nonce, call, now)
+
+    def signable(self, invoice: Invoice, payer: bytes) -> list[Signable]:
+        """What a payer may sign for an invoice, the best first; empty where nothing signed is brought.
+
+        Whether the payer can (has tokens, gave Permit2 an allowance), the payer's own wallet knows.
+        """
+        now = self._payments.clock()
+        try:
+            quote = self._quote(invoice, now)
+            self._check_time(invoice, now)
+        except Invalid:
+            return []
+        deployment = self._rail.place.deployment
+        found = []
+        if (domain := self._tokens.domain(quote.token)) is not None:
+            found.append(
+                Signable(Scheme.EIP3009, 0, authorization_asked(domain, quote, payer, deployment.router))
+            )
+        # One payer pays one quote once: its hash is the nonce here too, so that asking again changes nothing.
+        nonce = int.from_bytes(quote.hash()[:NONCE_BYTES], "big")
+        city = city_part(quote.amount, quote.share_bps)
+        asked = permit2_asked(deployment.chain_id, quote, city, nonce, deployment.router)
+        return [*found, Signable(Scheme.PERMIT2, nonce, asked)]
 
     def look(self, invoice_id: str, id: str) -> Told:
         """How far an authorization is; Invalid where there is none."""
@@ -174,16 +211,7 @@ class Relayer:
         token = place.token(invoice.asset)
         if token == COIN or not place.is_allowed(place.deployment.router, token, now):
             reject("gasless", "invoice", f"{invoice.asset} is not taken by an authorization now")
-        return Quote(
-            invoice.number,
-            invoice.purpose,
-            invoice.payee,
-            token,
-            invoice.due_minor,
-            invoice.share_bps,
-            invoice.expires_s,
-            invoice.nonce,
-        )
+        return quote_of(invoice, token)
 
     def _check_time(self, invoice: Invoice, now: int) -> None:
         left_s = invoice.expires_s - now
@@ -211,21 +239,10 @@ class Relayer:
             reject("gasless", "payer", f"an address has 20 bytes, this has {len(asked.payer)}")
         deployment = self._rail.place.deployment
         if asked.scheme is Scheme.EIP3009:
-            return authorization_digest(self._domain(quote.token), quote, asked.payer, deployment.router)
+            separator = self._tokens.separator(quote.token)
+            return authorization_digest(separator, quote, asked.payer, deployment.router)
         city = city_part(quote.amount, quote.share_bps)
         return permit2_digest(deployment.chain_id, quote, city, asked.nonce, deployment.router)
-
-    def _domain(self, token: bytes) -> bytes:
-        """The token's EIP-712 domain; asked once, for a token does not change it."""
-        if token not in self._domains:
-            asked = {"to": to_hex(token), "data": to_hex(_DOMAIN_SEPARATOR)}
-            try:
-                self._domains[token] = data(self._rail.pool.ask("eth_call", asked, "latest"), WORD)
-            except Refused:
-                reject("gasless", "token", "this token has no EIP-3009")
-            except MALFORMED as error:
-                raise Unavailable(self._rail.name, f"DOMAIN_SEPARATOR: {error}") from error
-        return self._domains[token]
 
     # --- what is done -------------------------------------------------------------------
 
@@ -311,4 +328,4 @@ def _is_transfer(log: Log, token: bytes, payer: bytes, to: bytes, amount: int) -
     )
 
 
-__all__ = ["Authorization", "Policy", "Progress", "Relayer", "Scheme", "Told"]
+__all__ = ["Authorization", "Policy", "Progress", "Relayer", "Scheme", "Signable", "Told"]

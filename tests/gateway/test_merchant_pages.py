@@ -30,7 +30,7 @@ PAGE = {"Accept": "text/html", "Accept-Language": "en"}
 CITY = {"/", "/pay/{id}", "/pay/{id}/state", "/fees", "/fees/{id}", "/receipt/{id}.json", "/receipt/{id}",
         "/receipt/{id}/state", "/receipt/{id}/promise-{number}.txt", "/check", "/static/{digest}/{name}", "/log/{path:path}"}  # fmt: skip
 PUBLIC = {("GET", "/sign-in"), ("POST", "/sign-in"), ("POST", "/sign-out"), ("GET", "/link/{id}"),
-          ("POST", "/link/{id}"), ("GET", "/sandbox/pay/{id}"), ("GET", "/problems/{rule}")}  # fmt: skip
+          ("POST", "/link/{id}"), ("GET", "/sandbox/pay/{id}"), ("GET", "/pay/{id}/wallet"), ("GET", "/problems/{rule}")}  # fmt: skip
 SCOPED = {
     ("GET", "/merchant"): "statements.read",
     ("GET", "/merchant/invoices/{id}"): "invoices.read",

@@ -1,5 +1,6 @@
 // What the pages do with check.js: take a receipt from a file, a paste or the city, and say what was checked.
 
+import { formatAmount } from "./amounts.js";
 import { checkReceipt, parseKeys, readTransfer, toBase64 } from "./check.js";
 
 const box = document.getElementById("checker");
@@ -29,14 +30,9 @@ function moment(seconds) {
   return new Intl.DateTimeFormat(language, format).format(new Date(seconds * 1000));
 }
 
-// Integers only: an amount never becomes a floating number.
 function amount(minor, asset) {
   const decimals = units[asset];
-  if (decimals === undefined) return `${minor} (${asset})`;
-  const digits = String(minor).padStart(decimals + 1, "0");
-  const [group, mark] = language === "en" ? [",", "."] : ["\u00a0", ","];
-  const whole = digits.slice(0, digits.length - decimals).replace(/\B(?=(\d{3})+$)/g, group);
-  return `${whole}${decimals ? mark + digits.slice(digits.length - decimals) : ""}\u00a0${asset}`;
+  return decimals === undefined ? `${minor} (${asset})` : formatAmount(minor, decimals, asset);
 }
 
 function show(found, source) {

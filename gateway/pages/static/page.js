@@ -53,6 +53,8 @@ async function show() {
   const part = fresh.getElementById("live");
   const focused = document.activeElement?.id;
   live.replaceChildren(...part.childNodes);
+  // What another script had put there is its own to put back.
+  live.dispatchEvent(new Event("shown"));
   for (const key of ["version", "done"]) {
     if (part.dataset[key] === undefined) delete live.dataset[key];
     else live.dataset[key] = part.dataset[key];
@@ -108,6 +110,7 @@ if (live) {
   setInterval(count, 1000);
   timer = setTimeout(poll, SOON_MS);
   // A phone that slept, a tab that was in the back, a network that was away: ask at once.
+  live.addEventListener("ask", poll);
   for (const kind of ["focus", "online"]) window.addEventListener(kind, poll);
   window.addEventListener("pageshow", (event) => { if (event.persisted) poll(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
