@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from ledger.records import Invalid, Unavailable
+from ledger.store import asking
 
 LOGGER = logging.getLogger(__name__)
 
@@ -93,10 +94,26 @@ def respond(request: Request, error: Exception) -> Response:
             return problem(
                 error.status_code, "http", request.url.path, str(error.detail), dict(error.headers or {})
             )
+        case _ if _is_unanswered(error):
+            # Whatever was asked may have been done: who asks again with the same key is told.
+            LOGGER.warning("%s %s: the database did not answer", request.method, request.url.path)
+            why = "it did not answer; ask again, with the same Idempotency-Key where there was one"
+            return problem(UNAVAILABLE, "unavailable", "database", why)
         case _:
             # Our own bug: the caller learns that, the log learns why, and nothing inside is shown.
             LOGGER.error("%s %s", request.method, request.url.path, exc_info=error)
             return problem(500, "bug", request.url.path, "an error of ours; nothing was changed")
+
+
+def _is_unanswered(error: Exception) -> bool:
+    """Whether it is of a database that did not answer, and no bug."""
+    try:
+        with asking():
+            raise error
+    except Unavailable:
+        return True
+    except Exception:
+        return False
 
 
 def install(app: FastAPI) -> None:

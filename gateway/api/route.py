@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request, Response
@@ -49,8 +50,24 @@ def own_idempotency(endpoint: Any) -> Any:
 
 
 def address_of(request: Request) -> str:
-    """Where a request comes from, as the server in front of us says."""
-    return "" if request.client is None else request.client.host
+    """Where a request comes from, as the server in front of us says; of IPv6 the network.
+
+    Whoever has one address of IPv6 has all 2^64 of its network, and would have a quota with each of them.
+    """
+    return "" if request.client is None else network_of(request.client.host)
+
+
+def network_of(host: str) -> str:
+    """An IPv4 address as it is, and of an IPv6 address its first 64 bits."""
+    if ":" not in host:
+        return host
+    try:
+        address = IPv6Address(host.partition("%")[0])
+    except AddressValueError:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{IPv6Address(int(address) >> 64 << 64)}/64"
 
 
 class Route(APIRoute):

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
+from gateway.api.route import address_of
 from gateway.city_fees.catalogue import CATALOGUE, Fee, fee
 from gateway.city_fees.service import bill
 from gateway.db import reading
@@ -213,7 +214,7 @@ def one_fee(id: str, request: Request) -> HTMLResponse:
 def new_bill(id: str, request: Request, asset: Annotated[str, Form(max_length=31)]) -> RedirectResponse:
     """Make a bill and go to where it is paid; nothing is asked about the person."""
     gateway = gateway_of(request)
-    gateway.bill_quota.take("" if request.client is None else request.client.host)
+    gateway.bill_quota.take(address_of(request))
     invoice = bill(gateway.payments, id, asset)
     return RedirectResponse(f"/pay/{invoice.id}", 303)
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
 from gateway.api.auth import public
-from gateway.api.route import Route
+from gateway.api.route import Route, address_of
 from gateway.api.schemas import AddressIn, Number, Strict
 from gateway.relayer.service import Authorization, Relayer, Scheme, Told
 from gateway.relayer.wallets import SIGNATURE_BYTES_MOST
@@ -53,7 +53,7 @@ class AuthorizationAnswer(BaseModel):
 def authorize(id: str, body: NewAuthorization, request: Request) -> AuthorizationAnswer:
     """Pay an open invoice without gas. The same again is not brought twice, and tells how far it is."""
     gateway = _gateway(request)
-    gateway.authorization_quota.take(request.client.host if request.client else "")
+    gateway.authorization_quota.take(address_of(request))
     asked = Authorization(
         Scheme(body.scheme), bytes.fromhex(body.payer[2:]), bytes.fromhex(body.signature[2:]), int(body.nonce)
     )

@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -13,6 +14,7 @@ from sqlalchemy import Engine, text
 from gateway import db
 from gateway.api import store
 from gateway.api.quota import SLICES, Quota, TooMany
+from gateway.api.route import network_of
 from gateway.app import create_app
 from gateway.migrations import upgrade
 from tests.gateway.conftest import Town
@@ -162,15 +164,44 @@ def test_on_postgresql_every_quota_of_the_gateway_is_held_together(postgres_town
     assert asked == [401] * 3 + [429] * 2
 
 
+def test_a_database_that_does_not_answer_lets_nobody_in_and_is_no_bug(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody is admitted on a guess; and who asked is told to ask again, not that there is a bug of ours."""
+    client = TestClientOf(town.city.gateway, raises=False)
+    assert client.status("/v1/merchant", town.bearer) == 200
+    gone = db.engine("postgresql://nobody@127.0.0.1:1/gone?connect_timeout=2")
+    for quota in (town.city.gateway.limits.keys, town.city.gateway.limits.addresses):
+        monkeypatch.setattr(quota, "_shared", (gone, "keys"))
+        quota._counts.clear()
+    for path, headers in (("/v1/merchant", town.bearer), ("/v1/fees", None)):
+        answer = client.get(path, headers)
+        assert (answer.status_code, answer.json()["rule"]) == (503, "unavailable")
+        assert answer.headers["Retry-After"] == "5"
+        assert "127.0.0.1" not in answer.text
+
+
+def test_a_network_of_ipv6_is_one_caller_and_an_address_of_ipv4_is_one():
+    assert network_of("2001:db8:1:2::5") == network_of("2001:db8:1:2:ffff::9") == "2001:db8:1:2::/64"
+    assert network_of("2001:db8:1:3::5") != network_of("2001:db8:1:2::5")
+    assert network_of("::ffff:192.0.2.7") == network_of("192.0.2.7") == "192.0.2.7"
+    assert network_of("fe80::1%eth0") == "fe80::/64"
+    assert network_of("testclient") == "testclient"
+    assert network_of("no:address") == "no:address"
+
+
 class TestClientOf:
     """One process that answers."""
 
     __test__ = False
 
-    def __init__(self, gateway: object) -> None:
+    def __init__(self, gateway: object, *, raises: bool = True) -> None:
         from starlette.testclient import TestClient
 
-        self._client = TestClient(create_app(gateway), raise_server_exceptions=True)  # type: ignore[arg-type]
+        self._client = TestClient(create_app(gateway), raise_server_exceptions=raises)  # type: ignore[arg-type]
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> Any:
+        return self._client.get(path, headers=headers or {})
 
     def status(self, path: str, headers: dict[str, str] | None = None) -> int:
-        return int(self._client.get(path, headers=headers or {}).status_code)
+        return int(self.get(path, headers).status_code)

@@ -7,11 +7,21 @@ import coincurve
 import pytest
 
 from ledger.proof import leaf_hash, open_note, tile_path
-from ledger.records import Invalid, Unavailable, decode, domain_separator, encode, head_digest, keccak256
+from ledger.records import (
+    Acknowledgement,
+    Invalid,
+    Unavailable,
+    decode,
+    domain_separator,
+    encode,
+    head_digest,
+    keccak256,
+)
 from ledger.tree import Tree
 from ledger.watcher import VALID_S
 from tests import bundles, city
 from tests.ledger.running import COSIGNER, KEYS, Clock, Watcher
+from tests.vectors import make
 
 
 def watcher(memory: Path | None = None) -> Watcher:
@@ -84,6 +94,55 @@ def test_a_record_that_breaks_a_rule_is_never_signed_for(tmp_path: Path):
     for _ in range(2):
         with pytest.raises(Invalid, match="record 171"):
             one.sign(written(tmp_path / "bad", [*log.records, bundles.busy(171).records[170], bad]))
+
+
+def test_nothing_less_than_the_whole_act_for_this_very_breach_makes_a_watcher_sign(tmp_path: Path):
+    """The operator writes the log: it cannot excuse itself before, by halves, by another rule or for another."""
+    log = city.registered()
+    before = log.state.size + 2
+    # Before there is one: the excuse is a breach of its own, and excuses nothing.
+    log.breach(encode(Acknowledgement(log.now, before, "M4", city.ACT)))
+    fee = city.payment(make.ORDER, city.digest("no order"))
+    places = [log.breach(encode(replace(fee, time=log.now, id=city.digest(mark)))) for mark in ("1", "2")]
+    first, second = ((place, log.state.breaches[place]) for place in places)
+    log.breach(encode(Acknowledgement(log.now, second[0], "M1", city.ACT)))
+    log.breach(encode(Acknowledgement(log.now, 3, second[1], city.ACT)))
+    one, number = watcher(tmp_path / "memory"), 0
+
+    def is_signed() -> bool:
+        nonlocal number
+        number += 1
+        bundle = written(tmp_path / f"bundle-{number}", log.records)
+        verdicts = []
+        # Whoever followed from the start and who starts now say the same.
+        for each in (one, watcher()):
+            try:
+                verdicts.append(each.sign(bundle).size == len(log.records))
+            except Invalid:
+                verdicts.append(False)
+        assert len(set(verdicts)) == 1
+        return verdicts[0]
+
+    assert not is_signed()
+    for place in sorted(log.state.breaches):
+        if place != second[0]:
+            log.act(Acknowledgement(0, place, log.state.breaches[place], city.ACT))
+    assert not is_signed()
+    excuse = log.add(Acknowledgement(0, *second, city.ACT))
+    assert not is_signed()
+    log.approve(excuse, *city.COUNCIL[:2], city.AUDITOR)
+    assert not is_signed()
+    # Somebody who has no seat, and a signature over the act for the other breach.
+    stranger = city.Key("stranger").approve(
+        log.state.domain, log.state.proposals[excuse].record, log.now + 9, log.now
+    )
+    log.breach(encode(stranger))
+    assert not is_signed()
+    log.act(Acknowledgement(0, log.state.size - 1, log.state.breaches[log.state.size - 1], city.ACT))
+    assert not is_signed()
+    log.approve(excuse, city.COUNCIL[2])
+    assert is_signed()
+    assert first[0] in log.state.acknowledged
 
 
 def test_a_checkpoint_that_only_one_of_the_log_s_keys_signed_is_refused(tmp_path: Path):
