@@ -12,15 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 
-from contracts.bindings import (
-    COIN,
-    GAS,
-    Quote,
-    authorization_digest,
-    city_part,
-    explain,
-    permit2_digest,
-)
+from contracts.bindings import COIN, GAS, Quote, authorization_digest, city_part, permit2_digest
+from contracts.transactions import explain
 from gateway.db import Connection, reading
 from gateway.payments import store as payments_store
 from gateway.payments.model import Status
