@@ -1,4 +1,4 @@
-"""Typed access to the contracts: deployment, the transactions that change them, what they answer and say.
+"""Typed access to the contracts: what is signed for them, deployment, and all that a city asks and sends.
 
 Records go in as ledger.records has them; addresses are 20 bytes and hashes 32. A refusal of a contract is
 Invalid with rule "C:<its error>" and the error's numbers; a node that does not answer is Unavailable.
@@ -6,31 +6,19 @@ Invalid with rule "C:<its error>" and the error's numbers; a node that does not 
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Any, ClassVar, NamedTuple, TypeGuard, TypeVar, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
-from eth_abi.abi import decode as abi_decode
-from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
 from eth_typing import Hash32
 from hexbytes import HexBytes
-from requests.exceptions import RequestException
 from web3 import Web3
 from web3.contract.contract import Contract as Web3Contract
 from web3.exceptions import (
-    ContractLogicError,
-    ContractPanicError,
-    MismatchedABI,
     Web3Exception,
-    Web3ValidationError,
 )
-from web3.types import LogReceipt, Nonce, TxParams, TxReceipt, Wei
+from web3.types import Nonce, TxParams, TxReceipt, Wei
 from web3.utils import get_create_address
 
 from contracts.create2 import (
@@ -41,7 +29,9 @@ from contracts.create2 import (
     FACTORY_TRANSACTION,
     create2_address,
 )
+from contracts.events import Anchored, Resumed, read_events
 from contracts.resumption import Resumption
+from contracts.transactions import CONTRACTS, RECEIPT_TIMEOUT_S, answering, load_artifact, transact
 from ledger.records import (
     WORD,
     ZERO_ADDRESS,
@@ -67,7 +57,6 @@ from ledger.records import (
     Unavailable,
     Withdrawal,
     address_word,
-    decode_name,
     domain_separator,
     encode,
     encode_name,
@@ -82,7 +71,6 @@ SHARE_WHOLE = 10_000
 COIN = b"\xee" * 20
 # Where Permit2 stands on every chain that has it.
 PERMIT2 = bytes.fromhex("000000000022d473030f116ddee9f6b43ac78ba3")
-RECEIPT_TIMEOUT_S = 120
 
 # At most this much gas for each function. A bound, not an estimate: a node that lies costs no more than this.
 GAS = {
@@ -116,15 +104,6 @@ GAS = {
     "transfer": 200_000,
 }
 GAS_FLUSH, GAS_FLUSH_EACH, GAS_DEPLOY = 200_000, 400_000, 15_000_000
-
-# In the order of deployment, which is what their addresses follow from.
-CONTRACTS = {
-    "council": "Council",
-    "anchor": "LedgerAnchor",
-    "watchdog": "Watchdog",
-    "treasury": "Treasury",
-    "router": "PaymentRouter",
-}
 
 _CHAIN_KINDS = frozenset({"chain", "payee", "republic"})
 _QUOTE_TYPE = (
@@ -481,342 +460,6 @@ def _created(receipt: TxReceipt) -> bytes:
     address = receipt["contractAddress"]
     assert address is not None
     return bytes.fromhex(address[2:])
-
-
-@cache
-def load_artifact(name: str) -> dict[str, Any]:
-    """The committed ABI and bytecode of a contract."""
-    text = files("contracts").joinpath("artifacts", f"{name}.json").read_text(encoding="utf-8")
-    content: dict[str, Any] = json.loads(text)
-    return content
-
-
-# --- transactions and refusals ----------------------------------------------------------------------
-
-
-def transact(w3: Web3, account: LocalAccount, asked: TxParams, where: str) -> TxReceipt:
-    """Try, sign here, send, wait; a refusal costs no gas unless the chain moved in between."""
-    asked = {**asked, "from": account.address, "chainId": w3.eth.chain_id}
-    w3.eth.call(asked)
-    base_fee = w3.eth.get_block("latest").get("baseFeePerGas", Wei(0))
-    tip = w3.eth.max_priority_fee
-    filled: TxParams = {
-        **asked,
-        "nonce": w3.eth.get_transaction_count(account.address, "pending"),
-        "maxFeePerGas": Wei(2 * base_fee + tip),
-        "maxPriorityFeePerGas": tip,
-        "value": asked.get("value", Wei(0)),
-        "type": 2,
-    }
-    raw = account.sign_transaction(cast("dict[str, Any]", filled)).raw_transaction
-    sent = w3.eth.send_raw_transaction(raw)
-    receipt = w3.eth.wait_for_transaction_receipt(sent, timeout=RECEIPT_TIMEOUT_S, poll_latency=0.05)
-    if receipt["status"] != 1:
-        # Somebody was faster: ask again after that block. If nothing refuses any more, gas decided.
-        w3.eth.call(asked, receipt["blockNumber"])
-        reject(
-            "C:Reverted",
-            where,
-            f"transaction {sent.to_0x_hex()} used {receipt['gasUsed']} of {asked['gas']} gas and reverted",
-        )
-    return receipt
-
-
-@contextmanager
-def answering(where: str) -> Iterator[None]:
-    """Turn what web3 raises into the two answers that everybody here knows."""
-    try:
-        yield
-    except ContractPanicError as error:
-        reject("C:Panic", where, str(error))
-    except ContractLogicError as error:
-        rule, why = explain(error.data)
-        reject(rule, where, why or str(error))
-    except (MismatchedABI, Web3ValidationError) as error:
-        reject("C:arguments", where, " ".join(str(error).split())[:500])
-    except (Web3Exception, RequestException, OSError, TimeoutError) as error:
-        raise Unavailable("chain", f"{where}: {error}") from error
-
-
-@cache
-def _errors() -> dict[bytes, tuple[str, list[dict[str, str]]]]:
-    """Name and members of every custom error, by its first four bytes."""
-    found: dict[bytes, tuple[str, list[dict[str, str]]]] = {}
-    for artifact in (*CONTRACTS.values(), "DepositAddress", "TestToken"):
-        for entry in load_artifact(artifact)["abi"]:
-            if entry["type"] == "error":
-                types = ",".join(member["type"] for member in entry["inputs"])
-                found[keccak256(f"{entry['name']}({types})".encode())[:4]] = entry["name"], entry["inputs"]
-    return found
-
-
-def explain(data: object) -> tuple[str, str]:
-    """The rule and the sentence of a contract's refusal: its error's name, then each member and its value."""
-    match = re.search("0x[0-9a-fA-F]*", str(data))
-    raw = bytes.fromhex(match.group()[2:]) if match else b""
-    name, members = _errors().get(raw[:4], ("", []))
-    if not name:
-        return "C:Reverted", f"reverted with 0x{raw.hex()}" if raw else ""
-    try:
-        values = abi_decode([member["type"] for member in members], raw[4:])
-    except DecodingError:
-        return f"C:{name}", f"reverted with 0x{raw.hex()}"
-    shown = [
-        f"{member['name'] or member['type']} {_show(value)}"
-        for member, value in zip(members, values, strict=True)
-    ]
-    return f"C:{name}", ", ".join(shown) or name
-
-
-def _show(value: object) -> str:
-    if not isinstance(value, bytes):
-        return str(value)
-    try:
-        return decode_name(value)
-    except Invalid:
-        return f"0x{value.hex()}"
-
-
-# --- what contracts say -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Where an event stands."""
-
-    at: bytes
-    block: int
-    block_hash: bytes
-    transaction: bytes
-    log_index: int
-
-    artifact: ClassVar[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Anchored(Event):
-    """A head was anchored."""
-
-    size: int
-    root: bytes
-    time: int
-    artifact: ClassVar[str] = "LedgerAnchor"
-
-
-@dataclass(frozen=True, slots=True)
-class ResumptionAnnounced(Event):
-    """The Council has announced that the log goes on from an earlier head; from_s: not before this second."""
-
-    resumption_hash: bytes
-    head_size: int
-    head_time: int
-    act: bytes
-    from_s: int
-    artifact: ClassVar[str] = "LedgerAnchor"
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed(Event):
-    """The log goes on from an earlier head: those after it, up to this event's block, count no more."""
-
-    resumption_hash: bytes
-    head_size: int
-    head_time: int
-    artifact: ClassVar[str] = "LedgerAnchor"
-
-
-@dataclass(frozen=True, slots=True)
-class Enacted(Event):
-    """An act of the Council came into force, or will when its notice has passed."""
-
-    kind: bytes
-    record_hash: bytes
-    object: bytes
-    index: int
-    artifact: ClassVar[str] = "Council"
-
-
-@dataclass(frozen=True, slots=True)
-class Executed(Event):
-    """An order was paid, or credited where the payee could not receive."""
-
-    order_hash: bytes
-    milestone_hash: bytes
-    payee: bytes
-    token: bytes
-    amount: int
-    artifact: ClassVar[str] = "Treasury"
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped(Event):
-    """An auditor stopped an order."""
-
-    order_hash: bytes
-    auditor: bytes
-    until: int
-    artifact: ClassVar[str] = "Treasury"
-
-
-@dataclass(frozen=True, slots=True)
-class Refunded(Event):
-    """Money of a receipt went back, or was credited where the receiver could not receive."""
-
-    refund_hash: bytes
-    receipt_hash: bytes
-    to: bytes
-    token: bytes
-    amount: int
-    artifact: ClassVar[str] = "Treasury"
-
-
-@dataclass(frozen=True, slots=True)
-class Disputed(Event):
-    """A commitment is held."""
-
-    commitment_hash: bytes
-    dispute_hash: bytes
-    by: bytes
-    artifact: ClassVar[str] = "Treasury"
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved(Event):
-    """A dispute is settled: 0, the commitment goes on; 1, it has ended."""
-
-    commitment_hash: bytes
-    resolution_hash: bytes
-    outcome: int
-    artifact: ClassVar[str] = "Treasury"
-
-
-@dataclass(frozen=True, slots=True)
-class Breached(Event):
-    """A breach was shown; commitment_hash is zero where it freezes all of Treasury."""
-
-    rule: bytes
-    index: int
-    commitment_hash: bytes
-    artifact: ClassVar[str] = "Watchdog"
-
-
-@dataclass(frozen=True, slots=True)
-class Lifted(Event):
-    """A breach was acknowledged and freezes no more."""
-
-    rule: bytes
-    index: int
-    commitment_hash: bytes
-    artifact: ClassVar[str] = "Watchdog"
-
-
-@dataclass(frozen=True, slots=True)
-class Withdrawn(Event):
-    """A seat took its signature over a record back."""
-
-    record_hash: bytes
-    signer: bytes
-    artifact: ClassVar[str] = "Council"
-
-
-@dataclass(frozen=True, slots=True)
-class Paid(Event):
-    """A quote was paid."""
-
-    invoice: bytes
-    token: bytes
-    amount: int
-    city_amount: int
-    artifact: ClassVar[str] = "PaymentRouter"
-
-
-@dataclass(frozen=True, slots=True)
-class Flushed(Event):
-    """A deposit address was emptied. Evidence only if the address is the one given for that invoice."""
-
-    invoice: bytes
-    deposit: bytes
-    token: bytes
-    amount: int
-    city_amount: int
-    artifact: ClassVar[str] = "PaymentRouter"
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer(Event):
-    """A token moved; `at` is the token."""
-
-    sender: bytes
-    receiver: bytes
-    amount: int
-    artifact: ClassVar[str] = "TestToken"
-
-
-_AnyEvent = TypeVar("_AnyEvent", bound=Event)
-
-
-def _event_abi(kind: type[Event]) -> tuple[bytes, list[dict[str, Any]]]:
-    """An event's first topic and its members."""
-    for entry in load_artifact(kind.artifact)["abi"]:
-        if entry["type"] == "event" and entry["name"] == kind.__name__:
-            types = ",".join(member["type"] for member in entry["inputs"])
-            return keccak256(f"{kind.__name__}({types})".encode()), entry["inputs"]
-    raise AssertionError(kind)
-
-
-def decode_event(kind: type[_AnyEvent], log: LogReceipt) -> _AnyEvent:
-    """Read a log as an event of this kind; any other log is refused."""
-    topic, members = _event_abi(kind)
-    indexed = [member for member in members if member["indexed"]]
-    plain = [member for member in members if not member["indexed"]]
-    topics = [bytes(found) for found in log["topics"]]
-    where = f"{kind.__name__} in log {log['logIndex']} of 0x{bytes(log['transactionHash']).hex()}"
-    if topics[:1] != [topic] or len(topics) != 1 + len(indexed):
-        reject(
-            "C:event",
-            where,
-            f"{len(topics)} topics, expected {1 + len(indexed)} of which the first is 0x{topic.hex()}",
-        )
-    try:
-        values = [
-            abi_decode([member["type"]], word)[0] for member, word in zip(indexed, topics[1:], strict=True)
-        ]
-        values += abi_decode([member["type"] for member in plain], bytes(log["data"]))
-    except DecodingError as error:
-        reject("C:event", where, str(error))
-    named = {member["name"]: value for member, value in zip(indexed + plain, values, strict=True)}
-    ordered = [named[member["name"]] for member in members]
-    found = [bytes.fromhex(value[2:]) if isinstance(value, str) else value for value in ordered]
-    place = (
-        bytes.fromhex(log["address"][2:]),
-        log["blockNumber"],
-        bytes(log["blockHash"]),
-        bytes(log["transactionHash"]),
-        log["logIndex"],
-    )
-    return kind(*place, *found)
-
-
-def read_events(
-    w3: Web3,
-    kind: type[_AnyEvent],
-    at: Sequence[bytes],
-    first_block: int,
-    last_block: int,
-    *topics: bytes | None,
-) -> list[_AnyEvent]:
-    """All events of a kind at these addresses, both blocks included; topics: the indexed members to match."""
-    wanted: list[Any] = [_event_abi(kind)[0], *topics]
-    with answering(f"events {kind.__name__}"):
-        logs = w3.eth.get_logs(
-            {
-                "address": [Web3.to_checksum_address(address) for address in at],
-                "fromBlock": first_block,
-                "toBlock": last_block,
-                "topics": [None if topic is None else Web3.to_hex(topic) for topic in wanted],
-            }
-        )
-    return [decode_event(kind, log) for log in logs]
 
 
 # --- the contracts of one city ----------------------------------------------------------------------

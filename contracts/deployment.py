@@ -12,16 +12,8 @@ from typing import Any
 
 from web3 import Web3
 
-from contracts.bindings import (
-    CONTRACTS,
-    City,
-    Deployment,
-    answering,
-    code_at,
-    created_address,
-    load_artifact,
-    plan,
-)
+from contracts.bindings import City, Deployment, code_at, created_address, plan
+from contracts.transactions import CONTRACTS, answering, load_artifact
 from ledger.records import Record, hash_struct, keccak256, reject
 
 DEPOSIT, DEPOSIT_ADDRESS = "deposit", "DepositAddress"

@@ -147,7 +147,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _tokens(w3: Web3, told: Sequence[str]) -> dict[str, bytes]:
     """Token by asset name, as they are given; each must be a contract on this chain."""
-    from contracts.bindings import answering, code_at
+    from contracts.bindings import code_at
+    from contracts.transactions import answering
 
     found: dict[str, bytes] = {}
     for one in told:
@@ -184,7 +185,7 @@ def _leave_plan(made: Deployment, tokens: dict[str, bytes], iban: str, path: Pat
 
 
 def _tell(found: Deployment, differences: Sequence[Difference]) -> None:
-    from contracts.bindings import CONTRACTS
+    from contracts.transactions import CONTRACTS
 
     for name in CONTRACTS:
         print(f"{name:>10}  0x{getattr(found, name).hex()}  code 0x{found.code_hashes[name].hex()}")

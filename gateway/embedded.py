@@ -27,8 +27,9 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.types import RPCEndpoint
 
-from contracts.bindings import CONTRACTS, City
+from contracts.bindings import City
 from contracts.devchain import DevChain
+from contracts.transactions import CONTRACTS
 from gateway import db, migrations
 from gateway.app import Gateway
 from gateway.ledger_view import LedgerView

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contracts.bindings import CONTRACTS, Deployment
+from contracts.bindings import Deployment
+from contracts.transactions import CONTRACTS
 from ledger.records import Invalid, Unavailable, reject
 
 DEFAULT_ASSET = "USDT"

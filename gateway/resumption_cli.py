@@ -47,14 +47,14 @@ def ask(
     deployment: Noted = None,
 ) -> None:
     """Write what a quorum of the Council signs, about a head that the chain has."""
-    from contracts import bindings
+    from contracts.transactions import answering
 
     word = _word(act)
     if not 0 < days <= 366:
         reject("C:resumption", "--days", f"{days} is not in 1 to 366")
     town = _city(city, rpc, deployment)
     head = town.head_at(size)
-    with bindings.answering("newest block"):
+    with answering("newest block"):
         now = town.w3.eth.get_block("latest")["timestamp"]
     asked = Resumption(now, head.size, head.time, head.root, word)
     place = town.deployment
@@ -66,12 +66,12 @@ def ask(
 @app.command()
 def announce(city: City, asked: Asked, signed: Signed, key: Key, rpc: Rpc = "http://127.0.0.1:8545") -> None:
     """Bring a quorum's signatures to the anchor; 14 days later it may go on."""
-    from contracts import bindings
+    from contracts.events import ResumptionAnnounced, read_events
 
     town, resumption, approvals = _brought(city, asked, signed, rpc)
     block = town.announce_resumption(read_key(key), resumption, approvals)["blockNumber"]
     place, named = [town.deployment.anchor], hash_struct(resumption)
-    (told,) = bindings.read_events(town.w3, bindings.ResumptionAnnounced, place, block, block, named)
+    (told,) = read_events(town.w3, ResumptionAnnounced, place, block, block, named)
     print(f"announced: 0x{named.hex()}, from size {told.head_size}, not before {_shown(told.from_s)}")
 
 

@@ -19,7 +19,8 @@ import httpx
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from contracts.bindings import CONTRACTS, City
+from contracts.bindings import City
+from contracts.transactions import CONTRACTS
 from gateway import db, migrations
 from gateway.app import Gateway, create_app
 from gateway.keyring import Keyring, sealer

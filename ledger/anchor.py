@@ -7,7 +7,8 @@ from typing import Final
 
 from eth_account.signers.local import LocalAccount
 
-from contracts.bindings import Anchored, City, Gap, Signature
+from contracts.bindings import City, Gap, Signature
+from contracts.events import Anchored
 from ledger import store
 from ledger.anchor_store import Sent
 from ledger.anchoring import Held, Signed

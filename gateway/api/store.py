@@ -18,9 +18,8 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.db import Hash32, Integer64, metadata
+from gateway.db import Hash32, Integer64, insert_into, metadata
 
 _answer = Table(
     "api_answer",
@@ -63,8 +62,9 @@ class Answer:
 
 def claim(connection: Connection, owner: str, key: str, request: bytes, claim: str, now: int) -> bool:
     """Be the one who answers; False where another was first."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    new: Any = insert(_answer).values(owner=owner, key=key, request=request, claimed_s=now, claim=claim)
+    new = insert_into(connection, _answer).values(
+        owner=owner, key=key, request=request, claimed_s=now, claim=claim
+    )
     added = new.on_conflict_do_nothing(index_elements=["owner", "key"]).returning(_answer.c.key)
     return connection.execute(added).first() is not None
 
@@ -119,8 +119,9 @@ def lease(
     connection: Connection, period: int, name: str, caller: bytes, wanted: int, most: int
 ) -> tuple[int, int]:
     """Take so many of a caller's quota, or what is left of it; gives that, and what all have taken."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    new: Any = insert(_lease).values(period=period, name=name, caller=caller, taken=min(wanted, most))
+    new = insert_into(connection, _lease).values(
+        period=period, name=name, caller=caller, taken=min(wanted, most)
+    )
     raised = new.on_conflict_do_update(
         index_elements=["period", "name", "caller"],
         set_={"taken": _lease.c.taken + wanted},

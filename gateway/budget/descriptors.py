@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.bindings import load_artifact
+from contracts.transactions import load_artifact
 from gateway.budget.explain import MEMBERS, SAYS, TIMES
 from gateway.budget.typed_data import APPROVE, DOMAIN_TYPE, SIGNED, approve_types
 from ledger.records import DOMAIN_NAME, DOMAIN_VERSION, ZERO_ADDRESS, Record, member_name

@@ -7,7 +7,7 @@ from typing import Any
 
 from eth_abi.abi import encode
 
-from contracts.bindings import load_artifact
+from contracts.transactions import load_artifact
 from ledger.records import keccak256
 
 

@@ -13,15 +13,8 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from contracts.bindings import (
-    COIN,
-    GAS,
-    Quote,
-    authorization_digest,
-    city_part,
-    explain,
-    permit2_digest,
-)
+from contracts.bindings import COIN, GAS, Quote, authorization_digest, city_part, permit2_digest
+from contracts.transactions import explain
 from gateway.db import Connection, reading
 from gateway.payments import store as payments_store
 from gateway.payments.model import Status

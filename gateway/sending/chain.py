@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from contracts.bindings import explain
+from contracts.transactions import explain
 from gateway.rails.evm import Head, Pool, Refused
 from gateway.rails.evm.blocks import MALFORMED, read_block
 from gateway.rails.evm.pool import Endpoint

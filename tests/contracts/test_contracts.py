@@ -11,22 +11,10 @@ from pathlib import Path
 import pytest
 from web3 import HTTPProvider, Web3
 
-from contracts.bindings import (
-    COIN,
-    Anchored,
-    City,
-    Enacted,
-    Executed,
-    Flushed,
-    Paid,
-    Terms,
-    Transfer,
-    deploy,
-    explain,
-    is_enactable,
-    read_events,
-)
+from contracts.bindings import COIN, City, Terms, deploy, is_enactable
 from contracts.devchain import DevChain
+from contracts.events import Anchored, Enacted, Executed, Flushed, Paid, Transfer, read_events
+from contracts.transactions import explain
 from ledger import proof, records
 from ledger.records import (
     Account,

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from web3 import Web3
 from web3.types import TxParams
 
-from contracts.bindings import CONTRACTS, deploy, plan, transact
+from contracts.bindings import deploy, plan
 from contracts.create2 import FACTORY
 from contracts.deployment import show, verify
+from contracts.transactions import CONTRACTS, transact
 from gateway.cli import app
 from ledger.records import Invalid, Quorum, as_json
 from tests import servers

@@ -60,7 +60,7 @@ def test_a_descriptor_names_every_member_of_what_a_seat_signs() -> None:
 
 
 def test_a_descriptor_names_every_member_of_what_a_payer_signs() -> None:
-    from contracts.bindings import load_artifact
+    from contracts.transactions import load_artifact
 
     told = json.loads((DESCRIPTORS / "payments.json").read_text(encoding="utf-8"))
     functions = {

@@ -9,7 +9,7 @@ import pytest
 from web3 import HTTPProvider, Web3
 
 from benchmarks import gas
-from contracts.bindings import CONTRACTS, load_artifact
+from contracts.transactions import CONTRACTS, load_artifact
 from ledger.records import keccak256
 from tests import servers
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from contracts.bindings import Anchored, Gap, Head, Signature
+from contracts.bindings import Gap, Head, Signature
+from contracts.events import Anchored
 from ledger.proof import check_consistency
 from ledger.records import Unavailable, keccak256, reject
 

@@ -8,7 +8,7 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from contracts import bindings
+from contracts import transactions
 
 MEMBERS = ("round", "answer", "started_s", "updated_s", "answered_in", "decimals")
 
@@ -59,7 +59,7 @@ class Aggregator:
         code = _runtime()
         # PUSH2 size, DUP1, PUSH1 12, PUSH1 0, CODECOPY, PUSH1 0, RETURN: 12 bytes before the code.
         creation = b"\x61" + len(code).to_bytes(2, "big") + b"\x80\x60\x0c\x60\x00\x39\x60\x00\xf3" + code
-        receipt: Any = bindings.transact(web3, account, {"data": creation, "gas": 500_000}, "aggregator")
+        receipt: Any = transactions.transact(web3, account, {"data": creation, "gas": 500_000}, "aggregator")
         return cls(web3, account, bytes.fromhex(receipt["contractAddress"][2:]))
 
     def say(self, said: Says, **changes: int) -> None:
@@ -67,4 +67,4 @@ class Aggregator:
         words = b"".join((getattr(said, name) % (1 << 256)).to_bytes(32, "big") for name in MEMBERS)
         to = Web3.to_checksum_address(self.address)
         asked: Any = {"to": to, "data": b"\x12\x34\x56\x78" + words, "gas": 500_000}
-        bindings.transact(self.web3, self.account, asked, "aggregator")
+        transactions.transact(self.web3, self.account, asked, "aggregator")

@@ -16,7 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 from web3 import Web3
 
-from contracts import bindings
+from contracts import bindings, transactions
 from contracts.bindings import Quote, Signature, Terms
 from gateway.app import create_app
 from gateway.db import reading
@@ -133,7 +133,7 @@ class Town:
     def send(self, *parts: bytes) -> Any:
         """A transaction that runs these parts of code, one after the other, in a contract of its own."""
         code = assemble(*parts)
-        return bindings.transact(
+        return transactions.transact(
             self.city.outside.web3, self.payer, {"data": code, "gas": 5_000_000}, "batch"
         )
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text, insert, select, update
 
-from contracts import bindings
+from contracts import transactions
 from gateway.db import Connection, Engine
 from gateway.sending.call import Call, Outcome, State
 from tests.gateway.conftest import Town
@@ -99,7 +99,7 @@ class TownSender:
 
         asked = {"to": Web3.to_checksum_address(to), "data": data, "gas": gas}
         web3, account = self.town.city.outside.web3, self.town.city.keys.account("relayer")
-        return bindings.transact(web3, account, asked, "refund")
+        return transactions.transact(web3, account, asked, "refund")
 
     def settle(self) -> None:
         """Ask the chain about what is mined or unknown, as the sender does before it says final."""

@@ -7,7 +7,8 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from contracts.bindings import COIN, city_part, load_artifact
+from contracts.bindings import COIN, city_part
+from contracts.transactions import load_artifact
 from gateway.demo import run_audit
 from gateway.payments.store import Invoice
 from gateway.rails import Kind

@@ -9,7 +9,7 @@ from eth_account.messages import encode_defunct, encode_typed_data
 from sqlalchemy import text
 from web3 import Web3
 
-from contracts import bindings
+from contracts import transactions
 from gateway.budget.desk import Desk, Proposed
 from gateway.db import reading
 from gateway.demo import Day, enact_all
@@ -56,7 +56,7 @@ def send(town: Town, refund: Refund, amount: int | None = None) -> object:
     if amount is not None:
         data = data[:-32] + amount.to_bytes(32, "big")
     asked = {"to": Web3.to_checksum_address(prepared.to), "data": data, "gas": 100_000}
-    return bindings.transact(town.city.outside.web3, town.city.keys.account("merchant"), asked, "refund")
+    return transactions.transact(town.city.outside.web3, town.city.keys.account("merchant"), asked, "refund")
 
 
 def test_a_merchants_refund_goes_by_its_own_wallet_and_is_refunded_when_final(town: Town):
@@ -299,7 +299,7 @@ def test_a_contract_that_says_yes_is_proved_by_erc_1271(town: Town):
         creation = (
             b"\x60" + bytes([size]) + b"\x60\x0c\x60\x00\x39\x60" + bytes([size]) + b"\x60\x00\xf3" + code
         )
-        receipt = bindings.transact(
+        receipt = transactions.transact(
             town.city.outside.web3, town.payer, {"data": creation, "gas": 300_000}, "wallet"
         )
         wallet = bytes.fromhex(receipt["contractAddress"][2:])
@@ -588,7 +588,7 @@ def test_the_coin_goes_back_by_the_transaction_that_its_sender_names(town: Town)
     def transfer(value: int) -> bytes:
         asked = {"to": Web3.to_checksum_address(prepared.to), "value": value, "gas": 30_000}
         merchant = town.city.keys.account("merchant")
-        receipt = bindings.transact(town.city.outside.web3, merchant, asked, "coin")
+        receipt = transactions.transact(town.city.outside.web3, merchant, asked, "coin")
         return bytes(receipt["transactionHash"])
 
     refunds.follow()

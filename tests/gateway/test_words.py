@@ -13,10 +13,11 @@ PAGES = Path(str(pages.__file__)).parent
 KINDS = ("*.py", "*.html", "*.js")
 # What the ledger calls things by, and a program gives: `Tongue.name` shows the id where there is no word.
 OPEN = re.compile(r"""\.name\(\s*["'](\w+)["']""")
+# What a page hands to its script, which knows the words without their prefix.
+GROUP = re.compile(r"""\.group\(\s*["']([\w.]+)["']""")
 LITERAL = re.compile(r"""["']([\w.]+\w)["']""")
 # "step." + key, f"flow.{kind}", and in a script `verdict.${found}`.
 COMPOSED = re.compile(r"""["']((?:\w+\.)+)["']\s*[+~]|f["']((?:\w+\.)+)\{|`((?:\w+\.)+)\$\{""")
-SCRIPT = re.compile(r"""words\.(\w+)|words\["([\w.]+)"\]""")
 
 
 def sources(folder: Path, *kinds: str) -> str:
@@ -26,9 +27,9 @@ def sources(folder: Path, *kinds: str) -> str:
 
 def left_over(words: set[str], text: str, known: str) -> set[str]:
     """Words that nobody asks for; text: where words are asked for, known: where names come from."""
-    asked = set(LITERAL.findall(text)) | {f"js.{name}" for found in SCRIPT.findall(text) for name in found}
+    asked = set(LITERAL.findall(text))
     prefixes = {prefix for found in COMPOSED.findall(text) for prefix in found if prefix}
-    prefixes.add("js.")
+    prefixes |= set(GROUP.findall(text))
     open_spaces = {f"{name}." for name in OPEN.findall(text)}
     names = set(re.findall(r"[\w-]+", known))
 
@@ -50,7 +51,7 @@ def test_each_word_of_the_pages_is_asked_for():
 
 
 def test_a_word_that_nobody_asks_for_any_more_is_found():
-    text = """t("desk.day") t("step." + key) t.name("sector", id) words[`fact.${key}`] words.working"""
+    text = """t("desk.day") t("step." + key) t.name("sector", id) t.group("js.") words[`fact.${key}`]"""
     used = {"desk.day", "step.final.what", "sector.anything", "js.fact.time", "js.working"}
     gone = {"desk.gone", "step.gone", "stepping", "js.fact.gone"}
-    assert left_over(used | gone, text, "final what fact time") == gone
+    assert left_over(used | gone, text, "final what fact time working") == gone

@@ -24,9 +24,9 @@ from contracts.bindings import (
     is_enactable,
     quote_digest,
     sign_digest,
-    transact,
 )
 from contracts.devchain import DevChain
+from contracts.transactions import transact
 from gateway.rails import Stage
 from gateway.rails.evm.logs import FLUSHED, PAID, log_of
 from gateway.rails.evm.place import Place

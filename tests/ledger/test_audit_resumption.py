@@ -10,13 +10,9 @@ import pytest
 from eth_account import Account as Wallet
 from web3 import Web3
 
-from contracts.bindings import (
-    Resumed,
-    ResumptionAnnounced,
-    read_events,
-    sign_digest,
-)
+from contracts.bindings import sign_digest
 from contracts.devchain import DevChain
+from contracts.events import Resumed, ResumptionAnnounced, read_events
 from contracts.resumption import Resumption
 from ledger import proof, rules, standing
 from ledger.anchoring import is_settled

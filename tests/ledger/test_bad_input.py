@@ -44,7 +44,7 @@ def bent(record: Transfer, name: str, word: bytes) -> bytes:
     return bytes(data)
 
 
-def bad_ones(log: city.Log, waits: bytes, end: int) -> list[Bad]:
+def bad_ones(log: city.Log, waits: bytes) -> list[Bad]:
     """The list of issue 3, in its order."""
     new = iter(fees(log, 100, 50))
     proposal = log.state.proposals[waits].record
@@ -77,7 +77,7 @@ def test_each_is_refused_with_rule_place_and_numbers_and_the_batch_around_it_goe
     writer = ledger.writer()
     ledger.feed(writer, log.records)
     log.now = ledger.clock.now = end  # the term was over a second ago: its last second was end - 1
-    bad, good = bad_ones(log, waits, end), fees(log, 0, 50)
+    bad, good = bad_ones(log, waits), fees(log, 0, 50)
 
     # A good one before each bad one and after the last; all in one batch.
     ids: list[tuple[bytes, Bad | None]] = []

@@ -32,7 +32,7 @@ def _log_keys():
     return replace(KEYS, origin=bundles.ORIGIN).verifiers()
 
 
-def written(folder: Path, records: list[bytes], leave_out: str = "") -> Path:
+def written(folder: Path, records: list[bytes]) -> Path:
     """A bundle that the log's true keys sign, whatever its records are."""
     done = bundles.Written(folder, list(records))
     done.write_tiles()

@@ -8,7 +8,7 @@ from typing import Any
 
 from web3.types import LogReceipt
 
-from contracts.bindings import load_artifact
+from contracts.transactions import load_artifact
 from gateway.rails.evm.blocks import MALFORMED, read_block
 from gateway.rails.evm.rpc import Node, Refused, TooMuch, data, is_too_much, quantity, to_hex
 from ledger.records import WORD, Unavailable, keccak256

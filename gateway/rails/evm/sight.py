@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from contracts.bindings import COIN, CONTRACTS
+from contracts.bindings import COIN
+from contracts.transactions import CONTRACTS
 from gateway.payments.outgoing import CoinSent, Moved, Seen
 from gateway.rails.evm.coin_proof import No, read_coin
 from gateway.rails.evm.logs import TRANSFER, Log, check_shape, read_log

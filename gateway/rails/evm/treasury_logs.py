@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from contracts.bindings import COIN, load_artifact
+from contracts.bindings import COIN
+from contracts.transactions import load_artifact
 from gateway.rails.evm.logs import Log
 from ledger.records import WORD, keccak256, reject
 
