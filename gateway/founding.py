@@ -264,20 +264,35 @@ class Founder:
         return found
 
     def write_requests(self, state: rules.State, waiting: Sequence[rules.Proposal]) -> list[Path]:
-        """A file of typed data for each proposal that waits; one that is there stays as it is."""
+        """A file of typed data for each proposal that waits; one that is there and in time stays as it is."""
         genesis = state.genesis
         assert genesis is not None
         folder, until = self._folder / "to-sign", self._now + SIGNED_DAYS * rules.DAY
         folder.mkdir(parents=True, exist_ok=True)
+        domain = genesis.chain_id, genesis.council, genesis.ledger
         paths = []
         for proposal in waiting:
             digest = hash_struct(proposal.record).hex()
             path = folder / f"{proposal.index:06}-{type(proposal.record).__name__}-{digest[:16]}.json"
-            if not path.exists():
-                asked = typed_data(proposal.record, until, genesis.chain_id, genesis.council, genesis.ledger)
-                path.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+            known = _deadline(path)
+            is_good = self._now < known <= until and _text(path) == _asked(proposal.record, known, *domain)
+            if not is_good:
+                path.write_text(_asked(proposal.record, until, *domain), encoding="utf-8")
             paths.append(path)
         return paths
+
+
+def _asked(record: Record, until: int, chain_id: int, council: bytes, ledger: bytes) -> str:
+    """What stands in a file that asks for a signature."""
+    return json.dumps(typed_data(record, until, chain_id, council, ledger), indent=1) + "\n"
+
+
+def _deadline(path: Path) -> int:
+    """Until when a file that is there asks for a signature; 0 where none is, or it is something else."""
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["message"]["validUntil"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0
 
 
 def _content(record: Record) -> bytes:

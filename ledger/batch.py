@@ -46,6 +46,7 @@ class Batch:
     ]  # asked for once, while the database takes the records: hashing needs no less time
     time_s: int = 0
     taken: Sequence[int] = ()  # what leaves the inbox
+    edge_before: bytes | None = None  # the right edge of the records that this was decided upon
 
 
 def commit(connection: Connection, fence: int, batch: Batch) -> dict[str, int]:
@@ -55,10 +56,14 @@ def commit(connection: Connection, fence: int, batch: Batch) -> dict[str, int]:
     """
     size = batch.first + len(batch.records)
     # Whoever takes the fence waits for the end of this transaction, so it holds until then.
-    now = connection.execute(select(tables.edge.c.fence, tables.edge.c.size).with_for_update()).one()
+    edge_now = select(tables.edge.c.fence, tables.edge.c.size, tables.edge.c.hashes)
+    now = connection.execute(edge_now.with_for_update()).one()
     if now.fence != fence:
         raise Unavailable("writer", f"writer {now.fence} has taken over from writer {fence}")
     assert now.size == batch.first, f"the ledger has {now.size} records, this writer's memory {batch.first}"
+    # As many records need not be the same: an older copy that another went on with has its own.
+    is_same = batch.edge_before is None or bytes(now.hashes) == batch.edge_before
+    assert is_same, f"the {now.size} records of the ledger are not those of this writer's memory"
     edge = _insert_records(connection, batch)
     insert_rows(connection, tables.answer, [_answer_row(answered) for answered in batch.answers])
     balances = _change_balances(connection, batch, size)

@@ -332,7 +332,8 @@ class Writer:
             self.tree.extend([sha256(LEAF + data).digest() for data in records])
             return b"".join(self.tree.edge())
 
-        batch = store.Batch(first, records, transfers, answers, changes, edge, now, sequences)
+        before = b"".join(self.tree.edge())
+        batch = store.Batch(first, records, transfers, answers, changes, edge, now, sequences, before)
         return batch, {account: held.balance for account, held in accounts.items()}
 
     def _dated(self, taken: Sequence[store.Waiting], word: bytes) -> list[bytes]:

@@ -14,10 +14,12 @@ from sqlalchemy import update
 from web3 import Web3
 
 from contracts.bindings import COIN
+from gateway.payments.outgoing import CoinSent
 from gateway.payments.refund_model import Refund, RefundState
 from gateway.payments.refunds import Refunds
 from gateway.payments.store import Invoice, tables
 from gateway.rails.evm import EvmRail, HttpNode, Place, Pool
+from gateway.rails.evm.coin_proof import No, read_coin
 from gateway.rails.evm.sight import EvmSight
 from gateway.worker import Worker
 from ledger.records import keccak256
@@ -193,6 +195,41 @@ def test_a_merchant_who_did_not_pay_proves_nothing(shop: Shop):
         hash = shop.send(shop.receiver, BACK)
         town.mine()
     assert shop.named(refund, hash).state is RefundState.SENT
+
+
+def test_what_a_wallet_spent_by_another_transaction_of_the_block_is_no_refund():
+    """It pays its supplier, names the receiver to nobody, and a stranger pays the receiver unseen."""
+    with servers.anvil("--no-mining") as node:
+        own, stranger, receiver = (Account.from_key(bytes([mark]) * 32) for mark in (0x21, 0x22, 0x23))
+        for one in (own, stranger):
+            node.call("anvil_setBalance", one.address, hex(WEI))
+
+        def send(who: LocalAccount, nonce: int, value: int, data: bytes, **to: bytes) -> str:
+            asked = {
+                "type": 2, "chainId": servers.CHAIN_ID, "data": data, "gas": 100_000, "value": value, **to,
+                "nonce": nonce, "maxFeePerGas": 10**10, "maxPriorityFeePerGas": 10**9,
+            }  # fmt: skip
+            raw = who.sign_transaction(asked).raw_transaction
+            return str(node.call("eth_sendRawTransaction", Web3.to_hex(raw)))
+
+        to = bytes.fromhex(receiver.address[2:])
+        send(own, 0, BACK, b"", to=FRIEND)
+        named = send(own, 1, 0, encode(["address"], [receiver.address]), to=b"\x99" * 20)
+        # PUSH20 of the address with all bits turned, NOT, SELFDESTRUCT: no byte of the address stands in it.
+        hidden = bytes(255 - byte for byte in to)
+        send(stranger, 0, BACK, b"\x73" + hidden + b"\x19\xff")
+        node.call("anvil_mine", "0x1")
+        assert int(node.call("eth_getBalance", receiver.address, "latest"), 16) == BACK
+        asked = CoinSent(
+            ASSET, bytes.fromhex(named[2:]), bytes.fromhex(own.address[2:]), to, BACK, since_block=0
+        )
+        reader = HttpNode(node.url)
+        try:
+            found = read_coin(reader, servers.CHAIN_ID, asked)
+        finally:
+            reader.close()
+        assert isinstance(found, No)
+        assert "the wallet lost" in found.why
 
 
 def test_a_refund_is_not_final_while_nodes_disagree_about_what_the_receiver_has(shop: Shop):

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from sqlalchemy import Engine, text
+from starlette.testclient import TestClient
 
 from gateway import db
+from gateway.app import create_app
 from gateway.merchants import store as merchants
 from gateway.migrations import upgrade
 from gateway.payments.creation import new_id, number_of
@@ -63,6 +65,18 @@ def test_invoices_made_one_after_another_lie_one_after_another(town: Town):
     # A city's bill is paid by hand: there a reference is not to be met by a slip of the hand.
     bills = [town.bill().reference for _ in range(8)]
     assert len({reference[:7] for reference in bills}) == 8
+
+
+def test_who_counts_references_finds_no_merchants_invoice(town: Town):
+    """They can be counted up by anybody: so nothing is found by one, neither a page nor what a bank says."""
+    town.invoice()
+    bill, sold = town.bill(), town.invoice()
+    assert sold.reference == reference_of(sold.nonce)
+    with TestClient(create_app(town.city.gateway)) as client:
+        for reference, status in ((bill.reference, 303), (sold.reference, 404)):
+            answer = client.get("/fees", params={"reference": reference}, follow_redirects=False)
+            assert answer.status_code == status
+            assert sold.id not in answer.text + answer.headers.get("location", "")
 
 
 def test_the_second_event_of_an_invoice_made_at_once_is_the_second_whoever_comes_at_once(

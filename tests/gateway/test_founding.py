@@ -282,6 +282,32 @@ def test_an_act_of_a_later_round_that_the_rules_refuse_is_named_before_anything_
     assert not [data for data in operator.records() if type(decode(data)).__name__ == "Account"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"validUntil": "1"},  # nobody signed in time
+        {"record": {}},
+        {"validUntil": "soon"},
+        {"validUntil": str(1 << 63)},
+    ],
+)
+def test_a_request_that_is_out_of_time_or_asks_for_something_else_is_written_again(
+    operator: Operator, change: dict[str, Any]
+):
+    operator.found()
+    (path,) = (operator.folder / "found" / "to-sign").iterdir()
+    asked = path.read_text()
+    operator.found()
+    assert path.read_text() == asked
+    told = json.loads(asked)
+    path.write_text(json.dumps({**told, "message": {**told["message"], **change}}, indent=1) + "\n")
+    operator.found()
+    again = json.loads(path.read_text())
+    assert again["message"]["record"] == told["message"]["record"]
+    assert 0 <= int(again["message"]["validUntil"]) - int(told["message"]["validUntil"]) < 600
+    founded(operator)
+
+
 def test_a_founding_that_dies_before_it_writes_leaves_nothing_that_another_writer_records_at_its_own_time(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ):

@@ -226,6 +226,23 @@ def test_a_writer_whose_database_went_back_leaves_no_run_of_what_is_not_there(le
     assert late.tree.size == size
 
 
+def test_a_writer_whose_database_has_as_many_other_records_writes_nothing_there(ledger: Ledger):
+    """The copy that took over went on as far as this one had come, under the same fence, with the same sums."""
+    at, log = ledger.opened()
+    paid = fees(log, 0, 2)
+    pay(at, [paid[0]])
+    older = replace(ledger, engine=engine(f"sqlite:///{ledger.folder}/older.db"))
+    older.heads = engine(f"sqlite:///{ledger.folder}/older-heads.db")
+    pay(older.opened()[0], [replace(paid[1], amount=paid[0].amount)])
+    at.engine = older.engine
+    before = older.records()
+    # What was used there, and is unknown in memory.
+    with pytest.raises(AssertionError, match="are not those"):
+        pay(at, [again(paid[1], 7)])
+    assert older.records() == before
+    assert is_refused(older, older.writer(), again(paid[1], 8))
+
+
 def test_a_run_that_is_missing_between_others_is_written_again(ledger: Ledger):
     at, log = ledger.opened()
     paid = fees(log, 0, 6 * RUN)

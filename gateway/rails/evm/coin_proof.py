@@ -129,7 +129,9 @@ def _why_not_moved(node: Node, asked: CoinSent, block_hash: bytes, block: int) -
         return f"0x{asked.receiver.hex()} got {rise} in block {block}, the refund is {asked.amount_minor}"
     # What came to the wallet in the meantime hides what left it.
     came = sum(_value(node, one) for one in told["transactions"] if _address(one["to"]) == asked.sender)
-    fall = wallet_before + came - wallet_after
+    # What it sent elsewhere by another transaction is no part of this one.
+    went = sum(_value(node, one) for one in others if _address(one["from"]) == asked.sender)
+    fall = wallet_before + came - went - wallet_after
     if fall < asked.amount_minor:
         return f"the wallet lost {fall} in block {block}, the refund is {asked.amount_minor}"
     return None
