@@ -105,6 +105,10 @@ class Limits(Protocol):
         """Refuse to quote in this asset now."""
         ...
 
+    def check_lag(self) -> None:
+        """Refuse where it is not known what was paid on the chain lately."""
+        ...
+
 
 def new_id(now: int) -> str:
     """Make an id that nobody can guess: the second first, then 95 random bits.
