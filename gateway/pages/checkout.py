@@ -106,6 +106,9 @@ def ways(gateway: Gateway, invoice: Invoice, derived: Derived, shown: str, decim
     if gateway.quotes is None or invoice.deposit_address is None:
         return Ways((), ())
     place = gateway.quotes.place
+    if invoice.asset not in place.tokens.values():
+        # No longer taken here: nobody is asked to send it.
+        return Ways((), ())
     token, chain_id, to = place.token(invoice.asset), place.deployment.chain_id, invoice.deposit_address
     address, chain = (
         Field("address", checksummed(to), checksummed(to)),

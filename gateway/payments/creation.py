@@ -106,7 +106,7 @@ class Limits(Protocol):
         ...
 
     def check_lag(self) -> None:
-        """Refuse to quote at all while the chain is seen too late."""
+        """Refuse where it is not known what was paid on the chain lately."""
         ...
 
 

@@ -276,6 +276,18 @@ def test_a_bill_in_tokens_gives_a_wallet_the_whole_transfer(city: PageCity):
     assert -(-invoice.tiyn * denominator // numerator) == invoice.due_minor
 
 
+def test_a_bill_in_a_token_that_is_taken_no_more_asks_nobody_to_send_it(
+    city: PageCity, monkeypatch: pytest.MonkeyPatch
+):
+    id = city.new_bill("USDT")
+    invoice = city.city.gateway.payments.look(id)[0]
+    assert city.city.gateway.quotes is not None
+    monkeypatch.delitem(city.city.gateway.quotes.place.tokens, city.city.plan.token)
+    page = city.get(f"/pay/{id}")
+    assert page.status_code == 200
+    assert checksummed(invoice.deposit_address or b"") not in page.text
+
+
 def test_what_is_missing_is_what_the_page_asks_for(city: PageCity):
     id = city.new_bill("USDT")
     due = city.city.gateway.payments.look(id)[0].due_minor
