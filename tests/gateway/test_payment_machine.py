@@ -269,8 +269,10 @@ class Machine(RuleBasedStateMachine):
         """It gets further, or its block is gone, or comes again."""
         keys = self.open_pieces()
         piece = self.pieces[keys[at % len(keys)]]
-        piece.evidence = replace(piece.evidence, stage=stage)
-        self.take(piece.evidence)
+        moved = replace(piece.evidence, stage=stage)
+        # As in `come`: what died on the way did not happen, and is looked at before it is tried again.
+        self.take(moved)
+        piece.evidence = moved
 
     def open_pieces(self) -> list[str]:
         return [key for key, piece in self.pieces.items() if piece.evidence.stage is not Stage.FINAL]
