@@ -22,6 +22,8 @@ from tests.properties import COUNTS, OTHER, TRUTH  # noqa: E402 - the path comes
 PYTHON = ROOT / ".venv" / "bin" / "python"
 FORGE = ROOT / "node_modules" / "@foundry-rs" / "forge-linux-amd64" / "bin" / "forge"
 PROOFS = ROOT / "docs" / "proofs.md"
+# All that each printed, the last time.
+PRINTED = ROOT / "var" / "proofs"
 
 # name: (what it shows, command, environment)
 LONG: dict[str, tuple[str, list[str | Path], dict[str, str]]] = {
@@ -131,6 +133,9 @@ def run(name: str) -> tuple[int, str]:
     ended = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **extra}, capture_output=True, text=True, check=False
     )
+    # Hours may have gone into it: what failed must be there to be read.
+    PRINTED.mkdir(parents=True, exist_ok=True)
+    (PRINTED / f"{name}.txt").write_text(ended.stdout + ended.stderr, encoding="utf-8")
     lines = [line.strip() for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
     minutes = (time.monotonic() - started) / 60
     last = lines[-1].replace("|", "/")[:120] if lines else ""
