@@ -13,6 +13,7 @@ Pure: no clock, no I/O. Slow and obvious; ledger/tree.py is the fast twin.
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -202,7 +203,10 @@ def _read(
     return parsed
 
 
-_SURROGATES: Final = frozenset(map(chr, range(0xD800, 0xE000)))  # Python's strings hold them, UTF-8 does not.
+# No name has these: spaces of any kind, control characters, a plus, and the surrogates that Python's strings
+# can hold and UTF-8 cannot.
+_NO_NAME: Final = re.compile(r"[\s\x00-\x1f+\ud800-\udfff]")
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")  # But for the end of a line.
 
 
 def _base64(data: bytes) -> str:
@@ -211,7 +215,7 @@ def _base64(data: bytes) -> str:
 
 def _check_name(where: str, name: str) -> None:
     length = len(name.encode("utf-8", "surrogatepass"))
-    if not 1 <= length <= 255 or any(c.isspace() or c < " " or c == "+" or c in _SURROGATES for c in name):
+    if not 1 <= length <= 255 or _NO_NAME.search(name):
         reject("X6", where, f"{name[:40]!r} with {length} bytes is not a name")
 
 
@@ -323,7 +327,7 @@ def format_note(note: Note) -> bytes:
 def parse_note(note: bytes) -> Note:
     """Read a note's text and signature lines without believing either (X1, X3, X6)."""
     text, signatures = _read("X3", "note", note, _split_note, format_note)
-    if not signatures or any(c < " " and c != "\n" for c in text):
+    if not signatures or _CONTROL.search(text):
         reject("X3", "note", f"{len(signatures)} signature lines, or a control character in the text")
     if len(signatures) > MAX_SIGNATURES:
         reject("X1", "note", f"{len(signatures)} signature lines, at most {MAX_SIGNATURES}")

@@ -1968,29 +1968,42 @@ def overdue(state: State, now: int) -> list[Invalid]:
 # --- the state as bytes -----------------------------------------------------------
 
 
-def _tagged(value: Any) -> Any:
-    """A value of the state as JSON can hold it, one way only: sets and mappings sorted, integers as text.
+@lru_cache(maxsize=None)
+def _members(kind: type) -> tuple[str, ...]:
+    """What is written of a part of the state, in order: the past is what the records say themselves."""
+    return tuple(sorted(each.name for each in fields(kind) if each.name != "past"))
+
+
+def _text(value: Any) -> str:
+    """A value of the state as JSON, one way only: sets, mappings and members sorted, integers as text.
 
     Integers are sorted as such: what is kept by index is gone through in order of index.
     """
-    if value is None or isinstance(value, bool | str):
-        return value
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value)
     if isinstance(value, int):
-        return {"i": str(value)}
+        return f'{{"i":"{value}"}}'
     if isinstance(value, bytes):
-        return {"b": value.hex()}
+        return f'{{"b":"{value.hex()}"}}'
     if isinstance(value, Record):
-        return {"r": encode(value).hex()}
+        return f'{{"r":"{encode(value).hex()}"}}'
     if isinstance(value, dict):
-        return {"d": [[_tagged(key), _tagged(value[key])] for key in sorted(value)]}
+        pairs = ",".join([f"[{_text(key)},{_text(value[key])}]" for key in sorted(value)])
+        return f'{{"d":[{pairs}]}}'
     if isinstance(value, set | frozenset):
-        return {"s": [_tagged(item) for item in sorted(value)]}
+        return f'{{"s":[{",".join(map(_text, sorted(value)))}]}}'
     if isinstance(value, History):
-        return {"h": [[str(time_s), str(balance)] for time_s, balance in value]}
+        pairs = ",".join([f'["{time_s}","{balance}"]' for time_s, balance in value])
+        return f'{{"h":[{pairs}]}}'
     if isinstance(value, list | tuple):
-        return {"l" if isinstance(value, list) else "t": [_tagged(item) for item in value]}
-    named = {each.name: _tagged(getattr(value, each.name)) for each in fields(value) if each.name != "past"}
-    return {"o": [type(value).__name__, named]}
+        return f'{{"{"l" if isinstance(value, list) else "t"}":[{",".join(map(_text, value))}]}}'
+    kind = type(value)
+    named = ",".join([f'"{name}":{_text(getattr(value, name))}' for name in _members(kind)])
+    return f'{{"o":["{kind.__name__}",{{{named}}}]}}'
 
 
 def _untagged(value: Any) -> Any:
@@ -2039,7 +2052,7 @@ def dump(state: State) -> bytes:
 
     The past is what the records say themselves: recall() reads it from there.
     """
-    return json.dumps(_tagged(state), sort_keys=True, separators=(",", ":")).encode()
+    return _text(state).encode()
 
 
 def load(data: bytes) -> State:
