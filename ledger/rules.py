@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Protocol, TypeVar
 
 import coincurve
@@ -1968,7 +1968,7 @@ def overdue(state: State, now: int) -> list[Invalid]:
 # --- the state as bytes -----------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def _members(kind: type) -> tuple[str, ...]:
     """What is written of a part of the state, in order: the past is what the records say themselves."""
     return tuple(sorted(each.name for each in fields(kind) if each.name != "past"))
