@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import coincurve
@@ -1968,10 +1968,23 @@ def overdue(state: State, now: int) -> list[Invalid]:
 # --- the state as bytes -----------------------------------------------------------
 
 
-@cache
-def _members(kind: type) -> tuple[str, ...]:
-    """What is written of a part of the state, in order: the past is what the records say themselves."""
-    return tuple(sorted(each.name for each in fields(kind) if each.name != "past"))
+_PARTS = {
+    part.__name__: part
+    for part in (
+        State,
+        Proposal,
+        ProjectState,
+        BlockState,
+        AllocationState,
+        CommitmentState,
+        MilestoneState,
+        AccountState,
+    )
+}
+# What is written of each, in order: the past is what the records say themselves.
+_MEMBERS = {
+    part: tuple(sorted(each.name for each in fields(part) if each.name != "past")) for part in _PARTS.values()
+}
 
 
 def _text(value: Any) -> str:
@@ -2002,7 +2015,7 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f'{{"{"l" if isinstance(value, list) else "t"}":[{",".join(map(_text, value))}]}}'
     kind = type(value)
-    named = ",".join([f'"{name}":{_text(getattr(value, name))}' for name in _members(kind)])
+    named = ",".join([f'"{name}":{_text(getattr(value, name))}' for name in _MEMBERS[kind]])
     return f'{{"o":["{kind.__name__}",{{{named}}}]}}'
 
 
@@ -2030,21 +2043,6 @@ def _untagged(value: Any) -> Any:
         case _:
             kind, named = held
             return _PARTS[kind](**{name: _untagged(item) for name, item in named.items()})
-
-
-_PARTS = {
-    part.__name__: part
-    for part in (
-        State,
-        Proposal,
-        ProjectState,
-        BlockState,
-        AllocationState,
-        CommitmentState,
-        MilestoneState,
-        AccountState,
-    )
-}
 
 
 def dump(state: State) -> bytes:

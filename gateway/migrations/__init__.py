@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import column, inspect, select, table
+from sqlalchemy import String, column, inspect, select, table
 
 # Each puts its tables into the metadata.
 from gateway import db
@@ -43,7 +43,7 @@ def upgrade(engine: db.Engine, to: str = "head") -> None:
     with engine.begin() as connection:
         found = set(inspect(connection).get_table_names())
         if VERSION_TABLE in found and to == "head":
-            version = select(column("version_num")).select_from(table(VERSION_TABLE))
+            version = select(column("version_num", String)).select_from(table(VERSION_TABLE))
             if connection.execute(version).scalar() == LATEST:
                 return
         # Only now: this import takes longer than all that a start has to do here.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Engine, MetaData, column, inspect, select, table
+from sqlalchemy import Connection, Engine, MetaData, String, column, inspect, select, table
 
 from ledger import tables
 
@@ -31,7 +31,7 @@ def _upgrade(connection: Connection, history: str, metadata: MetaData, to: str) 
     found = set(inspect(connection).get_table_names())
     is_ours, name = bool(found & metadata.tables.keys()), VERSION_TABLES[history]
     if name in found and to == "head":
-        version = select(column("version_num")).select_from(table(name))
+        version = select(column("version_num", String)).select_from(table(name))
         if connection.execute(version).scalar() == LATEST[history]:
             return
     # Only now: this import takes longer than all that a start has to do here.
