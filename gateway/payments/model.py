@@ -149,8 +149,9 @@ def derive(
 ) -> Derived:
     """The state that the evidence makes.
 
-    The weakest piece that is needed decides: an invoice is final when final money covers it, and
-    what goes back on top of it. Money that is gone does not count, money of a flush was counted as
+    The weakest piece that is needed decides: an invoice is final when final money covers it. What goes
+    back must be there on top, at whatever stage: a surplus that is given back before it is final takes
+    nothing from an invoice that is. Money that is gone does not count, money of a flush was counted as
     its deposit, and late money counts once it was accepted.
     now: up to when all payments are known, which is not the clock while a rail is blind
     (field failure 07); clock: the clock, where it is another.
@@ -164,7 +165,7 @@ def derive(
     needed = max(terms.due_minor - terms.tolerance_minor, 1)
     status = Status.VOID if terms.voided else Status.EXPIRED if now > terms.expires_s else Status.OPEN
     if paid >= needed + back:
-        status = _STATUS[_covering_stage(terms, counted, needed + back)]
+        status = _STATUS[_covering_stage(terms, counted, needed)]
     elif returned:
         status = Status.REFUNDED if all(one.is_final for one in returned) else Status.REFUND_PENDING
     elif counted and status is Status.OPEN:

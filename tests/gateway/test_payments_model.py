@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from gateway.payments.model import MOVES, Note, Payment, Status, Terms, derive, follow, worth
+from gateway.payments.model import MOVES, Note, Payment, Returned, Status, Terms, derive, follow, worth
 from gateway.payments.service import is_settled
 from gateway.rails import Kind, Stage
 
@@ -191,6 +191,14 @@ def test_what_was_final_stays_final_even_where_our_own_bug_derives_something_els
         assert follow(Status.FINAL, status) is Status.FINAL
         if status is not Status.FINAL:
             assert follow(status, Status.PAID) is Status.PAID
+
+
+def test_a_surplus_that_goes_back_before_it_is_final_takes_nothing_from_what_is():
+    surplus = paid(500, Stage.PAID)
+    back = [Returned("USDT", 500, is_final=False)]
+    assert derive(TERMS, [paid(DUE), surplus], 5, back).status is Status.FINAL
+    assert derive(TERMS, [paid(DUE), paid(500, Stage.GONE)], 5, back).status is Status.REFUND_PENDING
+    assert derive(TERMS, [paid(DUE, Stage.PAID), paid(500)], 5, back).status is Status.PAID
 
 
 def test_from_final_only_a_refund_leads_and_void_is_never_taken_back():
