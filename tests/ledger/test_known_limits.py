@@ -28,6 +28,7 @@ from ledger.records import (
     Resolution,
     RevenueRule,
     Seat,
+    hash_struct,
 )
 from tests import city
 from tests.city import ACT, AUTHORITY, COUNCIL, FOREVER_S, START_S, Key, digest, refusal
@@ -272,6 +273,24 @@ def test_limit_rates(first: int, second: int) -> None:
     last = log.state.last_rate["USDT"]
     assert last.numerator * 50_000**2 * 10**6 == second**2 * 50_000 * last.denominator
     assert last.numerator < AMOUNT_LIMIT
+
+
+def test_limit_a_price_that_moved_by_more_than_half() -> None:
+    """A coin whose true price moved by more than half between two rates has no rate until 180 days are over
+    (Q2): until then it is neither exchanged nor allotted, since an old rate is not fresh (Q4, B3).
+    """
+    log = make.at("trade")
+    old, true = hash_struct(log.state.last_rate["USDT"]), make.usdt_rate(24_999, "true")
+    start = log.now
+    for days in (1, 2, 3, 5, 6, 100, 180):
+        log.now = start + days * DAY
+        assert refusal(log, true) == "Q2"
+    assert refusal(log, make.exchanged(log)) == "Q4"
+    assert refusal(log, make.allocation(log, asset="USDT", rate_hash=old)) == "B3"
+    log.wait(1)
+    newest = log.add(true)
+    log.add(make.exchanged(log, came=24_999))
+    log.act(make.allocation(log, asset="USDT", rate_hash=newest))
 
 
 def test_limit_custody_shares_the_cap() -> None:
