@@ -598,11 +598,14 @@ def test_leak_08_custody_nets_to_zero_for_each_receipt_within_30_days_or_is_name
     assert "250 of" in _in_custody_too_long(log, last + 1)[0]
     gone = make.refunded(second, came, 250)
     log.add(replace(gone, id=digest("gone"), evidence=digest("gone e")))
+    young = log.add(make.held(log, 70, "young"))
+    log.act(make.refund(young, 70, mark="young"))
     assert _in_custody_too_long(log, last + 1) == []
+    assert "1070 of" in _in_custody_too_long(log, log.now + rules.CUSTODY_S + 1)[0]
     # What the bank took back is not there any more either.
     log.act(make.reversal(make.place(log, "evidence kzt unmatched later")))
     assert later not in log.state.unmatched
-    assert _in_custody_too_long(log, log.now + 365 * DAY) == []
+    assert "70 of" in _in_custody_too_long(log, log.now + 365 * DAY)[0]
 
 
 def test_leak_10_a_provider_owes_no_tenge_and_a_bank_lends_nothing() -> None:

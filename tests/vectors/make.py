@@ -672,8 +672,14 @@ def rates() -> Iterator[Vector]:
     says = "A step of more than a tenth within a day (LEAKS 05)."
     yield broken("Q2", "step-up", says, log, usdt_rate(55_001), usdt_rate(55_000), why=(1_000,))
     yield broken("Q2", "step-down", says, log, usdt_rate(44_999), usdt_rate(45_000), why=(1_000,))
-    yield broken("Q2", "day-not-over", "The day's rate still binds in its last second.",
-                 log, usdt_rate(55_001), replace(usdt_rate(55_001), time=log.now + 1), why=(1_000,))
+    walked = at("registered")
+    walked.add(usdt_rate(50_000))
+    walked.wait(rules.DAY - 60)
+    walked.add(usdt_rate(46_000, "b"))
+    walked.wait(60)
+    further = usdt_rate(42_000, "c")
+    yield broken("Q2", "day-not-over", "The day's first rate still binds in its last second, however near the last one is.",
+                 walked, further, replace(further, time=walked.now + 1), why=(1_600, rules.DAY, 1_000))
     start, jump = log.now - rules.DAY, usdt_rate(35_000)
     yield broken("Q2", "silent-for-a-day", "After a day and a second of silence a rate jumps by as much as three days of silence allow (LEAKS 05).",
                  log, replace(jump, time=start + rules.DAY + 1), replace(jump, time=start + 3 * rules.DAY), why=(3_000, rules.DAY + 1, 2_000))
