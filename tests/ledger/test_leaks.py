@@ -10,7 +10,7 @@ What stops a leak elsewhere, and the test of it:
 - 03, the year 2050 in one record: here the order of time; the block times in test_audit.py (T3) and in the contract in
   contracts/test/LedgerAnchor.t.sol.
 - 05, a made-up rate: here the band, also after silence; made again from its two documents in test_audit_rates.py.
-- 08, revenue booked as something else: here the funds, and what stands in custody; the least city share in contracts/test/PaymentRouter.t.sol.
+- 08, revenue booked as something else: here the funds and custody, which test_custody.py has audited; the least city share in contracts/test/PaymentRouter.t.sol.
 - 11, a forged or hidden statement: here L1, L2 and overdue(); the auditor's own copy in test_audit_statement.py.
 - 17, orders flooded: here once, to the unit and a day's part; the delay and the day's payments in
   contracts/test/Treasury.t.sol and Dispute.t.sol.
