@@ -115,7 +115,7 @@ RULES = {
     "N10": "An anchor that goes on from an earlier head names a size that the ledger has.",
     # Rates.
     "Q1": "A rate is of a registered asset and has two different sources.",
-    "Q2": "A rate steps no further than the band from the last and from the first of the same day.",
+    "Q2": "A rate steps no further than the band from the day's first and the last, however old that is.",
     "Q3": "An exchange is between two accounts of money in different assets of one fund.",
     "Q4": "An exchange names the newest rate, a fresh one, and what came is within the band of what left.",
     "Q5": "What exchanges lose in a year stays inside the cap.",
@@ -168,7 +168,7 @@ RULES = {
     "F2": "A refund is covered by money that nothing else has.",
     "F3": "A refund is booked once, against the accounts of its receipt, to the unit.",
     "F4": "What is refunded elsewhere than the payer said, or undone, stays inside the cap of the year.",
-    "F5": "Money that nobody could match goes back within a year.",
+    "F5": "Money that nobody could match goes back within a year, and what is in custody at any time.",
     "R1": "A reversal is of a match or of a transfer of a bank account, within 30 days, once.",
     "R2": "A reversal leaves no account of money below what is spoken for.",
     "L1": "A statement begins where the one before ended, and its time is over.",
@@ -226,11 +226,14 @@ RECOVERY_S = 180 * DAY
 REVERSAL_S = 30 * DAY
 PROVIDER_S = 3 * DAY
 UNMATCHED_S = 365 * DAY
+CUSTODY_S = 30 * DAY
 STATEMENT_S = 62 * DAY
 KEYS = frozenset({"log-ed25519", "log-ml-dsa-44", "watcher"})
 NOTICE_S = 14 * DAY
 ALMATY_OFFSET_S = 5 * 3_600
 SHARE_WHOLE = 10_000
+# However long no rate was recorded, the next one is at least half of the last and at most half more.
+RATE_BAND_MOST = 5_000  # of 10,000
 # 3000-01-01 in UTC: a later time is a slip, and calendars end before 2^64 seconds do.
 TIME_LIMIT_S = 32_503_680_000
 
@@ -877,15 +880,22 @@ def _check_rate(state: State, record: Rate, now: int, at: str) -> None:
         reject("Q1", at, f"the asset {record.asset} is not registered, or needs no rate")
     if record.source1 == record.source2 or ZERO_HASH in {record.source1, record.source2}:
         reject("Q1", at, f"the sources are 0x{record.source1.hex()} and 0x{record.source2.hex()}")
+    band, last, first = parameter(state, "rate_band", now), state.last_rate.get(record.asset), None
+    if last is not None and now - last.time <= RECOVERY_S:
+        silent_s, first = now - last.time, state.first_rate.get(record.asset)
+        # Silence makes room a day at a time: if it took the band away, the log's keeper would only wait.
+        days = max(1, -(-silent_s // DAY))
+        _check_step(last, record, min(days * band, RATE_BAND_MOST), f"{silent_s} s after the last", at)
     # From the last alone, many small steps would go anywhere within a minute.
-    for earlier in (state.last_rate.get(record.asset), state.first_rate.get(record.asset)):
-        if earlier is None or now - earlier.time > DAY:
-            continue
-        before, after = earlier.numerator * record.denominator, record.numerator * earlier.denominator
-        band = parameter(state, "rate_band", now)
-        if abs(after - before) * SHARE_WHOLE > before * band:
-            moved = abs(after - before) * SHARE_WHOLE // before
-            reject("Q2", at, f"the rate moved by {moved} of 10,000, the band is {band}")
+    if first is not None and now - first.time <= DAY:
+        _check_step(first, record, band, f"{now - first.time} s after the first of the day", at)
+
+
+def _check_step(earlier: Rate, rate: Rate, band: int, when: str, at: str) -> None:
+    before, after = earlier.numerator * rate.denominator, rate.numerator * earlier.denominator
+    if abs(after - before) * SHARE_WHOLE > before * band:
+        moved = -(-abs(after - before) * SHARE_WHOLE // before)
+        reject("Q2", at, f"the rate moved by {moved} of 10,000 {when}, the band is {band}")
 
 
 def _effect_rate(state: State, record: Rate, digest: bytes, now: int) -> None:
@@ -1500,7 +1510,9 @@ def _check_refund(state: State, record: Refund, now: int, at: str) -> None:
     if record.amount > free:
         reject("F2", at, f"free in {came.debit} is {free}, the refund is {record.amount}")
     _check_republic(state, record.to, now, at)
-    if state.accounts[came.credit].record.kind == PAYABLE and now - came.time > UNMATCHED_S:
+    # Others' money never becomes the city's, so that this is its way out for ever (LEAKS 08).
+    held = state.accounts[came.credit].record
+    if held.kind == PAYABLE and held.fund != CUSTODY and now - came.time > UNMATCHED_S:
         reject("F5", at, f"the receipt is {now - came.time} s old, at most {UNMATCHED_S}")
     if not _is_said(came, record):
         _check_elsewhere(state, came.asset, record.amount, now, at)
@@ -1954,15 +1966,32 @@ def overdue(state: State, now: int) -> list[Invalid]:
             why = f"money moved at {first} and no statement tells of it, at most {STATEMENT_S} s before {now}"
             found.append(Invalid("L1", f"account {name}", why))
         if kind == PAYABLE and account.balance:
-            left = sum(
-                came.amount - state.claimed.get(digest, 0)
-                for digest, came in state.unmatched.items()
-                if came.credit == name and now - came.time > UNMATCHED_S
-            )
-            if left:
+            most = CUSTODY_S if account.record.fund == CUSTODY else UNMATCHED_S
+            left = _unmatched_for(state, account.record, now - most)
+            if left and account.record.fund == CUSTODY:
+                why = f"{left} of others' money is in custody for more than {CUSTODY_S} s before {now}"
+                found.append(Invalid("F5", f"account {name}", why))
+            elif left:
                 why = f"{left} is unmatched for more than {UNMATCHED_S} s and belongs to a code by now"
                 found.append(Invalid("F5", f"account {name}", why))
     return found
+
+
+def _unmatched_for(state: State, account: Account, since_s: int) -> int:
+    """What is left on an account of receipts from before a second that nobody could match."""
+    left = sum(
+        came.amount - state.claimed.get(digest, 0)
+        for digest, came in state.unmatched.items()
+        if came.credit == account.account and came.time < since_s
+    )
+    if account.fund != CUSTODY:
+        return left
+    # A refund that was signed and never sent is no exit: the money is still there.
+    for digest in state.refunds.keys() - state.booked_refunds:
+        came = receipt(state, state.refunds[digest].receipt_hash)
+        if came is not None and came.credit == account.account and came.time < since_s:
+            left += state.refunds[digest].amount
+    return left
 
 
 # --- the state as bytes -----------------------------------------------------------

@@ -252,6 +252,21 @@ def _older_rate(log: Log) -> Record:
     return replace(make.exchanged(log, 500_000, 24_600, "x"), rate_hash=older)
 
 
+def _at_a_silly_rate(log: Log, silent_s: int) -> tuple[list[bytes], int, int]:
+    """100 USDT of an approved project allotted as 100 tiyn: by the log's key, and a Council that signed it.
+
+    Returns the records, and the places of the rate and of the allocation.
+    """
+    log.wait(silent_s)
+    silly = replace(make.usdt_rate(1, "silly"), time=log.now)
+    rate = log.breach(encode(silly))
+    coins = make.allocation(log, amount=10**8, time=log.now, asset="USDT", rate_hash=hash_struct(silly))
+    allotted = log.breach(encode(coins))
+    for member in COUNCIL[:3]:
+        log.breach(encode(make.signed(log, member, coins)))
+    return log.records, rate, allotted
+
+
 def _late_vote(log: Log) -> Record:
     given = make.signed(log, COUNCIL[0], _waiting(log))
     return replace(given, time=given.valid_until + 1)
@@ -317,7 +332,10 @@ ATTACKS = [
     # Proposals that can never take effect.
     Attack("a project that is a palace", "B1", extra(lambda _: make.project("palace", "palaces"))),
     Attack("a project elsewhere", "B1", extra(lambda _: make.project("far", place="astana"))),
-    Attack("money for an unapproved project at a silly rate", "B1", extra(lambda log: make.allocation(log, asset="USDT", project_hash=digest("palace")))),
+    Attack("money for a project that nobody approved", "B1", extra(lambda log: make.allocation(log, asset="USDT", project_hash=digest("palace")))),
+    Attack("a silly rate after a day of silence", "Q2", lambda log: _at_a_silly_rate(log, rules.DAY + 1)[:2]),
+    Attack("coins allotted to an approved project at a silly rate", "B3", lambda log: _at_a_silly_rate(log, 60)[::2]),
+    Attack("coins allotted at a silly rate after a day of silence", "B3", lambda log: _at_a_silly_rate(log, rules.DAY + 1)[::2]),
     Attack("coins allotted at no rate", "B3", extra(lambda log: make.allocation(log, asset="USDT"))),
     Attack("more allotted than approved", "B4", extra(lambda log: make.allocation(log, amount=10**13))),
     Attack("a line of retained money moved", "B7", extra(_retained_line)),
@@ -416,6 +434,27 @@ def test_the_auditor_names_the_rule_and_the_record(attack: Attack, tmp_path: Pat
     verdict = audit(folder)
     assert not verdict.is_valid
     assert (attack.rule, f"record {place}") in [(finding.rule, finding.where) for finding in verdict.findings]
+
+
+@pytest.mark.parametrize("silent_s", [60, rules.DAY + 1])
+def test_what_is_allotted_at_a_silly_rate_stays_without_effect_to_the_last_signature(
+    silent_s: int, tmp_path: Path
+) -> None:
+    """The project is approved and there is room in it: nothing but the rate is wrong."""
+    log = finished()
+    project = log.state.projects[log.state.project_hashes["water-main"]]
+    assert project.record.limit - project.allotted > 100
+    true = copy.deepcopy(log)
+    records, rate, allotted = _at_a_silly_rate(log, silent_s)
+    named = found(bundles.write(tmp_path / "b", records).folder)
+    votes = [("A1", f"record {place}") for place in range(allotted + 1, allotted + 4)]
+    assert sorted(named) == sorted([("Q2", f"record {rate}"), ("B3", f"record {allotted}"), *votes])
+    # The same at a rate that is allowed counts for what it is worth.
+    true.wait(silent_s)
+    newest = true.add(make.usdt_rate(51_000, "true"))
+    before = true.state.projects[true.state.project_hashes["water-main"]].allotted
+    true.act(make.allocation(true, amount=10**8, asset="USDT", rate_hash=newest))
+    assert true.state.projects[true.state.project_hashes["water-main"]].allotted - before == 5_100_000
 
 
 # --- what was anchored before stays ------------------------------------------------------

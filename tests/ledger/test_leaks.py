@@ -9,8 +9,8 @@ What stops a leak elsewhere, and the test of it:
   going on from a named earlier head, by act and notice: N10 here, the rest in test_audit_chain.py.
 - 03, the year 2050 in one record: here the order of time; the block times in test_audit.py (T3) and in the contract in
   contracts/test/LedgerAnchor.t.sol.
-- 05, a made-up rate: here the band; made again from its two documents in test_audit_rates.py.
-- 08, revenue booked as something else: here the funds; the least city share in contracts/test/PaymentRouter.t.sol.
+- 05, a made-up rate: here the band, also after silence; made again from its two documents in test_audit_rates.py.
+- 08, revenue booked as something else: here the funds and custody, which test_custody.py has audited; the least city share in contracts/test/PaymentRouter.t.sol.
 - 11, a forged or hidden statement: here L1, L2 and overdue(); the auditor's own copy in test_audit_statement.py.
 - 17, orders flooded: here once, to the unit and a day's part; the delay and the day's payments in
   contracts/test/Treasury.t.sol and Dispute.t.sol.
@@ -138,6 +138,51 @@ def test_leak_05_a_rate_cannot_be_walked_away_in_one_day() -> None:
         log.wait(60)
     assert lowest >= 45_000
     assert refusal(log, replace(make.usdt_rate(), source1=digest("one"), source2=digest("one"))) == "Q1"
+
+
+# How long no rate was recorded, and the least that 50,000 may then become: a tenth for each day begun.
+SILENCES = [
+    (0, 45_000), (DAY, 45_000), (DAY + 1, 40_000), (2 * DAY, 40_000), (3 * DAY, 35_000), (3 * DAY + 1, 30_000),
+    (4 * DAY + 1, 25_000), (30 * DAY, 25_000), (rules.RECOVERY_S, 25_000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("silent_s", "lowest"), SILENCES)
+def test_leak_05_silence_takes_the_band_from_no_rate(silent_s: int, lowest: int) -> None:
+    """The thief holds the log's key: he records no rate for as long as he likes, and then what he likes."""
+    for least, edge in ((lowest, lowest - 1), (100_000 - lowest, 100_001 - lowest)):
+        log = city.registered()
+        log.add(make.usdt_rate(50_000))
+        log.wait(silent_s)
+        for silly in (edge, 50 if edge < least else 50_000_000, 1 if edge < least else 2**128 - 1):
+            assert refusal(log, make.usdt_rate(silly)) == "Q2"
+        log.add(make.usdt_rate(least))
+        # It is the first of a day of its own, and binds both ways at once.
+        assert refusal(log, make.usdt_rate(50 if edge < least else 50_000_000)) == "Q2"
+
+
+def test_leak_05_the_band_of_silence_is_the_parameters_and_at_most_half() -> None:
+    for band, days, most in ((1, 3, 3), (1, 180, 180), (2_000, 2, 4_000), (2_000, 3, 5_000)):
+        log = make.at_with(Parameter(0, "rate_band", band, START_S, ACT))
+        log.wait(rules.NOTICE_S)
+        log.add(make.usdt_rate(50_000))
+        log.wait(days * DAY)
+        assert refusal(log, make.usdt_rate(50_000 - 5 * most - 1)) == "Q2"
+        log.add(make.usdt_rate(50_000 - 5 * most))
+
+
+def test_leak_05_after_half_a_year_in_public_a_series_begins_anew_and_is_bound_again() -> None:
+    log = city.registered()
+    log.add(make.usdt_rate(50_000))
+    log.wait(rules.RECOVERY_S)
+    assert refusal(log, make.usdt_rate(10_000)) == "Q2"
+    log.wait(1)
+    log.add(make.usdt_rate(10_000))
+    for back in (50_000, 11_001, 8_999):
+        assert refusal(log, make.usdt_rate(back)) == "Q2"
+    log.wait(DAY)
+    assert refusal(log, make.usdt_rate(11_001)) == "Q2"
+    log.add(make.usdt_rate(11_000, "b"))
 
 
 def test_leak_06_a_shell_waits_14_days_and_an_insider_is_never_paid() -> None:
@@ -297,6 +342,24 @@ def test_leak_16_another_asset_does_not_stretch_the_limit() -> None:
     assert refusal(log, replace(coins, amount=1)) == "B3"
 
 
+def test_leak_16_a_rate_after_a_day_of_silence_does_not_stretch_the_limit() -> None:
+    """The log's key and a deceived Council: 100 USDT, which are 50,000 tenge, counted as 100 tiyn."""
+    log = city.registered()
+    log.act(make.project("well", "water", limit=100))
+    well = log.state.project_hashes["well"]
+    log.add(make.usdt_rate(50_000))
+    log.wait(DAY + 1)
+    silly = Rate(log.now, "USDT", 1, 1_000_000, digest("s 1"), digest("s 2"))
+    assert refusal(log, silly) == "Q2"
+    coins = Allocation(0, "a", "block-2026", well, "USDT", 100_000_000, hash_struct(silly), ACT)
+    assert refusal(log, coins) == "B3"
+    lowest = log.add(make.usdt_rate(40_000))
+    assert refusal(log, replace(coins, rate_hash=lowest)) == "B4"
+    # 2,500 base units are 125 tiyn at the true rate: what the band leaves, and nothing beyond it.
+    assert refusal(log, replace(coins, rate_hash=lowest, amount=2_501)) == "B4"
+    log.act(replace(coins, rate_hash=lowest, amount=2_500))
+
+
 def test_leak_17_an_order_cannot_be_split_or_given_twice() -> None:
     log, order, _ = city.ordered()
     for amount in (1, order.amount // 2, order.amount + 1):
@@ -412,6 +475,21 @@ def test_leak_04_the_lowest_rate_of_the_day_hides_no_loss() -> None:
     assert refusal(log, replace(low, rate_hash=hash_struct(log.state.last_rate["USDT"]))) == "Q4"
 
 
+def test_leak_04_a_provider_that_waits_for_a_day_without_a_rate_pays_what_it_owes() -> None:
+    """The log's key and a provider: silence, then a coin for almost nothing, then all that is owed at once."""
+    log = make.at("trade")
+    owed = log.state.accounts["provider-usdt"].balance
+    log.wait(DAY + 1)
+    assert refusal(log, make.usdt_rate(50, "silly")) == "Q2"
+    assert refusal(log, make.exchanged(log, owed, 50)) == "Q4"  # there is no fresh rate
+    # Whatever rate he may record, the provider pays what two days' bands and the exchange's own leave.
+    log.add(make.usdt_rate(40_000, "lowest"))
+    for less in (50, 39_199):
+        assert refusal(log, make.exchanged(log, owed, less)) == "Q4"
+    log.add(make.exchanged(log, owed, 39_200))
+    assert log.state.losses == {2026: 800}
+
+
 def test_leak_04_what_a_provider_owes_is_capped_and_three_days_old_at_most() -> None:
     log = make.at("trade")
     cap = rules.parameter(log.state, "provider_cap", log.now)
@@ -475,6 +553,59 @@ def test_leak_08_what_is_parked_as_unmatched_stays_retained_and_is_named_after_a
     assert "1000 is unmatched" in named[0]  # 300 and 700; what was matched is not
     # It still becomes its code's.
     log.add(replace(make.matched(log, known["unmatched other"], 300), id=digest("m"), evidence=digest("m e")))
+
+
+def test_leak_08_others_money_in_custody_goes_back_however_late_and_becomes_nobodys() -> None:
+    """Everybody together, and a year of waiting: others' money is sent back or stands where it is."""
+    log, receipt = make.in_custody()
+    came = log.state.receipts[receipt]
+    log.wait(10 * 365 * DAY)
+    taken = replace(make.matched(log, receipt, 400), debit="payable-held")
+    assert refusal(log, taken) == "M5"
+    assert refusal(log, RevenueRule(0, "108126", rules.CUSTODY, 10_000, START_S, ACT)) == "N2"
+    for debit in ("bank-kzt", "spent-kzt", "fees-kzt", "payable-kzt"):
+        assert refusal(log, replace(taken, debit=debit, credit="bank-held")) in {"M4", "F3", "V4"}
+    # The same year for the city's own is over; for others' money there is none.
+    assert refusal(log, make.refund(make.receipts(log)["unmatched 1"], 500)) == "F5"
+    going = log.act(make.refund(receipt, 400))
+    log.add(make.refunded(going, came, 400))
+    assert log.state.accounts["bank-held"].balance == log.state.accounts["payable-held"].balance == 0
+    assert refusal(log, make.refund(receipt, 1, mark="2")) == "F1"
+
+
+def _in_custody_too_long(log: Log, now: int) -> list[str]:
+    late = rules.overdue(log.state, now)
+    return [found.why for found in late if (found.rule, found.where) == ("F5", "account payable-held")]
+
+
+def test_leak_08_custody_nets_to_zero_for_each_receipt_within_30_days_or_is_named() -> None:
+    log, receipt = make.in_custody()
+    came = log.state.receipts[receipt]
+    last = came.time + rules.CUSTODY_S
+    assert _in_custody_too_long(log, last) == []
+    named = f"400 of others' money is in custody for more than {30 * DAY} s before {last + 1}"
+    assert _in_custody_too_long(log, last + 1) == [named]
+    # What came later hides nothing, and is named when its own days are over.
+    log.wait(10 * DAY)
+    later = log.add(make.held(log, 1_000, "later"))
+    assert _in_custody_too_long(log, last + 1) == [named]
+    assert "1400 of" in _in_custody_too_long(log, log.now + rules.CUSTODY_S + 1)[0]
+    # Signed is not sent: until the bank has paid it stands, and a part that went is no longer counted.
+    first = log.act(make.refund(receipt, 150))
+    second = log.act(make.refund(receipt, 250, mark="2"))
+    assert _in_custody_too_long(log, last + 1) == [named]
+    log.add(make.refunded(first, came, 150))
+    assert "250 of" in _in_custody_too_long(log, last + 1)[0]
+    gone = make.refunded(second, came, 250)
+    log.add(replace(gone, id=digest("gone"), evidence=digest("gone e")))
+    young = log.add(make.held(log, 70, "young"))
+    log.act(make.refund(young, 70, mark="young"))
+    assert _in_custody_too_long(log, last + 1) == []
+    assert "1070 of" in _in_custody_too_long(log, log.now + rules.CUSTODY_S + 1)[0]
+    # What the bank took back is not there any more either.
+    log.act(make.reversal(make.place(log, "evidence kzt unmatched later")))
+    assert later not in log.state.unmatched
+    assert "70 of" in _in_custody_too_long(log, log.now + 365 * DAY)[0]
 
 
 def test_leak_10_a_provider_owes_no_tenge_and_a_bank_lends_nothing() -> None:

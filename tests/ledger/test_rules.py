@@ -462,6 +462,58 @@ def test_g14_rules_take_effect_on_their_dates() -> None:
         assert rule.min_share == share
 
 
+# The law's three dates at midnight in Alatau, 1 Jul 2026, 1 Jan 2027 and 1 Jul 2027: its phases (KAZAKHSTAN).
+PHASES = (1_782_846_000, 1_798_743_600, 1_814_382_000)
+
+
+def test_g14_what_the_law_dates_takes_effect_in_its_phases_and_an_experiment_ends_on_its_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A ledger that begins three weeks before the law: a rule, a file of rules and a flag for each phase."""
+    assert [rules.almaty_year(phase) for phase in PHASES] == [2026, 2027, 2027]
+    assert [rules.almaty_year(phase - 1) for phase in PHASES] == [2026, 2026, 2027]
+    monkeypatch.setattr(city, "START_S", PHASES[0] - 21 * DAY)
+    log = city.opened()
+    log.act(Asset(0, "KZT", 2, 0, ZERO_ADDRESS, 0, FOREVER_S, ACT))
+    log.act(Asset(0, "USDT", 6, city.CHAIN_ID, city.TOKEN, PHASES[0], PHASES[2], digest("fixed value")))
+    log.act(Contract(0, "treasury", city.CHAIN_ID, city.TREASURY, digest("code"), ACT))
+    for phase, share in zip(PHASES, (10_000, 9_000, 8_000), strict=True):
+        log.act(RevenueRule(0, city.CODE, rules.RETAINED, share, phase, ACT))
+        log.act(Rules(0, digest(f"rules of {phase}"), phase, ACT))
+    # The experiment: coins are taken on a chain in the first phase only, and both days are known beforehand.
+    log.act(Parameter(0, "direct_settlement", 1, PHASES[0], digest("experiment")))
+    log.act(Parameter(0, "direct_settlement", 0, PHASES[1], digest("its end")))
+    chain = make.account("treasury-usdt", "USDT", kind="chain", owner=address_word(city.TREASURY))
+    log.act(chain)
+    log.act(make.account("fees-usdt", "USDT", kind=rules.REVENUE, owner=encode_name(city.CODE)))
+    assert [start for start, _ in log.state.rule_files] == list(PHASES)
+
+    def taken(now: int) -> str:
+        """How a fee in coins is taken at a second under the rule then in force."""
+        later = copy.deepcopy(log)
+        later.now = now
+        rule = rules.revenue_rule(later.state, city.CODE, now) or log.state.revenue_rules[city.CODE][0][1]
+        fee = replace(city.revenue(at_rules, 5), authority=hash_struct(rule))
+        refused = make.refusal(later.state, encode(replace(fee, time=now)))
+        return "taken" if refused is None else refused.rule
+
+    at_rules = copy.deepcopy(log)
+    at_rules.now = PHASES[2]
+    for now, expected in (
+        (PHASES[0] - 1, "V1"),  # no rule is in force
+        (PHASES[0], "taken"),
+        (PHASES[1] - 1, "taken"),
+        (PHASES[1], "V3"),  # the experiment is over
+        (PHASES[2], "V2"),  # and so is the asset's allowance
+    ):
+        assert taken(now) == expected, now
+    for now, share in ((PHASES[0], 10_000), (PHASES[1] - 1, 10_000), (PHASES[1], 9_000), (PHASES[2], 8_000)):
+        rule = rules.revenue_rule(log.state, city.CODE, now)
+        assert rule is not None
+        assert rule.min_share == share
+    assert rules.revenue_rule(log.state, city.CODE, PHASES[0] - 1) is None
+
+
 def check_money(state: rules.State) -> None:
     """No account of money is below zero, debits equal credits, and the totals foot (G15)."""
     assert all(a.balance >= 0 for a in state.accounts.values() if a.record.kind in rules.MONEY)

@@ -164,14 +164,14 @@ def test_the_seconds_and_days_of_the_text_are_the_codes() -> None:
         ("and not after 30 days", rules.REVERSAL_S),
         ("for more than three days", rules.PROVIDER_S),
         ("whose money moved more than 62 days ago", rules.STATEMENT_S),
+        ("money in CUSTODY for more than 30 days", rules.CUSTODY_S),
+        ("what has stood for more than 30 days and has not gone", rules.CUSTODY_S),
+        ("After more than 180 days without any rate", rules.RECOVERY_S),
     ):
         days = {"three": 3}.get(re.findall(r"(\d+|three) days", said)[0]) or int(re.findall(r"\d+", said)[0])
         assert said in text
         assert days * rules.DAY == seconds
     assert rules.UNMATCHED_S == 365 * rules.DAY
     assert "unmatched money older than a year" in text
-
-
-def test_the_known_limits_name_no_record_that_is_missing() -> None:
-    assert "What is not here yet" not in SPEC
-    assert section("What the rules do not see")
+    assert "together at most 5,000 of 10,000" in text
+    assert rules.RATE_BAND_MOST == 5_000

@@ -672,8 +672,23 @@ def rates() -> Iterator[Vector]:
     says = "A step of more than a tenth within a day (LEAKS 05)."
     yield broken("Q2", "step-up", says, log, usdt_rate(55_001), usdt_rate(55_000), why=(1_000,))
     yield broken("Q2", "step-down", says, log, usdt_rate(44_999), usdt_rate(45_000), why=(1_000,))
-    yield broken("Q2", "day-not-over", "The day's rate still binds in its last second.",
-                 log, usdt_rate(55_001), replace(usdt_rate(55_001), time=log.now + 1), why=(1_000,))
+    walked = at("registered")
+    walked.add(usdt_rate(50_000))
+    walked.wait(rules.DAY - 60)
+    walked.add(usdt_rate(46_000, "b"))
+    walked.wait(60)
+    further = usdt_rate(42_000, "c")
+    yield broken("Q2", "day-not-over", "The day's first rate still binds in its last second, however near the last one is.",
+                 walked, further, replace(further, time=walked.now + 1), why=(1_600, rules.DAY, 1_000))
+    start, jump = log.now - rules.DAY, usdt_rate(35_000)
+    yield broken("Q2", "silent-for-a-day", "After a day and a second of silence a rate jumps by as much as three days of silence allow (LEAKS 05).",
+                 log, replace(jump, time=start + rules.DAY + 1), replace(jump, time=start + 3 * rules.DAY), why=(3_000, rules.DAY + 1, 2_000))
+    yield broken("Q2", "second-day-begun", "A rate a unit beyond the two days that have begun since the last one.",
+                 log, replace(usdt_rate(60_001), time=start + rules.DAY + 1), replace(usdt_rate(60_000), time=start + rules.DAY + 1), why=(2_001, 2_000))
+    yield broken("Q2", "silent-for-months", "However long the silence, a rate is at least half of the last one (LEAKS 05).",
+                 log, replace(usdt_rate(24_999), time=start + rules.RECOVERY_S), replace(usdt_rate(25_000), time=start + rules.RECOVERY_S), why=(5_001, 5_000))
+    yield broken("Q2", "half-a-year", "A coin for almost nothing in the last second of half a year of silence, after which the series begins anew (LEAKS 05, 16).",
+                 log, replace(usdt_rate(50), time=start + rules.RECOVERY_S), replace(usdt_rate(50), time=start + rules.RECOVERY_S + 1), why=(9_990, rules.RECOVERY_S, 5_000))
     creep = at("registered")
     creep.add(usdt_rate(50_000))
     creep.add(usdt_rate(54_000, "b"))
@@ -1209,12 +1224,26 @@ def unmatched_money() -> Iterator[Vector]:
         account("fees-local", fund="MUNICIPAL", kind=REVENUE, owner=encode_name("local-fee")), stage="trade",
     )
     yield broken("M5", "matched-to-another-fund", "RETAINED money that nobody could match becomes MUNICIPAL (LEAKS 08).", fund, replace(good, purpose="local-fee", credit="fees-local"), good)
+    kept, receipt = in_custody()
+    taken = replace(matched(kept, receipt, 400), debit="payable-held")
+    yield broken("M5", "custody-matched", "Others' money is given to a code and becomes the city's (LEAKS 08).", kept, taken, refund(receipt, 400))
     more = unmatched(fund, mark="2")
     yield broken("M5", "parked-in-another-fund", "RETAINED money is parked as the local budget's (LEAKS 08).", fund, replace(more, credit="payable-local"), more)
     yield broken("M4", "parked-without-a-bank", "What is owed to payers is taken from revenue.", fund, replace(more, debit="fees-kzt"), more)
     balance = log.state.accounts["bank-kzt"].balance
     most = city.revenue(log, 2**128 - 1 - balance, "kzt", "most")
     yield broken("M7", "two-to-128", "A balance that neither a contract nor a statement can hold.", log, replace(most, amount=2**128 - balance), most, why=(balance, 2**128 - balance))
+
+
+def in_custody(stage: str = "trade") -> tuple[Log, bytes]:
+    """A stage and 400 tiyn of others' money in custody; returns the log and the hash of its receipt."""
+    log = at_with(account("bank-held", fund=rules.CUSTODY), account("payable-held", fund=rules.CUSTODY, kind=rules.PAYABLE), stage=stage)
+    return log, log.add(held(log, 400))
+
+
+def held(log: Log, amount: int, mark: str = "held") -> Transfer:
+    """Others' money that came into custody."""
+    return replace(unmatched(log, amount, mark), debit="bank-held", credit="payable-held")
 
 
 def _promised(log: Log, amount: int) -> None:
@@ -1287,6 +1316,10 @@ def refunds() -> Iterator[Vector]:
     old.now = old.state.receipts[known["unmatched 1"]].time + rules.UNMATCHED_S
     claim = refund(known["unmatched 1"], 500)
     yield broken("F5", "after-a-year", "Money that nobody claimed for a year goes back, a second later (LEAKS 12).", old, replace(claim, time=old.now + 1), claim, why=(rules.UNMATCHED_S + 1, rules.UNMATCHED_S))
+    kept, receipt = in_custody()
+    kept.now = kept.state.receipts[receipt].time + rules.UNMATCHED_S + 1
+    yield broken("F5", "not-in-custody", "After a year others' money still goes back, and what became the city's does not (LEAKS 08, 12).",
+                 kept, refund(known["unmatched 1"], 500), refund(receipt, 400), why=(rules.UNMATCHED_S,))
 
 
 def reversals() -> Iterator[Vector]:
