@@ -45,6 +45,7 @@ from gateway.rails.evm.sight import EvmSight
 from gateway.rails.evm.treasury import EvmTreasury
 from gateway.rails.tenge.simulator import Bank
 from gateway.rate_desk import RateDesk
+from gateway.rate_recording import RateRecorder
 from gateway.rates import Exchange, NationalBank, Policy
 from gateway.rates_simulator import RatesSimulator
 from gateway.relayer.service import Relayer
@@ -332,6 +333,7 @@ class EmbeddedCity:
             self.city,
             self.keys.account("relayer"),
             self.bank_folder,
+            rates=RateRecorder(engine, view, self.outside.rate_desk, tuple(plan.tokens.values()), self.clock),
         )
 
     def take_bank_files(self) -> None:

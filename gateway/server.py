@@ -40,6 +40,7 @@ from gateway.rails.evm.sight import EvmSight
 from gateway.rails.evm.treasury import EvmTreasury
 from gateway.rate_desk import RateDesk
 from gateway.rate_plan import RatePlan, policy_of, read_plan, sources_of
+from gateway.rate_recording import RateRecorder
 from gateway.relayer.service import Relayer
 from gateway.sending import service as sending
 from gateway.sequencer import Sequencer
@@ -301,8 +302,16 @@ class Server:
         self.settings.bank_folder.mkdir(parents=True, exist_ok=True)
         relayer = self.keyring.account("relayer") if self.keyring.has("relayer") else None
         settings = self.settings
+        view, assets = self.payments.view, tuple(self.rate_plan.assets)
         return Worker(
-            self.gateway, None, self.rail, self.city, relayer, settings.bank_folder, settings.retention_code
+            self.gateway,
+            None,
+            self.rail,
+            self.city,
+            relayer,
+            settings.bank_folder,
+            settings.retention_code,
+            RateRecorder(self.engine, view, self.rates, assets, self.clock),
         )
 
     def steps(self, only: Sequence[str] = ()) -> tuple[Step, ...]:

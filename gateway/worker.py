@@ -23,6 +23,7 @@ from gateway.merchants.service import tell_applied
 from gateway.payments import store
 from gateway.rails.evm import EvmRail
 from gateway.rails.tenge.rail import read_file
+from gateway.rate_recording import RateRecorder
 from gateway.relayer.flushes import Flushes
 from gateway.sending.sender import Sender
 from gateway.steps.loop import Step, run_once
@@ -82,11 +83,13 @@ class Worker:
         relayer: LocalAccount | None,
         bank: Path,
         retention_code: str = "",
+        rates: RateRecorder | None = None,
     ) -> None:
         self.gateway, self.publication, self.rail = gateway, publication, rail
         self._city, self._relayer, self._bank = city, relayer, bank
         # The revenue code of what nobody claimed for a year; without it such money only waits.
         self._retention_code = retention_code
+        self._rates = rates
         self._flushes = Flushes(gateway.engine, rail.place, gateway.clock)
         self._watch = ChainWatch(gateway.payments, rail, self._flushes.note)
         self._coins = CoinWatch(
@@ -185,6 +188,7 @@ class Worker:
             Step("late", payments.decide_late, every_s=5, budget_s=60),
             Step("expire", payments.expire, every_s=5, budget_s=60),
             Step("book", payments.book_again, every_s=30, budget_s=60),
+            *((Step("rates", self._rates.step, every_s=60, budget_s=60),) if self._rates else ()),
             # These two are done by whoever is the one writer.
             Step("record", self.record, every_s=0.05, budget_s=60, shared=True),
             Step("changes", self.tell_changes, every_s=10, budget_s=60),
