@@ -8,9 +8,9 @@ from hashlib import sha256
 from eth_account.signers.local import LocalAccount
 from web3.types import TxReceipt
 
-from contracts.bindings import COIN, City, Execution
+from contracts.bindings import City, Execution
 from gateway.budget.desk import Desk, Proposed
-from gateway.rails.evm import TRANSFER, coin_document, coin_paid, evidence_document, log_of
+from gateway.rails.evm import Log, log_of, order_paid, payout_document
 from ledger import store
 from ledger.publish import Publisher
 from ledger.records import Certificate, Commitment, Milestone, Order, Transfer, hash_struct, reject
@@ -57,13 +57,20 @@ def execution(city: City, publisher: Publisher, work: Work) -> Execution:
 
 
 def book_payment(
-    writer: Writer, desk: Desk, receipt: TxReceipt, order: Order, payee: bytes, project_account: str
+    writer: Writer,
+    desk: Desk,
+    receipt: TxReceipt,
+    order: Order,
+    payee: bytes,
+    project_account: str,
+    pull: TxReceipt | None = None,
 ) -> Proposed:
     """Record that the Treasury contract paid an order; the evidence is the log that says what moved.
 
-    receipt: of the execution, or of the pull where the payee could not receive the coin and was credited.
+    receipt: of the order's own execution; pull: of a later one, where the payee could not receive.
     """
-    document = _evidence(writer, receipt, order, payee)
+    logs = [log_of(log) for one in (receipt, pull) if one is not None for log in one["logs"]]
+    document = _evidence(writer, logs, order, payee)
     with writer.engine.begin() as connection:
         evidence = store.add_document(connection, document)
     record = Transfer(
@@ -74,27 +81,18 @@ def book_payment(
         asset=writer.state.accounts[order.account].record.asset,
         amount=order.amount,
         purpose=order.order,
-        authority=next(digest for digest, known in writer.state.orders.items() if known == order),
+        authority=hash_struct(order),
         evidence=evidence,
     )
     return desk.propose(record)
 
 
-def _evidence(writer: Writer, receipt: TxReceipt, order: Order, payee: bytes) -> bytes:
+def _evidence(writer: Writer, logs: list[Log], order: Order, payee: bytes) -> bytes:
     """The public document of what an order's payment moved; Invalid (L8) where it moved nothing."""
     treasury, asset = writer.state.contracts["treasury"], writer.state.accounts[order.account].record.asset
-    if writer.state.assets[asset].token == COIN:
-        logs = [log_of(log) for log in receipt["logs"]]
-        told = coin_paid(logs, treasury.at, hash_struct(order), payee, order.amount)
-        return coin_document(treasury.chain_id, told, payee, order.amount)
-    moved = [
-        log
-        for log in receipt["logs"]
-        if bytes(log["topics"][0]) == TRANSFER
-        and bytes(log["topics"][2])[12:] == payee
-        and int.from_bytes(bytes(log["data"]), "big") == order.amount
-    ]
-    if not moved:
-        where = f"transaction {receipt['transactionHash'].hex()}"
-        reject("L8", where, f"no log moves {order.amount} to the payee")
-    return evidence_document(treasury.chain_id, log_of(moved[0]), order.amount)
+    paid = order_paid(logs, treasury.at, hash_struct(order), payee, order.amount)
+    token = writer.state.assets[asset].token
+    if paid.token != token:
+        where = f"order 0x{hash_struct(order).hex()}"
+        reject("L8", where, f"the treasury paid 0x{paid.token.hex()}, {asset} is 0x{token.hex()}")
+    return payout_document(treasury.chain_id, paid)

@@ -81,6 +81,14 @@ class Node:
         topics = [_topic("Transfer(address,address,uint256)"), address_word(payer), address_word(to)]
         self.log(token, topics, _word(amount), block, transaction, 3)
 
+    def tell(
+        self, event: str, authority: bytes, to: bytes, amount: int, block: int, transaction: bytes
+    ) -> None:
+        """The treasury says by which order or refund the movement that follows is made."""
+        topics = [_topic(f"{event}(bytes32,bytes32,address,address,uint256)"), authority, authority]
+        data = address_word(city.TOKEN) + _word(amount)
+        self.log(city.TREASURY, [*topics, address_word(to)], data, block, transaction, 2)
+
     def view(self, at: bytes, signature: str, answer: bytes, *words: bytes) -> None:
         self.views[at, keccak256(signature.encode())[:4] + b"".join(words)] = answer
 
@@ -198,6 +206,7 @@ def _pay(town: Town, order: Any, **changed: str) -> None:
     document = evidence(120, transaction, order.amount, city.PAYEE_ADDRESS, **changed)
     town.documents |= bundles.documents(document)
     town.log.add(replace(city.payment(order, order_hash), evidence=sha256(document).digest()))
+    town.node.tell("Executed", order_hash, city.PAYEE_ADDRESS, order.amount, 120, transaction)
     town.node.move(city.TREASURY, city.PAYEE_ADDRESS, order.amount, 120, transaction)
 
 
@@ -362,6 +371,12 @@ DIFFERS: list[tuple[str, str, Callable[[Town], None]]] = [
         "record ",
         lambda town: _logs_of(town, city.TOKEN)[0]["topics"].__setitem__(2, _hex(address_word(THIEF))),
     ),
+    (
+        "T8",
+        "record ",
+        lambda town: _logs_of(town, city.TREASURY)[0]["topics"].__setitem__(1, _hex(bytes(32))),
+    ),
+    ("T8", "record ", _forget(city.TREASURY, 0)),
     ("T8", "record ", _unpublished),
     ("T8", "record ", _again(token=_hex(THIEF))),
     ("T8", "record ", _again(chainId="1")),
@@ -405,6 +420,7 @@ def _refund(town: Town, to: bytes, went_to: bytes = PAYER, *, booked: bool = Tru
     refund = Refund(0, city.digest("refund"), receipt, 4_000_000, to, city.digest("asked for"))
     authority = log.act(refund)
     transaction = city.digest("transaction refund")
+    town.node.tell("Refunded", authority, went_to, 4_000_000, 140, transaction)
     town.node.move(city.TREASURY, went_to, 4_000_000, 140, transaction)
     town.node.view(city.TOKEN, "balanceOf(address)", _word(6_000_000), address_word(city.TREASURY))
     if booked:
