@@ -457,6 +457,57 @@ def test_a_refund_that_went_elsewhere_is_named(
     assert why in finding.why
 
 
+def _credited_refund(town: Town, pulled: int | None, **names: str) -> None:
+    """A refund whose receiver could not take the token, was credited, and pulled so much later; what its evidence names."""
+    log, node, amount = town.log, town.node, 4_000_000
+    receipt = next(iter(log.state.receipts))
+    refund = Refund(0, city.digest("refund"), receipt, amount, address_word(PAYER), city.digest("asked for"))
+    authority = log.act(refund)
+    first, later = city.digest("transaction refund"), city.digest("transaction pull")
+    topics = [_topic("Credited(address,address,uint256)"), address_word(PAYER), address_word(city.TOKEN)]
+    node.tell("Refunded", authority, PAYER, amount, 140, first)
+    node.log(city.TREASURY, topics, _word(amount), 140, first, 3)
+    if pulled is not None:
+        topics[0] = _topic("Pulled(address,address,uint256)")
+        node.log(city.TREASURY, topics, _word(pulled), 150, later, 2)
+        node.move(city.TREASURY, PAYER, pulled, 150, later)
+    held = 10_000_000 - (pulled or 0)
+    node.view(city.TOKEN, "balanceOf(address)", _word(held), address_word(city.TREASURY))
+    document = evidence(140, first, amount, PAYER, **({"logIndex": "2"} | names))
+    town.documents |= bundles.documents(document)
+    back = (city.digest("refund booked"), "fees-usdt", "treasury-usdt", "USDT", amount, city.CODE)
+    log.add(Transfer(0, *back, authority, sha256(document).digest()))
+    _anchor_all(town)
+
+
+_OF_THE_PULL = {
+    "logIndex": "3",
+    "transaction": _hex(city.digest("transaction pull")),
+    "blockHash": _hex(city.digest("block 150")),
+}
+
+
+@pytest.mark.parametrize(
+    ("pulled", "names", "why"),
+    [
+        (4_000_000, {}, ""),
+        (None, {}, "which has not pulled them by block 9000"),
+        # Another sum than was credited, which the contract does not send.
+        (3_999_999, {}, "which has not pulled them by block 9000"),
+        (3_999_999, {}, "no order or refund authorises it"),
+        (4_000_000, {"logIndex": "3"}, "no movement of USDT is log 3"),
+        # The Transfer of the pull is what the pull emptied, and no payment of its own.
+        (4_000_000, _OF_THE_PULL, "no movement of USDT is log 3"),
+    ],
+)
+def test_a_token_that_was_credited_has_gone_once_it_is_pulled(
+    town: Town, serve: Callable[[Node], str], pulled: int | None, names: dict[str, str], why: str
+) -> None:
+    _credited_refund(town, pulled, **names)
+    found = [finding.why for finding in audit(town.folder, rpcs=[serve(town.node)]).findings]
+    assert [one for one in found if why in one] if why else found == []
+
+
 def test_a_refund_that_has_gone_and_is_not_yet_booked_is_pending(
     town: Town, serve: Callable[[Node], str]
 ) -> None:
