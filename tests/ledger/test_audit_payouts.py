@@ -8,10 +8,12 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 from web3.types import TxReceipt
 
 from contracts.bindings import COIN, Execution, Refunding
 from contracts.transactions import transact
+from gateway.cli import app
 from gateway.payments.outgoing import Moved
 from gateway.rails.evm import HttpNode, Place, Pool
 from gateway.rails.evm.logs import Log, log_of
@@ -35,6 +37,7 @@ from ledger.records import (
     Refund,
     Transfer,
     address_word,
+    as_json,
     decode,
     hash_struct,
 )
@@ -70,13 +73,35 @@ class Site:
         asked = {"to": to, "data": word.to_bytes(32, "big"), "gas": 100_000}
         transact(self.town.city.w3, PAYER, asked, "the door")
 
+    def _act(self, record: Record) -> bytes:
+        """Record it, and have it signed for as long as its delay lasts and longer."""
+        log = self.town.on.log
+        approves = log.add(record)
+        log.approve(approves, valid_until=log.now + 60 * rules.DAY)
+        return approves
+
+    def run(self, command: str, *arguments: str, has_bundle: bool = True) -> list[str]:
+        """What a command of `qazyna contracts` says, that whoever has the bundle gives."""
+        folder = self.town.publisher.folder
+        told = {"ledger": "0x" + city.digest("ledger").hex(), "retentionEnd": str(city.RETENTION_END_S)}
+        founding = folder.parent / "founding.json"
+        founding.write_text(json.dumps({**told, "founding": [as_json(each) for each in city.founding()]}))
+        key = folder.parent / "key"
+        key.write_text(PAYER.key.hex())
+        bundle = ["--bundle", str(folder)] if has_bundle else []
+        asked = [str(founding), *arguments, *bundle, "--key", str(key), "--rpc", self.town.url]
+        done = CliRunner().invoke(app, ["contracts", command, *asked], catch_exceptions=False)
+        self.town.chain.mine(3)
+        assert done.exit_code == 0, done.output
+        return done.stdout.splitlines()
+
     def order(self, name: str, amount: int = AMOUNT) -> Execution:
         """All acts up to an order, anchored, and its delay over."""
         log, town, places = self.town.on.log, self.town, []
 
         def act(record: Record) -> bytes:
             places.append(len(log.records))
-            return log.act(record)
+            return self._act(record)
 
         commitment = act(Commitment(0, f"c-{name}", self.allocation, "builder-eth", amount, city.ACT))
         milestone = act(Milestone(0, f"m-{name}", commitment, amount, city.ACT))
@@ -110,7 +135,7 @@ class Site:
         town, log = self.town, self.town.on.log
         receipt_hash = town.record(town.document(town.paid(WEI)), WEI, self.builder)
         first = len(log.records) - 1
-        log.act(
+        self._act(
             Refund(
                 0, city.digest(f"refund {mark}"), receipt_hash, amount, address_word(self.builder), city.ACT
             )
@@ -351,3 +376,23 @@ def test_a_payment_that_nobody_booked_is_named_by_its_order(site: Site):
     assert f"transaction 0x{event.transaction.hex()} log {event.index}" in found
     assert "is no transfer of the ledger" in found
     assert "no order or refund authorises it" not in found
+
+
+def test_by_commands_a_payee_is_credited_and_pulls_what_an_order_and_a_refund_owe(site: Site):
+    order, back = site.order("one").order, site.refund("one").refund
+    site.town.wait(rules.DAY)
+    token, to = f"0x{COIN.hex()}", f"0x{site.builder.hex()}"
+    for command, record, what in (("execute", order, "paid"), ("refund", back, "refunded")):
+        named = f"0x{hash_struct(record).hex()}"
+        said = site.run(command, named)
+        assert said[0].startswith(f"{what}: {named}, transaction 0x")
+        assert said[1] == f"credited: {to} could not receive {AMOUNT} of {token}: see `contracts pull`"
+    with pytest.raises(Invalid, match=r"^C:NotReceived at Treasury.pull"):
+        site.run("pull", to, "coin", has_bundle=False)
+    site.open()
+    (said_last,) = site.run("pull", to, "coin", has_bundle=False)
+    assert said_last.startswith(f"pulled: {2 * AMOUNT} base units of coin to {to}, transaction 0x")
+    for wrong in (["0x11", "coin"], [to, "USDT"], [to, "coin", "--from", "bank"]):
+        with pytest.raises(Invalid, match=r"C:bring at (OWNER|TOKEN|--from): "):
+            site.run("pull", *wrong, has_bundle=False)
+    assert (len((verdict := site.audit()).pending), verdict.findings) == (2, [])
