@@ -1,7 +1,8 @@
-"""`qazyna ledger`: what an operator does to the ledger itself."""
+"""`qazyna ledger`: what an operator does to the ledger itself: found it, and get it back when it is lost."""
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,9 @@ from typing import Annotated
 import typer
 
 from ledger.records import reject
+from ledger.target import Target, open_target, read
 
-app = typer.Typer(no_args_is_help=True, help="The ledger itself: its founding.")
+app = typer.Typer(no_args_is_help=True, help="The ledger itself: found it, restore it.")
 
 
 @app.callback()
@@ -63,6 +65,76 @@ def found(
         _tell(len(rounds), stand.rounds, len(stand.waiting), "")
         if stand.waiting and stand.rounds == len(rounds):
             reject("found", "rounds", f"{len(stand.waiting)} proposals wait after {stand.rounds} rounds")
+
+
+@app.command()
+def restore(
+    bundle: Annotated[
+        str, typer.Option(help="the public bundle: a folder, an address of /log, or a URL of fsspec")
+    ] = "",
+) -> None:
+    """Bring a lost or older database up to the public bundle; without --bundle, the one of the settings.
+
+    Every record goes through the rules again and must lead to the signed root. Run it again if it dies: it
+    goes on. No worker may be the writer meanwhile. What is not public does not come back: evidence, invoices,
+    merchants, what still waited.
+    """
+    from gateway.server import Server
+    from gateway.settings import Settings
+    from ledger.restore import restore as restore_ledger
+    from ledger.writer import Writer, only_writer
+
+    settings = Settings()
+    with Server(settings) as server, ExitStack() as stack:
+        keys = server.log_keys()
+        source = _source(bundle) if bundle else open_target(settings.bundle_place)
+        # Before there is a table: a bundle that is not there costs nothing.
+        read(source, "checkpoint")
+        server.upgrade()
+        stack.enter_context(only_writer(server.engine, settings.folder / "writer.lock"))
+        came = restore_ledger(server.engine, server.heads, source, keys, keys.verifiers(), _Twentieths())
+        # As any writer starts: what it takes up must be what was signed.
+        writer = Writer(server.engine, server.heads, keys, server.clock)
+        size, root = writer.tree.size, writer.tree.root().hex()
+        print(f"restored: {came} records came back, the ledger has {size}, root {root}")
+        for index, rule in sorted(writer.state.breaches.items()):
+            how = "acknowledged" if index in writer.state.acknowledged else "which no act acknowledges"
+            print(f"breach: record {index} breaks {rule}, {how}")
+
+
+class _Twentieths:
+    """Says how far long work is, at most twenty times for each part of it."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, int] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        part = 20 * done // total if total else 20
+        if part > self._said.get(what, 0):
+            self._said[what] = part
+            print(f"{what}: {done} of {total} records", file=sys.stderr)
+
+
+class _Readable:
+    """A bundle behind an address, or in a folder of somebody else's: it is read, and never written."""
+
+    def __init__(self, place: str) -> None:
+        from ledger.audit.source import open_source
+
+        self._source = open_source(place)
+
+    def find(self, path: str) -> bytes | None:
+        """The content of a file; None where there is none."""
+        return self._source.read(path)
+
+    def write(self, path: str, content: bytes) -> None:  # noqa: ARG002 - of a Target
+        """Nothing of a bundle that is read is written."""
+        raise AssertionError(path)
+
+
+def _source(place: str) -> Target:
+    is_ours = "://" in place and not place.startswith(("http://", "https://"))
+    return open_target(place) if is_ours else _Readable(place)
 
 
 def _dry(line: str) -> None:
