@@ -1,7 +1,8 @@
-"""`qazyna ledger`: what an operator does to the ledger itself: found it, and get it back when it is lost."""
+"""`qazyna ledger`: what an operator does to the ledger itself: found it, book, restore."""
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Annotated
 
 import typer
 
+from gateway.operator_cli import check_tables
 from ledger.records import reject
 from ledger.target import Target, open_target, read
 
-app = typer.Typer(no_args_is_help=True, help="The ledger itself: found it, restore it.")
+app = typer.Typer(
+    no_args_is_help=True, help="The ledger itself: found it, book what the treasury paid, restore it."
+)
 
 
 @app.callback()
@@ -39,7 +43,6 @@ def found(
     """
     from gateway.contracts_cli import load_founding
     from gateway.founding import Founder, first_round, read_acts
-    from gateway.operator_cli import check_tables
     from gateway.server import Server
     from gateway.settings import Settings
     from ledger.following import Follower
@@ -100,6 +103,45 @@ def restore(
         for index, rule in sorted(writer.state.breaches.items()):
             how = "acknowledged" if index in writer.state.acknowledged else "which no act acknowledges"
             print(f"breach: record {index} breaks {rule}, {how}")
+
+
+@app.command()
+def book(
+    order: Annotated[str, typer.Argument(metavar="HASH", help="0x and the order's hashStruct")],
+    transaction: Annotated[str, typer.Argument(help="0x and the transaction that executed it")],
+    pull: Annotated[
+        str, typer.Option(help="0x and a later pull, where the payee could not receive and was credited")
+    ] = "",
+) -> None:
+    """Have the ledger book an order that the Treasury contract has paid; the writer records it.
+
+    Asked for again, nothing comes of it twice.
+    """
+    from gateway.budget.acts import payment
+    from gateway.rails.evm.receipts import final_logs
+    from gateway.server import Server
+    from gateway.settings import Settings
+    from ledger import store
+    from ledger.following import Follower
+    from ledger.writer import submit
+
+    named, places = _hash(order, "HASH"), [_hash(transaction, "TRANSACTION")]
+    places += [_hash(pull, "--pull")] if pull else []
+    with Server(Settings()) as server:
+        check_tables(server)
+        logs = [log for place in places for log in final_logs(server.pool, place)]
+        record, document = payment(Follower(server.engine, server.heads).follow(), logs, named)
+        with server.engine.begin() as connection:
+            store.add_document(connection, document)
+            submit(connection, record, server.clock())
+    moved = f"{record.amount} {record.asset} from {record.credit} to {record.debit}"
+    print(f"asked: transfer 0x{record.id.hex()} of {moved}; the writer records it")
+
+
+def _hash(text: str, where: str) -> bytes:
+    if not re.fullmatch(r"0x[0-9a-fA-F]{64}", text):
+        reject("book", where, f"{text[:80]!a} has {len(text)} characters, expected 0x and 32 bytes in hex")
+    return bytes.fromhex(text[2:])
 
 
 class _Twentieths:

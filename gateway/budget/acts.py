@@ -14,6 +14,7 @@ from gateway.rails.evm import Log, log_of, order_paid, payout_document
 from ledger import store
 from ledger.publish import Publisher
 from ledger.records import Certificate, Commitment, Milestone, Order, Transfer, hash_struct, reject
+from ledger.rules import PROJECT, State
 from ledger.writer import Writer
 
 
@@ -70,29 +71,55 @@ def book_payment(
     receipt: of the order's own execution; pull: of a later one, where the payee could not receive.
     """
     logs = [log_of(log) for one in (receipt, pull) if one is not None for log in one["logs"]]
-    document = _evidence(writer, logs, order, payee)
+    record, document = payment(writer.state, logs, hash_struct(order), payee, project_account)
     with writer.engine.begin() as connection:
-        evidence = store.add_document(connection, document)
-    record = Transfer(
-        time=0,
-        id=sha256(b"transfer " + document).digest(),
-        debit=project_account,
-        credit=order.account,
-        asset=writer.state.accounts[order.account].record.asset,
-        amount=order.amount,
-        purpose=order.order,
-        authority=hash_struct(order),
-        evidence=evidence,
-    )
+        assert store.add_document(connection, document) == record.evidence
     return desk.propose(record)
 
 
-def _evidence(writer: Writer, logs: list[Log], order: Order, payee: bytes) -> bytes:
-    """The public document of what an order's payment moved; Invalid (L8) where it moved nothing."""
-    treasury, asset = writer.state.contracts["treasury"], writer.state.accounts[order.account].record.asset
-    paid = order_paid(logs, treasury.at, hash_struct(order), payee, order.amount)
-    token = writer.state.assets[asset].token
+def payment(
+    state: State, logs: list[Log], order_hash: bytes, payee: bytes | None = None, project_account: str = ""
+) -> tuple[Transfer, bytes]:
+    """The transfer that books an order's payment, and its evidence, from the logs that say what moved.
+
+    Invalid (V4) for no order that waits to be paid, (L8) where these logs moved nothing for it. payee,
+    project_account: another one than the ledger's own is refused by the logs, and by the writer.
+    """
+    where, order = f"order 0x{order_hash.hex()}", state.orders.get(order_hash)
+    if order is None or order_hash in state.void_orders:
+        reject("V4", where, f"is none of the {len(state.orders)} orders in effect")
+    if order_hash in state.paid_orders:
+        reject("V4", where, f"{order.order} of {order.amount} is booked already")
+    account = state.accounts[order.account].record
+    to = state.accounts[order.payee].record.owner[12:] if payee is None else payee
+    treasury, token = state.contracts["treasury"], state.assets[account.asset].token
+    paid = order_paid(logs, treasury.at, order_hash, to, order.amount)
     if paid.token != token:
-        where = f"order 0x{hash_struct(order).hex()}"
-        reject("L8", where, f"the treasury paid 0x{paid.token.hex()}, {asset} is 0x{token.hex()}")
-    return payout_document(treasury.chain_id, paid)
+        reject("L8", where, f"the treasury paid 0x{paid.token.hex()}, {account.asset} is 0x{token.hex()}")
+    document = payout_document(treasury.chain_id, paid)
+    record = Transfer(
+        time=0,
+        id=sha256(b"transfer " + document).digest(),
+        debit=project_account or _project_account(state, order),
+        credit=order.account,
+        asset=account.asset,
+        amount=order.amount,
+        purpose=order.order,
+        authority=order_hash,
+        evidence=sha256(document).digest(),
+    )
+    return record, document
+
+
+def _project_account(state: State, order: Order) -> str:
+    """Where it is counted what a project was paid, in the order's asset and fund."""
+    account = state.accounts[order.account].record
+    project = state.allocations[order.allocation_hash].record.project_hash
+    wanted = (PROJECT, project, account.asset, account.fund)
+    for name, known in state.accounts.items():
+        one = known.record
+        if (one.kind, one.owner, one.asset, one.fund) == wanted:
+            return name
+    return reject(
+        "N6", f"order {order.order}", f"project 0x{project.hex()} has no account in {account.asset}"
+    )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
 from contracts.bindings import COIN
 from gateway.budget.acts import Work, book_payment, enact, execution
+from gateway.cli import app
 from gateway.demo import DAY, Day, enact_all, load_projects, run_audit
 from gateway.rails.evm import TRANSFER, Log
 from gateway.rails.evm.treasury_logs import CREDITED, EXECUTED, PULLED, order_paid
@@ -24,6 +26,7 @@ from ledger.records import (
     Milestone,
     Order,
     Project,
+    Unavailable,
     address_word,
 )
 from tests.gateway.anvil_town import AnvilTown
@@ -107,6 +110,58 @@ def test_an_order_in_the_coin_is_paid_booked_and_audited(coin_town: AnvilTown, d
     assert (booked.amount, booked.asset, booked.credit) == (AMOUNT, COIN_ASSET, "treasury-eth")  # type: ignore[attr-defined]
     day.publish()
     city.outside.finalise()
+    day.publish()
+    verdict = run_audit(city.folder / "bundle", "--rpc", town.node.url)
+    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+
+
+def test_an_order_is_booked_by_a_command_once_its_execution_is_final_and_once_for_ever(
+    coin_town: AnvilTown, day: Day, monkeypatch: pytest.MonkeyPatch
+):
+    town, city = coin_town, coin_town.city
+    work = ordered(day)
+    asked = execution(city.city, city.publisher, work)
+    day.wait(DAY + 60)
+    named, relayer = f"0x{work.order.hash.hex()}", city.keys.account("relayer")
+    sent = city.city.execute(relayer, asked), city.city.transfer(town.payer, COIN, TO, AMOUNT)
+    executed_by, other = (f"0x{bytes(one['transactionHash']).hex()}" for one in sent)
+    settings = {"FOLDER": city.folder, "RPC_URLS": town.node.url, "ORIGIN": "city.example/ledger"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"QAZYNA_{name}", str(value))
+
+    def book(*words: str) -> str:
+        done = CliRunner().invoke(app, ["ledger", "book", *words], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    with pytest.raises(Unavailable, match=r"in block \d+, final is \d+: ask again"):
+        book(named, executed_by)
+    with pytest.raises(Unavailable, match="in no block"):
+        book(named, "0x" + "11" * 32)
+    city.outside.finalise()
+    with pytest.raises(
+        Invalid, match=f"L8 at order {named}: no log of the treasury says that it paid {AMOUNT}"
+    ):
+        book(named, other)
+    with pytest.raises(Invalid, match=r"V4 at order 0x22.*is none of the \d+ orders in effect"):
+        book("0x" + "22" * 32, executed_by)
+    with pytest.raises(Invalid, match="book at HASH: '0x22' has 4 characters"):
+        book("0x22", executed_by)
+    said = book(named, executed_by)
+    assert (
+        f"of {AMOUNT} {COIN_ASSET} from treasury-eth to spent-water-main-eth; the writer records it" in said
+    )
+    # Asked for again before the writer has come to it: one record.
+    assert book(named, executed_by) == said
+    city.writer.drain()
+    size = city.writer.tree.size
+    with pytest.raises(Invalid, match=f"V4 at order {named}: order-eth of {AMOUNT} is booked already"):
+        book(named, executed_by)
+    city.writer.drain()
+    assert city.writer.tree.size == size
+    for _ in range(2):
+        day.publish()
+        city.outside.finalise()
     day.publish()
     verdict = run_audit(city.folder / "bundle", "--rpc", town.node.url)
     assert verdict.returncode == 0, verdict.stdout + verdict.stderr
