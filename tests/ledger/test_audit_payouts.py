@@ -13,7 +13,9 @@ from web3.types import TxReceipt
 
 from contracts.bindings import COIN, Execution, Refunding
 from contracts.transactions import transact
+from gateway.budget.bookings import Bookings
 from gateway.cli import app
+from gateway.ledger_view import LedgerView
 from gateway.payments.outgoing import Moved
 from gateway.rails.evm import HttpNode, Place, Pool
 from gateway.rails.evm.logs import Log, log_of
@@ -396,3 +398,36 @@ def test_by_commands_a_payee_is_credited_and_pulls_what_an_order_and_a_refund_ow
         with pytest.raises(Invalid, match=r"C:bring at (OWNER|TOKEN|--from): "):
             site.run("pull", *wrong, has_bundle=False)
     assert (len((verdict := site.audit()).pending), verdict.findings) == (2, [])
+
+
+def test_an_order_that_anybody_had_paid_is_booked_by_itself_once_its_credit_is_pulled(site: Site):
+    town = site.town
+    node, engine = HttpNode(town.url), town.on.ledger.engine
+    place = Place(town.city.deployment, {COIN: "ETH"})
+    view = LedgerView(engine)
+    bookings = Bookings(Pool([node], city.CHAIN_ID), place, engine, view, town.on.ledger.clock)
+    assert bookings.follow() == 0
+    asked = [site.order("one"), site.order("two", 3 * AMOUNT), site.order("never")]
+    site.execute(asked[0])
+    site.open()
+    # Executed by somebody's transaction in a block that is not final yet.
+    town.city.execute(PAYER, asked[1])
+    assert bookings.follow() == 0
+    town.chain.mine(3)
+    for _ in range(2):
+        # Asked for once, however often it is found before the writer has come to it.
+        assert bookings.follow() == 1
+    site.pull()
+    assert bookings.follow() == 2
+    town.writer.drain()
+    assert bookings.follow() == 0
+    state = view.refresh()
+    assert {hash_struct(one.order) for one in asked[:2]} == state.paid_orders
+    for _ in range(2):
+        town.writer.publish(town.publisher, town.on.ledger.watcher(), (town.on.anchor(),))
+        town.chain.mine(3)
+    verdict = town.audit()
+    assert (verdict.findings, verdict.pending) == ([], [])
+    # A process that starts anew finds the same, and nothing to do.
+    assert Bookings(Pool([node], city.CHAIN_ID), place, engine, view, town.on.ledger.clock).follow() == 0
+    node.close()
