@@ -183,8 +183,36 @@ def lift(city: City, hash: Hash, bundle: Bundle, key: Key, rpc: Rpc = HERE, depl
     print(f"left: {town.frozen()} breaches of the log freeze the treasury")
 
 
+def report(
+    city: City,
+    rule: Annotated[str, typer.Argument(help="O1, O2, O3, O6, O7, G7, H2 or E1, as the audit names it")],
+    named: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECORD...", help="hashes of the orders, or of the transfer (G7); places (H2, E1)"
+        ),
+    ],
+    bundle: Bundle,
+    key: Key,
+    rpc: Rpc = HERE,
+    deployment: Noted = None,
+) -> None:
+    """Show the Watchdog a breach: it freezes that commitment, or by H2 and E1 all of the treasury."""
+    wanted = [_place(each) if rule in {"H2", "E1"} else _word(each, "RECORD") for each in named]
+    town = city_of(city, rpc, deployment)
+    function, size, shown = _records(bundle).report(rule, wanted, town)
+    receipt = town.report(read_key(key), function, size, *shown)
+    print(f"reported: {rule} of {', '.join(named)}, {_where(receipt)}")
+
+
+def _place(text: str) -> int:
+    if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
+        reject("C:bring", "RECORD", f"{text[:80]!a} is no place of a record in 1 to 18 digits")
+    return int(text)
+
+
 DISPUTE_LASTS_S = 86_400
-COMMANDS = (enact, execute, refund, pull, stop, dispute, resolve, withdraw, lift)
+COMMANDS = (enact, execute, refund, pull, stop, dispute, resolve, withdraw, report, lift)
 
 
 def register(app: typer.Typer) -> None:

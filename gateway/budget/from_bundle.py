@@ -7,7 +7,7 @@ contracts check proofs and signatures again; here a bundle that is not what was 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from contracts.bindings import City, Execution, Head, Placed, Refunding
@@ -45,6 +45,12 @@ from ledger.records import (
 
 Kind = TypeVar("Kind", bound=Record)
 Progress = Callable[[int, int], None]
+Shown = Placed | Sequence[Placed] | Record
+# The breaches that anchored records show by themselves, and how many records a report of each names.
+REPORTED = {
+    "O1": (1, 1), "O2": (1, 1), "O3": (1, 1), "O6": (2, 2), "O7": (2, 1_000), "G7": (1, 1), "H2": (2, 2),
+    "E1": (1, 1),
+}  # fmt: skip
 
 
 class Records:
@@ -56,6 +62,7 @@ class Records:
         self._anchors = _read(source, "anchors.json")
         self._approvals: dict[bytes, list[Approval]] = {}
         self._withdrawn: set[tuple[bytes, bytes]] = set()
+        self._roots: dict[int, bytes] = {}
         self._roles: dict[bytes, str] = {}
         for index in range(-(-size // TILE_WIDTH)):
             progress(index * TILE_WIDTH, size)
@@ -114,6 +121,15 @@ class Records:
             reject("C:bundle", f"record 0x{hash.hex()}", f"{why}; {signed} approvals are recorded in all")
         return given
 
+    def ever_signed(self, hash: bytes, role: str, city: City) -> list[Approval]:
+        """The signatures of all who ever held a seat of a role: what a report of a breach shows."""
+        given = [one for one in self._approvals.get(hash, []) if self._roles.get(one.signer) == role]
+        if len(given) < (needed := city.required(role)):
+            why = f"{len(given)} who ever sat in the {role} signed it, {needed} are needed: it proves nothing"
+            reject("C:bundle", f"record 0x{hash.hex()}", why)
+        # One who signed twice is one.
+        return list({one.signer: one for one in given}.values())
+
     def _signed_by(self, hash: bytes) -> set[str]:
         return {self._roles.get(one.signer, "") for one in self._approvals.get(hash, [])}
 
@@ -142,7 +158,9 @@ class Records:
                 break
         else:
             reject("C:bundle", f"record {last}", f"no head that has it counts, newest is {city.head().size}")
-        root = root_of(self._leaves[: head.size])
+        # Once for each head: an act after another asks for the same one.
+        root = self._roots.get(head.size) or root_of(self._leaves[: head.size])
+        self._roots[head.size] = root
         if root != head.root:
             why = f"the records make 0x{root.hex()}, anchored is 0x{head.root.hex()}"
             reject("C:bundle", f"size {head.size}", why)
@@ -202,6 +220,58 @@ class Records:
         head = self.head(city, index)
         signed = [self.approvals(hash, role, city, now) for role in (rules.COUNCIL, rules.AUDITOR)]
         return head.size, Placed(record, index, self.path(index, head)), signed[0], signed[1]
+
+    def report(self, rule: str, named: Sequence[bytes | int], city: City) -> tuple[str, int, list[Shown]]:
+        """What Watchdog asks to see of a breach: its function, the head, and what it takes after it.
+
+        named: hashes of orders, in the ledger's order; of the transfer (G7); places of records (H2, E1).
+        """
+        least, most = REPORTED.get(rule, (0, 0))
+        if not least <= len(named) <= most:
+            known = ", ".join(f"{name} of {few}" for name, (few, _) in REPORTED.items())
+            reject("C:report", rule[:40], f"{len(named)} records named; there is {known}")
+        if rule in {"H2", "E1"}:
+            places = [self._place(each) for each in named]
+            head = self.head(city, max(places))
+            shown: list[Shown] = [Placed(self._data[at], at, self.path(at, head)) for at in places]
+            return ("reportTime" if rule == "H2" else "reportKind"), head.size, shown
+        hashes = [each for each in named if isinstance(each, bytes)]
+        before: list[tuple[Transfer, int]] = []
+        if rule == "G7":
+            before = [self.find(hashes[0], Transfer)]
+            hashes = [before[0][0].authority]
+        found = [self.find(each, Order) for each in hashes]
+        head = self.head(city, max(at for _, at in [*found, *before]))
+        orders = [
+            Placed(order, at, self.path(at, head), self.ever_signed(each, rules.AUTHORITY, city))
+            for each, (order, at) in zip(hashes, found, strict=True)
+        ]
+        first = found[0][0]
+        certificates = (
+            [self.find(order.certificate_hash, Certificate)[0] for order, _ in found]
+            if rule in {"O2", "O6"}
+            else []
+        )
+        match rule:
+            case "O1":
+                return "reportUnregistered", head.size, [*orders]
+            case "O2":
+                return "reportRefused", head.size, [*orders, *certificates]
+            case "O3":
+                return "reportPayee", head.size, [*orders, self.find(first.commitment_hash, Commitment)[0]]
+            case "O6":
+                return "reportTwice", head.size, [*orders, *certificates]
+            case "O7":
+                return "reportOverspent", head.size, [orders]
+            case _:
+                (moved, at), *_ = before
+                return "reportRepublic", head.size, [Placed(moved, at, self.path(at, head)), *orders]
+
+    def _place(self, named: bytes | int) -> int:
+        place = named if isinstance(named, int) else self._places.get(named, -1)
+        if not 0 <= place < len(self._data):
+            reject("C:bundle", f"record {place}", f"is none of the {len(self._data)} records of {self._name}")
+        return place
 
 
 def _read(source: Source, path: str) -> bytes:

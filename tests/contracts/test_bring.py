@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 from web3 import HTTPProvider, Web3
 
-from contracts.transactions import transact
 from gateway.cli import app
 from ledger import proof
 from ledger.records import (
@@ -252,12 +251,14 @@ def test_a_freeze_ends_by_a_command_once_council_and_auditor_acknowledged_the_br
     world.log.append(digest("no kind of record") * 3)
     place = len(world.log) - 1
     world.anchor()
-    _, size, path = world.path(place)
-
-    shown = (world.log[place], place, path)
-    watchdog = world.city._contracts["watchdog"]
-    data = watchdog.encode_abi("reportKind", args=[(size, world.city.head().time), shown])
-    transact(world.w3, wallet(PAYER), {"to": watchdog.address, "data": data, "gas": 10**6}, "reportKind")
+    town.publish(anchored=False)
+    with pytest.raises(Invalid, match=r"C:report at O9: 1 records named; there is O1 of 1"):
+        town.run("report", "O9", named)
+    with pytest.raises(Invalid, match=r"^C:NoBreach"):
+        town.run("report", "E1", str(place - 1))
+    with pytest.raises(Invalid, match=rf"C:bundle at record {place + 1}: is none of the {place + 1} records"):
+        town.run("report", "E1", str(place + 1))
+    assert town.run("report", "E1", str(place)).startswith(f"reported: E1 of {place}, transaction 0x")
     assert world.city.frozen() == 1
     world.wait(DAY)
     with pytest.raises(Invalid, match=r"^C:Frozen"):
@@ -274,3 +275,41 @@ def test_a_freeze_ends_by_a_command_once_council_and_auditor_acknowledged_the_br
     assert said[1] == "left: 0 breaches of the log freeze the treasury"
     assert town.run("execute", named).startswith("paid: ")
     assert world.city.is_order_paid(order)
+
+
+def test_two_orders_for_one_milestone_are_reported_by_a_command_and_freeze_their_commitment(
+    town: Town,
+) -> None:
+    asked = payable(town.world)
+    again = replace(asked.order, order="order-2")
+    town.signed([*asked.order_approvals, *asked.certificate_approvals])
+    later = town.record(again)
+    town.publish()
+    named = f"0x{hash_struct(asked.order).hex()}"
+    with pytest.raises(
+        Invalid, match=r"0 who ever sat in the authority signed it, 1 are needed: it proves nothing"
+    ):
+        town.run("report", "O6", named, later)
+    # Signed twice, and no more valid: a report asks who ever sat.
+    for valid_for in (60, 120):
+        town.signed(town.world.approve(again, [AUTHORITY], valid_for))
+    town.publish()
+    town.world.wait(DAY)
+    with pytest.raises(Invalid, match=r"^C:OrdersNotAscending"):
+        town.run("report", "O6", later, named)
+    with pytest.raises(Invalid, match=r"^C:NoBreach"):
+        town.run("report", "O2", named)
+    with pytest.raises(Invalid, match=r"^C:NoBreach"):
+        town.run("report", "O3", named)
+    with pytest.raises(Invalid, match=r"^C:NoBreach"):
+        town.run("report", "O7", named, later)
+    with pytest.raises(Invalid, match=r"^C:NoBreach"):
+        town.run("report", "O1", named)
+    with pytest.raises(Invalid, match=r"^C:NoBreach"):
+        town.run("report", "H2", "0", "1")
+    with pytest.raises(Invalid, match=r"is a Order at \d+, wanted is a Transfer"):
+        town.run("report", "G7", named)
+    assert town.run("report", "O6", named, later).startswith(f"reported: O6 of {named}, {later}, transaction")
+    assert town.world.city.frozen(asked.commitment) == 1
+    with pytest.raises(Invalid, match=r"^C:Frozen"):
+        town.run("execute", named)
