@@ -115,15 +115,13 @@ def book(
 ) -> None:
     """Have the ledger book an order that the Treasury contract has paid; the writer records it.
 
-    Asked for again, nothing comes of it twice.
+    Asked for again, nothing comes of it twice. What the ledger refused is asked for again, once a day.
     """
-    from gateway.budget.acts import payment
+    from gateway.budget.acts import ask_to_book, payment
     from gateway.rails.evm.receipts import final_logs
     from gateway.server import Server
     from gateway.settings import Settings
-    from ledger import store
     from ledger.following import Follower
-    from ledger.writer import submit
 
     named, places = _hash(order, "HASH"), [_hash(transaction, "TRANSACTION")]
     places += [_hash(pull, "--pull")] if pull else []
@@ -131,11 +129,9 @@ def book(
         check_tables(server)
         logs = [log for place in places for log in final_logs(server.pool, place)]
         record, document = payment(Follower(server.engine, server.heads).follow(), logs, named)
-        with server.engine.begin() as connection:
-            store.add_document(connection, document)
-            submit(connection, record, server.clock())
+        id = ask_to_book(server.engine, record, document, server.clock())
     moved = f"{record.amount} {record.asset} from {record.credit} to {record.debit}"
-    print(f"asked: transfer 0x{record.id.hex()} of {moved}; the writer records it")
+    print(f"asked: transfer 0x{id.hex()} of {moved}; the writer records it")
 
 
 def _hash(text: str, where: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from eth_account.signers.local import LocalAccount
@@ -10,12 +10,15 @@ from web3.types import TxReceipt
 
 from contracts.bindings import City, Execution
 from gateway.budget.desk import Desk, Proposed
+from gateway.db import Engine
 from gateway.rails.evm import Log, log_of, order_paid, payout_document
 from ledger import store
 from ledger.publish import Publisher
-from ledger.records import Certificate, Commitment, Milestone, Order, Transfer, hash_struct, reject
+from ledger.records import Certificate, Commitment, Invalid, Milestone, Order, Transfer, hash_struct, reject
 from ledger.rules import PROJECT, State
-from ledger.writer import Writer
+from ledger.writer import Writer, submit
+
+DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,23 @@ def payment(
         evidence=sha256(document).digest(),
     )
     return record, document
+
+
+def ask_to_book(engine: Engine, record: Transfer, document: bytes, now: int) -> bytes:
+    """Ask the writer to book a payment; returns the submission's id. The same is asked for once.
+
+    What the ledger refused, because its contract is in dispute, can be right later: it is asked for again
+    under an id of that day. Invalid with the refusal where this day's was refused too.
+    """
+    with engine.begin() as connection:
+        store.add_document(connection, document)
+        try:
+            store.answer(connection, record.id)
+        except Invalid:
+            again = sha256(b"transfer " + document + b" on day %d" % (now // DAY_S)).digest()
+            record = replace(record, id=again)
+            store.answer(connection, again)
+        return submit(connection, record, now)
 
 
 def _project_account(state: State, order: Order) -> str:

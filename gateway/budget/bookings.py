@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from gateway.budget.acts import payment
+from gateway.budget.acts import ask_to_book, payment
 from gateway.db import Engine
 from gateway.ledger_view import LedgerView
 from gateway.payments.state import Clock
@@ -16,10 +16,8 @@ from gateway.rails.evm.pool import Endpoint
 from gateway.rails.evm.receipts import final_logs
 from gateway.rails.evm.rpc import Refused, to_hex
 from gateway.rails.evm.treasury_logs import CREDITED, EXECUTED, PULLED, Payout, payouts
-from ledger import store
 from ledger.records import Invalid, Order, Unavailable
 from ledger.rules import State
-from ledger.writer import submit
 
 LOGGER = logging.getLogger(__name__)
 RANGE_BLOCKS = 2_000
@@ -60,13 +58,11 @@ class Bookings:
         logs = [log for transaction in transactions for log in final_logs(self._pool, transaction)]
         try:
             record, document = payment(state, logs, payout.authority)
+            ask_to_book(self._engine, record, document, self._clock())
         except Invalid as refused:
-            # Credited and not pulled yet, or something for a person: it is asked again the next time.
+            # Credited and not pulled yet, or refused by the ledger: it is asked again the next time.
             LOGGER.info("not booked: %s", refused)
             return False
-        with self._engine.begin() as connection:
-            store.add_document(connection, document)
-            submit(connection, record, self._clock())
         return True
 
     def _listen(self, since_s: int) -> None:

@@ -30,6 +30,7 @@ from ledger.records import (
     Block,
     Certificate,
     Commitment,
+    Dispute,
     Invalid,
     Milestone,
     Order,
@@ -37,6 +38,7 @@ from ledger.records import (
     Rate,
     Record,
     Refund,
+    Resolution,
     Transfer,
     address_word,
     as_json,
@@ -430,4 +432,29 @@ def test_an_order_that_anybody_had_paid_is_booked_by_itself_once_its_credit_is_p
     assert (verdict.findings, verdict.pending) == ([], [])
     # A process that starts anew finds the same, and nothing to do.
     assert Bookings(Pool([node], city.CHAIN_ID), place, engine, view, town.on.ledger.clock).follow() == 0
+    node.close()
+
+
+def test_a_payment_that_the_ledger_refused_in_a_dispute_is_booked_when_that_is_settled(site: Site):
+    town, log = site.town, site.town.on.log
+    node, engine, clock = HttpNode(town.url), town.on.ledger.engine, town.on.ledger.clock
+    place, view = Place(town.city.deployment, {COIN: "ETH"}), LedgerView(engine)
+    bookings = Bookings(Pool([node], city.CHAIN_ID), place, engine, view, clock)
+    asked = site.order("one")
+    site.open()
+    site.execute(asked)
+    disputed = log.add(Dispute(0, asked.order.commitment_hash, city.AUDITOR.address, city.ACT))
+    log.approve(disputed, city.AUDITOR)
+    town.publish()
+    for count in (1, 1, 0, 0):
+        # Under its own id, under that day's, and then no more today.
+        assert bookings.follow() == count
+        town.writer.drain()
+    assert hash_struct(asked.order) not in view.refresh().paid_orders
+    log.act(Resolution(0, asked.order.commitment_hash, 0, city.ACT))
+    town.publish()
+    town.wait(rules.DAY)
+    assert bookings.follow() == 1
+    town.writer.drain()
+    assert hash_struct(asked.order) in view.refresh().paid_orders
     node.close()
