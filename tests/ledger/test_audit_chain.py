@@ -508,6 +508,26 @@ def test_a_token_that_was_credited_has_gone_once_it_is_pulled(
     assert [one for one in found if why in one] if why else found == []
 
 
+def test_what_came_in_is_no_refund_that_went_to_the_treasury_itself(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
+    log, amount = town.log, 4_000_000
+    receipt = next(iter(log.state.receipts))
+    to = address_word(city.TREASURY)
+    authority = log.act(Refund(0, city.digest("refund"), receipt, amount, to, city.digest("asked for")))
+    transaction = city.digest("transaction of another payer")
+    town.node.move(PAYER, city.TREASURY, amount, 140, transaction)
+    document = evidence(140, transaction, amount, city.TREASURY)
+    town.documents |= bundles.documents(document)
+    back = (city.digest("refund booked"), "fees-usdt", "treasury-usdt", "USDT", amount, city.CODE)
+    log.add(Transfer(0, *back, authority, sha256(document).digest()))
+    _anchor_all(town)
+    found = [one.why for one in audit(town.folder, rpcs=[serve(town.node)]).findings if one.rule == "T8"]
+    assert found == [
+        f"its movement came to 0x{city.TREASURY.hex()}, the ledger means the other way",
+    ]
+
+
 def test_a_refund_that_has_gone_and_is_not_yet_booked_is_pending(
     town: Town, serve: Callable[[Node], str]
 ) -> None:
