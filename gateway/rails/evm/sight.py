@@ -12,8 +12,8 @@ from gateway.rails.evm.logs import TRANSFER, Log, check_shape, read_log
 from gateway.rails.evm.place import Place
 from gateway.rails.evm.pool import Endpoint, Pool
 from gateway.rails.evm.rpc import Refused, data, to_hex
-from gateway.rails.evm.split import coin_document, evidence_document, evidence_key
-from gateway.rails.evm.treasury_logs import CREDITED, REFUNDED, coin_sent
+from gateway.rails.evm.split import evidence_document, evidence_key, payout_document
+from gateway.rails.evm.treasury_logs import CREDITED, EXECUTED, PULLED, REFUNDED, payouts
 from ledger.records import WORD, Unavailable, keccak256, reject
 
 RANGE_BLOCKS = 2_000
@@ -55,33 +55,54 @@ class EvmSight:
     ) -> list[Moved]:
         """The Transfers of a token between these, in the order of the chain: the node filters by topic.
 
-        Of the coin: what the treasury says that it refunded, where it is the sender.
+        Where the treasury is the sender, also what it says that it refunded and no Transfer says.
         """
-        found: list[Moved] = []
+        found = self._refunded(asset, receivers, first, last) if self.treasury in senders else []
         if self.is_coin(asset):
-            return self._coin_refunded(asset, receivers, first, last) if self.treasury in senders else found
+            return found
         for start in range(first, last + 1, self._range_blocks):
             end = min(start + self._range_blocks - 1, last)
             found += self._moved(self.token(asset), asset, senders, receivers, start, end)
         return found
 
-    def _coin_refunded(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Moved]:
-        asked = {
-            "fromBlock": to_hex(first), "toBlock": to_hex(last), "address": to_hex(self.treasury),
-            "topics": [[to_hex(REFUNDED), to_hex(CREDITED)]],
-        }  # fmt: skip
-        try:
-            logs = [read_log(raw) for raw in self._asked("eth_getLogs", asked) if not raw.get("removed")]
-            sent = [(log, to) for to in receivers for log in coin_sent(logs, self.treasury, REFUNDED, to)]
-        except _MALFORMED as error:
-            raise Unavailable(self.rail, f"{type(error).__name__}: {error}"[:300]) from error
+    def _refunded(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Moved]:
+        """What the treasury refunded and no Transfer log says: of the coin all, of a token what was credited.
+
+        A credit counts once it was pulled in a final block.
+        """
+        told = self._told(first, last, EXECUTED, REFUNDED, CREDITED, PULLED)
+        token, topics = self.token(asset), {log.topics[0] for log in told}
+        if not {REFUNDED, CREDITED} & topics:
+            return []
+        final = self._pool.head().final
+        if CREDITED in topics and final > last:
+            told += self._told(last + 1, final, PULLED)
         return [
             Moved(
-                evidence_key(self.chain_id, log), asset, self.treasury, to, log.word(1), log.block,
-                log.transaction, coin_document(self.chain_id, log, to, log.word(1)),
+                evidence_key(self.chain_id, paid.log), asset, self.treasury, paid.to, paid.amount,
+                paid.log.block, paid.log.transaction, payout_document(self.chain_id, paid),
             )
-            for log, to in sorted(sent, key=lambda one: (one[0].block, one[0].index))
+            for paid in payouts(told, self.treasury, REFUNDED)
+            if paid.token == token and paid.to in receivers and paid.evidence is paid.log
         ]  # fmt: skip
+
+    def _told(self, first: int, last: int, *topics: bytes) -> list[Log]:
+        """What the treasury said in a range of blocks."""
+        found: list[Log] = []
+        for start in range(first, last + 1, self._range_blocks):
+            end = min(start + self._range_blocks - 1, last)
+            asked = {
+                "fromBlock": to_hex(start),
+                "toBlock": to_hex(end),
+                "address": to_hex(self.treasury),
+                "topics": [[to_hex(topic) for topic in topics]],
+            }
+            try:
+                logs = [read_log(raw) for raw in self._asked("eth_getLogs", asked) if not raw.get("removed")]
+            except _MALFORMED as error:
+                raise Unavailable(self.rail, f"{type(error).__name__}: {error}"[:300]) from error
+            found += [log for log in logs if log.at == self.treasury and start <= log.block <= end]
+        return found
 
     def _moved(
         self,
