@@ -46,7 +46,7 @@ class Wallets:
         if signer == asked.payer:
             return asked.signature
         is_wrapped = asked.signature.endswith(UNDEPLOYED)
-        if not self._has_code(asked.payer):
+        if not self.has_code(asked.payer):
             _refuse_without_code(asked.payer, signer, is_wrapped)
         if asked.scheme is Scheme.EIP3009:
             why = f"0x{asked.payer.hex()} is a contract, and the router takes EIP-3009 of keys only (v, r, s)"
@@ -58,7 +58,8 @@ class Wallets:
             )
         return own
 
-    def _has_code(self, address: bytes) -> bool:
+    def has_code(self, address: bytes) -> bool:
+        """Whether there is code at an address now."""
         try:
             return bool(data(self._pool.ask("eth_getCode", to_hex(address), "latest")))
         except (Refused, ValueError, TypeError) as error:
