@@ -13,6 +13,7 @@ from gateway.city_fees.catalogue import CATALOGUE, Fee
 from gateway.pages.words import plain
 from gateway.payments.model import Derived, Status
 from gateway.payments.store import Invoice
+from gateway.renewal import Renewable, Renewal
 from ledger.records import keccak256
 from ledger.rules import TENGE
 
@@ -144,7 +145,12 @@ def _tenge(iban: str, invoice: Invoice, amount: Field) -> Ways:
     return Ways(fields, (_code("reference", invoice.reference),))
 
 
-def version(derived: Derived, position: int | None, *, payable: bool) -> str:
+def renewal_of(gateway: Gateway) -> Renewal:
+    """What makes the next invoice of one that ran out."""
+    return Renewal(gateway.payments, gateway.links, gateway.spread_bps)
+
+
+def version(derived: Derived, position: int | None, *, payable: bool, renewable: Renewable) -> str:
     """Changes when the page must be shown anew, and only then."""
-    told = (derived.status, sorted(derived.notes), derived.paid_minor, position, payable)
+    told = (derived.status, sorted(derived.notes), derived.paid_minor, position, payable, renewable)
     return sha256(repr(told).encode()).hexdigest()[:16]

@@ -20,6 +20,7 @@ from gateway.pages import merchant, operator, session, shop, till, watch
 from gateway.pages.merchant import units
 from gateway.pages.plot import bars
 from gateway.pages.session import PageRoute
+from gateway.payments.store import Origin
 from ledger.records import Invalid
 from tests.gateway.conftest import Town
 from tests.gateway.test_api import walk
@@ -30,7 +31,8 @@ PAGE = {"Accept": "text/html", "Accept-Language": "en"}
 CITY = {"/", "/pay/{id}", "/pay/{id}/state", "/fees", "/fees/{id}", "/receipt/{id}.json", "/receipt/{id}",
         "/receipt/{id}/state", "/receipt/{id}/promise-{number}.txt", "/check", "/static/{digest}/{name}", "/log/{path:path}"}  # fmt: skip
 PUBLIC = {("GET", "/sign-in"), ("POST", "/sign-in"), ("POST", "/sign-out"), ("GET", "/link/{id}"),
-          ("POST", "/link/{id}"), ("GET", "/sandbox/pay/{id}"), ("GET", "/pay/{id}/wallet"), ("GET", "/problems/{rule}")}  # fmt: skip
+          ("POST", "/link/{id}"), ("GET", "/sandbox/pay/{id}"), ("GET", "/pay/{id}/wallet"), ("GET", "/problems/{rule}"),
+          ("POST", "/pay/{id}/again")}  # fmt: skip
 SCOPED = {
     ("GET", "/merchant"): "statements.read",
     ("GET", "/merchant/invoices/{id}"): "invoices.read",
@@ -207,7 +209,7 @@ def test_a_sale_at_the_till_is_one_however_often_its_button_is_pressed(town: Tow
     assert first.headers["location"] == again.headers["location"]
     id = first.headers["location"].rpartition("/")[2]
     invoice, _, _ = town.payments.look(id)
-    assert invoice.tiyn == 1_250_050
+    assert (invoice.tiyn, invoice.origin) == (1_250_050, Origin.TILL)
     shown = owner.get(f"/pos/{id}").text
     assert "Waiting for payment" in shown
     assert "data:image/svg+xml" in shown
@@ -216,6 +218,12 @@ def test_a_sale_at_the_till_is_one_however_often_its_button_is_pressed(town: Tow
     assert "You may hand over the goods" in owner.get(f"/pos/{id}").text
     for wrong in ({"once": "x"}, {"amount": "0"}, {"amount": "1,234"}, {"asset": "DOGE"}, {"amount": ""}):
         assert owner.send("/pos", "/pos", **{**data, "once": "0123456789", **wrong}).status_code == 422, wrong
+    # What ran out is shown by the same version as the payer's page asks for: it is not loaded for ever.
+    other = owner.send("/pos", "/pos", **{**data, "once": "9876543210"}).headers["location"]
+    town.wait(901)
+    town.poll()
+    version = owner.get(f"/pay/{other.rpartition('/')[2]}/state").json()["version"]
+    assert f'data-version="{version}"' in owner.get(other).text
 
 
 def test_an_amount_is_read_as_people_write_it_and_never_rounded():
@@ -374,7 +382,9 @@ def test_a_payer_whose_time_is_over_is_told_what_to_do_instead(town: Town):
     town.wait(1_000)
     town.poll()
     assert "Ask the payee for a new bill" in visitor.get(f"/pay/{sale.id}").text
-    assert '<a class="button" href="/fees/parking-year">Make a new bill' in visitor.get(f"/pay/{fee.id}").text
+    text = visitor.get(f"/pay/{fee.id}").text
+    assert f'<form action="/pay/{fee.id}/again" method="post">' in text
+    assert '<a class="alone" href="/fees/parking-year">Choose another way of paying' in text
 
 
 def test_only_pages_of_public_figures_say_that_anybody_can_compute_them(town: Town, owner: Visitor):
