@@ -313,6 +313,42 @@ def test_keys_are_made_rotated_and_revoked_on_a_page(town: Town, owner: Visitor)
     assert owner.send("/merchant/keys", f"/merchant/keys/{operator}/revoke").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("lifetime", "days"), [("30", 30), ("90", 90), ("365", 365), ("none", None), (None, 365)]
+)
+def test_a_key_made_on_a_page_ends_when_it_was_chosen_to(
+    town: Town, owner: Visitor, lifetime: str | None, days: int | None
+):
+    form = owner.get("/merchant/keys").text
+    assert re.findall(r'<option value="(\w+)"( selected)?>', form) == [
+        ("30", ""), ("90", ""), ("365", " selected"), ("none", ""),
+    ]  # fmt: skip
+    asked = {} if lifetime is None else {"lifetime": lifetime}
+    made = owner.send("/merchant/keys", "/merchant/keys", role="cashier", name="till 4", **asked)
+    key = re.search(r"qz_[0-9a-f]{16}_[\w-]{43}", made.text)
+    assert key is not None
+    [listed] = [
+        one
+        for one in town.client().get("/v1/keys", headers=town.bearer).json()["keys"]
+        if one["name"] == "till 4"
+    ]
+    now, bearer = town.city.clock(), {"Authorization": f"Bearer {key[0]}"}
+    assert listed["expires_s"] == (None if days is None else now + days * 86_400)
+    town.city.clock.wait((days or 3_660) * 86_400 - 1)
+    assert town.client().get("/v1/invoices", headers=bearer).status_code == 200
+    town.city.clock.wait(1)
+    assert town.client().get("/v1/invoices", headers=bearer).status_code == (200 if days is None else 401)
+
+
+def test_a_key_for_a_time_that_is_not_offered_is_not_made(town: Town, owner: Visitor):
+    for wrong in ("31", "0", "-1", "9" * 60, "None"):
+        answer = owner.send("/merchant/keys", "/merchant/keys", role="cashier", name="x", lifetime=wrong)
+        assert (answer.status_code, "30, 90, 365, none" in answer.text) == (422, True), wrong
+    assert "x" not in [
+        one["name"] for one in town.client().get("/v1/keys", headers=town.bearer).json()["keys"]
+    ]
+
+
 def test_ff48_what_no_rule_could_place_is_settled_by_api_and_on_a_page(town: Town):
     with_account_for_unmatched(town)
     bill = town.bill()
