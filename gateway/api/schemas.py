@@ -6,21 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
 
+from gateway.eip55 import checksummed_text
 from gateway.payments.return_url import RETURN_URL_MOST, RETURN_URL_PATTERN
-from ledger.records import keccak256
 
 
 def _check_address(text: str) -> str:
     """Refuse an address in mixed case whose case is not its checksum (EIP-55): a slip of the pen."""
-    digits = text[2:]
-    if digits not in {digits.lower(), digits.upper()}:
-        digest = keccak256(digits.lower().encode()).hex()
-        expected = "".join(
-            c.upper() if int(nibble, 16) >= 8 else c
-            for c, nibble in zip(digits.lower(), digest, strict=False)
-        )
-        if digits != expected:
-            raise ValueError(f"the case of this address is not its checksum: 0x{expected} is")
+    digits, expected = text[2:], checksummed_text(text)
+    if text != expected and digits not in {digits.lower(), digits.upper()}:
+        raise ValueError(f"the case of this address is not its checksum: {expected} is")
     return text
 
 

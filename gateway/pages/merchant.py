@@ -14,12 +14,12 @@ from gateway.api.invoices import own_invoice
 from gateway.api.paging import END_OF_TIME, next_of, place, word
 from gateway.api.refunds import own_refund, refunds_of, settlements_of
 from gateway.db import reading
+from gateway.eip55 import checksummed
 from gateway.kz import business_date, day_start_s
 from gateway.merchants import service, store
 from gateway.merchants.roles import CASHIER, OWNER, Caller
 from gateway.merchants.statements import service as statements
 from gateway.pages import session
-from gateway.pages.checkout import checksummed
 from gateway.pages.plot import HEIGHT, TOP, WIDTH, bars
 from gateway.pages.render import gateway_of, page
 from gateway.pages.session import PageRoute

@@ -16,6 +16,7 @@ from typing import Any
 from contracts.bindings import COIN, GAS, Quote, authorization_digest, city_part, permit2_digest
 from contracts.transactions import explain
 from gateway.db import Connection, reading
+from gateway.eip55 import checksummed
 from gateway.payments import store as payments_store
 from gateway.payments.model import Status
 from gateway.payments.service import Payments
@@ -360,7 +361,8 @@ class Relayer:
             to, amount = (deployment.treasury, city) if city else (invoice.payee, invoice.due_minor)
         if any(_is_transfer(log, one.token, one.payer, to, amount) for log in logs):
             return Progress.PAID, ""
-        return Progress.FAILED, f"no Transfer of {amount} from 0x{one.payer.hex()} to 0x{to.hex()} was made"
+        why = f"no Transfer of {amount} from {checksummed(one.payer)} to {checksummed(to)} was made"
+        return Progress.FAILED, why
 
 
 def _is_transfer(log: Log, token: bytes, payer: bytes, to: bytes, amount: int) -> bool:

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from gateway.api.auth import door_of
 from gateway.app import create_app
+from gateway.eip55 import checksummed
 from gateway.kz import business_date
 from gateway.merchants.statements import service as statements
 from gateway.pages import merchant, operator, session, shop, till, watch
@@ -272,8 +273,12 @@ def test_a_merchant_refunds_withdraws_and_sees_it_on_its_pages(town: Town, owner
 
 
 def test_a_change_of_wallet_is_seen_and_stopped_on_the_first_page(town: Town, owner: Visitor):
-    asked = town.client().post("/v1/merchant/changes", json={"wallet": "0x" + "66" * 20}, headers=town.bearer)
-    assert "about to change" in owner.get("/merchant").text
+    wallet = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
+    asked = town.client().post("/v1/merchant/changes", json={"wallet": wallet.lower()}, headers=town.bearer)
+    page = owner.get("/merchant").text
+    assert "about to change" in page
+    # As wallets write addresses, so that two can be compared by eye (EIP-55).
+    assert re.findall("0x[0-9a-fA-F]{40}", page) == [checksummed(town.city.keys.address("merchant")), wallet]
     owner.send("/merchant", f"/merchant/changes/{asked.json()['id']}/cancel")
     assert "about to change" not in owner.get("/merchant").text
 
