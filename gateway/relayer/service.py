@@ -8,6 +8,7 @@ is ours, the chain was asked, and gas is bounded for each invoice, payer and hou
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -126,6 +127,8 @@ class Relayer:
         self.policy = Policy() if policy is None else policy
         self._tokens = Tokens(rail.pool, rail.place.deployment.chain_id)
         self._wallets = Wallets(EvmSight(rail.pool, rail.place), rail.pool)
+        # What has been spent is counted and added to by one at a time, or many at once would each fit.
+        self._turn = threading.Lock()
 
     def authorize(self, invoice_id: str, asked: Authorization) -> Told:
         """Bring an authorization; the same again tells how far it is. Invalid where it is not paid for."""
@@ -157,7 +160,7 @@ class Relayer:
         )
         # Before anything is stored: what the chain refuses costs nobody anything.
         self._simulate(call)
-        with self._engine.begin() as connection:
+        with self._turn, self._engine.begin() as connection:
             return self._bring(connection, invoice, quote, asked, nonce, call, now, has_code)
 
     def signable(self, invoice: Invoice, payer: bytes) -> list[Signable]:

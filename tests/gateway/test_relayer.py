@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -280,6 +281,37 @@ def test_ff27_a_payer_whose_authorizations_failed_pays_by_itself_and_costs_the_h
         town.city.keys.account("deployer"), town.token, bytes.fromhex(other.address[2:]), 10**12
     )
     assert relayer.authorize(invoices[3].id, signed(town, invoices[3], other)).progress is Progress.QUEUED
+
+
+def test_ff27_of_many_authorizations_at_once_no_more_are_brought_than_one_after_the_other(
+    postgres_town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    """With a database in which many transactions go on at once, and which is slow."""
+    town, bring = postgres_town, store.bring
+    rail, sender = town.city.worker.rail, town.city.keys.address("relayer")
+    relayer = Relayer(town.payments, rail, sender, Policy(at_once=1))
+    invoices = [town.invoice() for _ in range(5)]
+    brought = [(invoice.id, signed(town, invoice)) for invoice in invoices]
+
+    def slowly(*arguments: Any) -> bool:
+        time.sleep(0.3)
+        return bring(*arguments)
+
+    monkeypatch.setattr(store, "bring", slowly)
+    told: list[str] = []
+
+    def ask(id: str, asked: Authorization) -> None:
+        try:
+            told.append(relayer.authorize(id, asked).progress.value)
+        except Invalid as refused:
+            told.append(refused.rule)
+
+    threads = [threading.Thread(target=ask, args=one) for one in brought]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told) == ["queued", *["quota"] * 4]
 
 
 def test_ff13_a_token_whose_term_is_over_is_not_paid_by_an_authorization(town: Town):
