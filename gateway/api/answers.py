@@ -55,6 +55,7 @@ def invoice_answer(gateway: Gateway, invoice: Invoice, derived: Derived, record:
         payment_reference=invoice.reference if invoice.in_tenge else None,
         record=record,
         page=f"{gateway.public_url}/pay/{invoice.id}",
+        return_url=invoice.return_url,
     )
 
 
@@ -77,6 +78,7 @@ def sandbox_answer(gateway: Gateway, invoice: SandboxInvoice, derived: Derived) 
         payment_reference=None,
         record=None,
         page=f"{gateway.public_url}/sandbox/pay/{invoice.id}",
+        return_url=invoice.return_url,
     )
 
 

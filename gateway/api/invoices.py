@@ -61,7 +61,13 @@ def new_invoice(
     gateway.invoice_quota.take(caller.key_id)
     if caller.sandbox:
         order = Order(
-            caller.merchant_id, body.reference, body.purpose, body.title, int(body.amount), body.asset
+            caller.merchant_id,
+            body.reference,
+            body.purpose,
+            body.title,
+            int(body.amount),
+            body.asset,
+            return_url=body.return_url,
         )
         return _made(sandbox_answer(gateway, *gateway.sandbox.create(order)))
     standing: Standing | None = request.state.standing
@@ -92,6 +98,7 @@ def _asked(gateway: Gateway, body: NewInvoice, merchant_id: str, wallet: bytes) 
         payee=wallet,
         spread_bps=gateway.spread_bps,
         refund_to=None if body.refund_to is None else bytes.fromhex(body.refund_to[2:]),
+        return_url=body.return_url,
     )
 
 

@@ -6,20 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
 
-from ledger.records import keccak256
+from gateway.eip55 import checksummed_text
+from gateway.payments.return_url import RETURN_URL_MOST, RETURN_URL_PATTERN
 
 
 def _check_address(text: str) -> str:
     """Refuse an address in mixed case whose case is not its checksum (EIP-55): a slip of the pen."""
-    digits = text[2:]
-    if digits not in {digits.lower(), digits.upper()}:
-        digest = keccak256(digits.lower().encode()).hex()
-        expected = "".join(
-            c.upper() if int(nibble, 16) >= 8 else c
-            for c, nibble in zip(digits.lower(), digest, strict=False)
-        )
-        if digits != expected:
-            raise ValueError(f"the case of this address is not its checksum: 0x{expected} is")
+    digits, expected = text[2:], checksummed_text(text)
+    if text != expected and digits not in {digits.lower(), digits.upper()}:
+        raise ValueError(f"the case of this address is not its checksum: {expected} is")
     return text
 
 
@@ -170,6 +165,15 @@ class NewInvoice(Strict):
     purpose: Annotated[str, Field(max_length=31, examples=["206108"])] = "206108"
     # Where the payer wants money back, if ever; it must be said before paying.
     refund_to: AddressIn | None = None
+    return_url: Annotated[
+        str | None,
+        Field(
+            max_length=RETURN_URL_MOST,
+            pattern=RETURN_URL_PATTERN,
+            examples=["https://cafe.example/orders/17"],
+            description="the payer's way back to the shop, shown as a link after payment and after expiry",
+        ),
+    ] = None
 
 
 class WalletPayment(BaseModel):
@@ -231,6 +235,7 @@ class InvoiceAnswer(BaseModel):
     payment_reference: Annotated[str | None, Field(examples=[None])]
     record: Annotated[int | None, Field(examples=[None])]
     page: Annotated[str, Field(examples=["https://pay.example/pay/7f3k9m2p5q8r1s4t6v0w3x5y7z"])]
+    return_url: Annotated[str | None, Field(examples=["https://cafe.example/orders/17"])] = None
 
 
 class InvoiceList(BaseModel):

@@ -12,7 +12,10 @@ Told = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class NewInvoice:
-    """An invoice to ask for. amount: tiyn; asset: what it is to be paid in; reference: the shop's own."""
+    """An invoice to ask for. amount: tiyn; asset: what it is to be paid in; reference: the shop's own.
+
+    return_url: the page of the shop (https) that the payer may go back to, after payment or expiry.
+    """
 
     amount: str
     asset: str
@@ -20,6 +23,7 @@ class NewInvoice:
     title: str
     purpose: str = "206108"
     refund_to: str | None = None
+    return_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Invoice:
     created_s: int
     expires_s: int
     page: str
+    return_url: str | None
     deposit_address: str | None
     wallet: Mapping[str, Any] | None
     rate: Mapping[str, Any] | None

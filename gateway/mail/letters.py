@@ -13,6 +13,7 @@ from email.utils import format_datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from gateway.eip55 import checksummed_text
 from gateway.mail.store import Letter
 from ledger.records import reject
 
@@ -121,4 +122,4 @@ def _shown(field: str, value: str) -> str:
     if field == "contact":
         name, _, domain = value.partition("@")
         return f"{name[:1]}…@{domain}"
-    return value
+    return checksummed_text(value) if field == "wallet" else value

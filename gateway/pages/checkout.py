@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import segno
 
 from gateway.city_fees.catalogue import CATALOGUE, Fee
+from gateway.eip55 import checksummed
 from gateway.pages.words import plain
 from gateway.payments.model import Derived, Status
 from gateway.payments.store import Invoice
-from ledger.records import keccak256
+from gateway.renewal import Renewable, Renewal
 from ledger.rules import TENGE
 
 if TYPE_CHECKING:
@@ -46,15 +47,6 @@ class Ways:
 
     fields: Sequence[Field]
     codes: Sequence[Code]
-
-
-def checksummed(address: bytes) -> str:
-    """An address in the mixed case that shows a slip of the pen (EIP-55)."""
-    text = address.hex()
-    digest = keccak256(text.encode()).hex()
-    return "0x" + "".join(
-        c.upper() if int(nibble, 16) >= 8 else c for c, nibble in zip(text, digest, strict=False)
-    )
 
 
 def transfer_uri(token: bytes, chain_id: int, to: bytes, amount_minor: int) -> str:
@@ -144,7 +136,12 @@ def _tenge(iban: str, invoice: Invoice, amount: Field) -> Ways:
     return Ways(fields, (_code("reference", invoice.reference),))
 
 
-def version(derived: Derived, position: int | None, *, payable: bool) -> str:
+def renewal_of(gateway: Gateway) -> Renewal:
+    """What makes the next invoice of one that ran out."""
+    return Renewal(gateway.payments, gateway.links, gateway.spread_bps)
+
+
+def version(derived: Derived, position: int | None, *, payable: bool, renewable: Renewable) -> str:
     """Changes when the page must be shown anew, and only then."""
-    told = (derived.status, sorted(derived.notes), derived.paid_minor, position, payable)
+    told = (derived.status, sorted(derived.notes), derived.paid_minor, position, payable, renewable)
     return sha256(repr(told).encode()).hexdigest()[:16]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -14,12 +14,12 @@ from gateway.api.invoices import own_invoice
 from gateway.api.paging import END_OF_TIME, next_of, place, word
 from gateway.api.refunds import own_refund, refunds_of, settlements_of
 from gateway.db import reading
+from gateway.eip55 import checksummed
 from gateway.kz import business_date, day_start_s
 from gateway.merchants import service, store
 from gateway.merchants.roles import CASHIER, OWNER, Caller
 from gateway.merchants.statements import service as statements
 from gateway.pages import session
-from gateway.pages.checkout import checksummed
 from gateway.pages.plot import HEIGHT, TOP, WIDTH, bars
 from gateway.pages.render import gateway_of, page
 from gateway.pages.session import PageRoute
@@ -36,6 +36,14 @@ if TYPE_CHECKING:
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 ROWS, DAYS = 25, 30
+# What a person chooses from, in days (a program says seconds). A key that is forgotten ends by itself.
+KEY_LIFETIMES: Final[dict[str, int | None]] = {
+    "30": 30 * 86_400,
+    "90": 90 * 86_400,
+    "365": 365 * 86_400,
+    "none": None,
+}
+KEY_LIFETIME: Final = "365"
 Text = Annotated[str, Form(max_length=500)]
 Reader = Annotated[Caller, Depends(gate("invoices.read"))]
 Maker = Annotated[Caller, Depends(gate("invoices.write"))]
@@ -334,21 +342,42 @@ def _keys(request: Request, caller: Caller, made: str | None = None) -> HTMLResp
     with reading(gateway.engine) as connection:
         found = store.keys_of(connection, str(caller.merchant_id), (END_OF_TIME, ""), 100, sandbox=None)
     return shown(
-        request, "merchant_keys.html", keys=found, made=made, now=gateway.clock(), roles=(CASHIER, OWNER)
+        request,
+        "merchant_keys.html",
+        keys=found,
+        made=made,
+        now=gateway.clock(),
+        roles=(CASHIER, OWNER),
+        lifetimes=KEY_LIFETIMES,
+        lifetime=KEY_LIFETIME,
     )
 
 
 @router.post("/merchant/keys")
 def add_key(
-    request: Request, caller: KeyWriter, role: Text = CASHIER, name: Text = "", sandbox: Text = ""
+    request: Request,
+    caller: KeyWriter,
+    role: Text = CASHIER,
+    name: Text = "",
+    sandbox: Text = "",
+    lifetime: Text = KEY_LIFETIME,
 ) -> HTMLResponse:
-    """Make a key, which is shown on this answer alone."""
+    """Make a key, which is shown on this answer alone, and expires by itself if nothing else is chosen."""
     gateway = gateway_of(request)
+    if lifetime not in KEY_LIFETIMES:
+        why = f"a key lives for {', '.join(KEY_LIFETIMES)} (days), not for {lifetime[:20]!a}"
+        reject("schema", "lifetime", why)
     if not name.isprintable() or len(name) > 60:
         reject("text", "name", "a name has at most 60 characters and no control characters")
     with gateway.engine.begin() as connection:
         made = service.make_key(
-            connection, caller, role, gateway.clock(), name=name.strip(), sandbox=bool(sandbox)
+            connection,
+            caller,
+            role,
+            gateway.clock(),
+            name=name.strip(),
+            sandbox=bool(sandbox),
+            lifetime_s=KEY_LIFETIMES[lifetime],
         )
     return _keys(request, caller, made)
 

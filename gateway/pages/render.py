@@ -9,8 +9,8 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from gateway.eip55 import checksummed, checksummed_text
 from gateway.pages.assets import asset
-from gateway.pages.checkout import checksummed
 from gateway.pages.words import COOKIE, LANGUAGES, tongue_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals.update(asset=asset, checksummed=checksummed, languages=LANGUAGES)
+_templates.globals.update(
+    asset=asset, checksummed=checksummed, checksummed_text=checksummed_text, languages=LANGUAGES
+)
 
 
 def gateway_of(request: Request) -> Gateway:

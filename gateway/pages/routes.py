@@ -16,8 +16,8 @@ from gateway.city_fees.service import bill
 from gateway.db import reading
 from gateway.kz import business_date
 from gateway.merchants import store as merchants
-from gateway.pages import assets, merchant, operator, shop, statement, till, wallet
-from gateway.pages.checkout import fee_of, is_payable, picture, version, ways
+from gateway.pages import again, assets, merchant, operator, shop, statement, till, wallet
+from gateway.pages.checkout import fee_of, is_payable, picture, renewal_of, version, ways
 from gateway.pages.city import DAYS, City, CityView
 from gateway.pages.errors import install_errors
 from gateway.pages.flow import draw
@@ -28,6 +28,7 @@ from gateway.pages.receipt import receipt as receipt_of
 from gateway.pages.render import gateway_of, page
 from gateway.pages.words import Tongue, tongue_of
 from gateway.payments.model import Status
+from gateway.payments.return_url import host_of
 from gateway.payments.store import Invoice
 from gateway.promises import promise_note
 from ledger.audit.verdict import Flow, Line
@@ -37,9 +38,11 @@ from ledger.rules import TENGE
 __all__ = ["install_errors", "router"]
 
 NO_STORE = {"Cache-Control": "no-store"}
+# When there is nothing more to pay here, the merchant's page is one click away.
+_GO_BACK = frozenset(Status) - {Status.OPEN, Status.DETECTED}
 _views = threading.Lock()
 router = APIRouter(include_in_schema=False)
-for part in (assets, merchant, shop, statement, till, operator, wallet):
+for part in (again, assets, merchant, shop, statement, till, operator, wallet):
     router.include_router(part.router)
 
 
@@ -129,7 +132,8 @@ def _code_name(t: Tongue, code: str) -> str:
 def pay(id: str, request: Request) -> HTMLResponse:
     """The checkout of one invoice."""
     gateway, t = gateway_of(request), tongue_of(request)
-    invoice, derived, _ = gateway.payments.look(id)
+    invoice, derived, seen = gateway.payments.look(id)
+    renewable = renewal_of(gateway).of(invoice, derived, seen)
     now, decimals = gateway.clock(), gateway.view.decimals(invoice.asset)
     payable = is_payable(invoice, derived, now)
     missing = t.amount(derived.missing_minor, invoice.asset, decimals)
@@ -148,7 +152,11 @@ def pay(id: str, request: Request) -> HTMLResponse:
         missing=missing,
         position=position,
         now=now,
-        version=version(derived, position, payable=payable),
+        version=version(derived, position, payable=payable, renewable=renewable),
+        renewable=renewable.value,
+        return_host=host_of(invoice.return_url)
+        if invoice.return_url and derived.status in _GO_BACK
+        else None,
         is_over=derived.status in {Status.FINAL, Status.VOID},
         wallet=wallet.expected(gateway, invoice, derived, now, t),
         is_tenge=invoice.asset == TENGE,
@@ -159,10 +167,12 @@ def pay(id: str, request: Request) -> HTMLResponse:
 def pay_state(id: str, request: Request) -> JSONResponse:
     """What the checkout asks again and again: one derived state, as everywhere (field failure 47)."""
     gateway = gateway_of(request)
-    invoice, derived, _ = gateway.payments.look(id)
+    invoice, derived, seen = gateway.payments.look(id)
     position, now = gateway.payments.position(id), gateway.clock()
+    renewable = renewal_of(gateway).of(invoice, derived, seen)
+    payable = is_payable(invoice, derived, now)
     told = {
-        "version": version(derived, position, payable=is_payable(invoice, derived, now)),
+        "version": version(derived, position, payable=payable, renewable=renewable),
         "status": derived.status.value,
         "notes": sorted(note.value for note in derived.notes),
         "paid": str(derived.paid_minor),

@@ -15,12 +15,13 @@ from gateway.api.route import address_of
 from gateway.db import reading
 from gateway.merchants import store
 from gateway.merchants.roles import Caller
-from gateway.pages.checkout import is_payable, version, ways
+from gateway.pages.checkout import is_payable, renewal_of, version, ways
 from gateway.pages.merchant import Text, shown, units
 from gateway.pages.render import gateway_of, page
 from gateway.pages.session import PageRoute
 from gateway.payments.model import Status
 from gateway.payments.service import Request as Asked
+from gateway.payments.store import Origin
 from ledger.records import Invalid, reject
 from ledger.rules import TENGE
 
@@ -80,6 +81,7 @@ def take(
         merchant_reference=f"pos-{once}",
         payee=merchant.wallet,
         spread_bps=gateway.spread_bps,
+        origin=Origin.TILL,
     )
     return RedirectResponse(f"/pos/{gateway.payments.create(asked).id}", 303)
 
@@ -91,7 +93,8 @@ def till(
     """A sale that waits for its payment: one large code, and what became of it."""
     gateway = gateway_of(request)
     own_invoice(gateway, id, caller)
-    invoice, derived, _ = gateway.payments.look(id)
+    invoice, derived, seen = gateway.payments.look(id)
+    renewable = renewal_of(gateway).of(invoice, derived, seen)
     now, decimals = gateway.clock(), gateway.view.decimals(invoice.asset)
     payable = is_payable(invoice, derived, now)
     return shown(
@@ -102,7 +105,7 @@ def till(
         decimals=decimals,
         payable=payable,
         ways=ways(gateway, invoice, derived, "", decimals) if payable else None,
-        version=version(derived, gateway.payments.position(id), payable=payable),
+        version=version(derived, gateway.payments.position(id), payable=payable, renewable=renewable),
         now=now,
         is_over=derived.status in {Status.FINAL, Status.VOID},
     )

@@ -14,7 +14,8 @@ from fastapi.responses import JSONResponse
 from contracts.bindings import COIN, Quote, city_part
 from gateway.api.auth import public
 from gateway.api.route import address_of
-from gateway.pages.checkout import checksummed, is_payable
+from gateway.eip55 import checksummed
+from gateway.pages.checkout import is_payable
 from gateway.pages.render import gateway_of
 from gateway.pages.session import PageRoute
 from gateway.pages.words import Tongue

@@ -18,6 +18,10 @@ from ledger.rules import TENGE
 # The first is the state language, and what is spoken to who names none of them.
 LANGUAGES = {"kk": "Қазақша", "ru": "Русский", "en": "English"}
 COOKIE = "lang"
+# What the ledger's rules are about, and the gateway's (P) and its files' (T), by their letters.
+_FAMILIES = frozenset(
+    ("A", "B", "C", "E", "F", "G", "H", "I", "K", "L", "M", "N", "O", "P", "Q", "R", "S", "T", "V", "Y")
+)
 _NO_BREAK = "\u00a0"
 _ALMATY = ZoneInfo("Asia/Almaty")
 # Where thousands end and units begin, as CLDR has it.
@@ -46,6 +50,19 @@ class Tongue:
     def name(self, space: str, key: str) -> str:
         """The name of something that the ledger calls by an id; the id itself where there is none."""
         return load(self.code).get(f"{space}.{key}", key)
+
+    def reason(self, rule: str, where: str = "") -> str:
+        """Why something was refused, in this language: of the rule and place, the rule, or the rule's family.
+
+        What the program says to programs (`why`) is English, and stands small beside it, for support.
+        """
+        words, family = load(self.code), rule.rstrip("0123456789")
+        if rule.startswith("C:"):
+            return words["reason.contract"]
+        if f"reason.{rule}.{where}" in words:
+            return words[f"reason.{rule}.{where}"]
+        kind = rule if f"reason.{rule}" in words else family if family in _FAMILIES else "other"
+        return words[f"reason.{kind}"]
 
     def group(self, prefix: str) -> str:
         """The words of a prefix as JSON, for a script."""

@@ -15,8 +15,9 @@ from gateway.ledger_view import LedgerView
 from gateway.merchants.policy import Policy, policy_of
 from gateway.payments import store
 from gateway.payments.model import Status, derive
+from gateway.payments.return_url import check_return_url
 from gateway.payments.state import Clock, States
-from gateway.payments.store import Invoice
+from gateway.payments.store import Invoice, Origin
 from gateway.payments.store.at_once import AtOnce
 from gateway.rails.tenge.reference import RANDOM_BYTES, new_reference, reference_of
 from gateway.rates import CombinedRate, quote_amount
@@ -76,7 +77,8 @@ class Request:
     """What an invoice is asked for. tiyn: the price; asset: what it is to be paid in.
 
     merchant_id None: the city itself. lifetime_s None: as the merchant's policy says. refund_to: the
-    address that money may go back to, as the payer says before paying.
+    address that money may go back to, as the payer says before paying. return_url: a page of the merchant's,
+    shown as a link when there is nothing more to pay; nobody fetches it. origin: the door.
     """
 
     purpose: str
@@ -89,13 +91,16 @@ class Request:
     spread_bps: int = 0
     lifetime_s: int | None = None
     refund_to: bytes | None = None
+    return_url: str | None = None
+    origin: Origin = Origin.API
 
     @property
     def digest(self) -> bytes:
         """What the caller asked, and nothing that may have changed here since."""
         asked = (self.purpose, self.title, self.tiyn, self.asset, self.merchant_id, self.merchant_reference)
         back = b"" if self.refund_to is None else self.refund_to
-        return sha256(repr(asked).encode() + back).digest()
+        then = b"" if self.return_url is None else self.return_url.encode()
+        return sha256(repr(asked).encode() + back + then).digest()
 
 
 class Limits(Protocol):
@@ -288,6 +293,8 @@ class Creation:
             nonce=nonce,
             policy=policy,
             refund_to=request.refund_to,
+            return_url=request.return_url,
+            origin=request.origin,
         )
 
     def _check(self, request: Request, now: int, lately: LedgerView | None = None) -> int:
@@ -327,3 +334,5 @@ def _check_request(request: Request, key: str | None) -> None:
             reject("text", where, "1 visible character or more, and no control characters or surrogates")
     if request.refund_to is not None and (len(request.refund_to) != 20 or request.refund_to == ZERO_ADDRESS):
         reject("E2", "refund_to", "an address has 20 bytes, and is not zero")
+    if request.return_url is not None:
+        check_return_url(request.return_url)

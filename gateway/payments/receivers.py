@@ -13,6 +13,7 @@ from typing import Any, Final
 from eth_account import Account
 from eth_account.messages import SignableMessage, _hash_eip191_message, encode_defunct, encode_typed_data
 
+from gateway.eip55 import checksummed
 from gateway.payments.outgoing import Sight
 from gateway.payments.refund_model import Proof
 from ledger.records import ZERO_ADDRESS, reject
@@ -71,7 +72,7 @@ def prove_receiver(
     if sight.is_signed_by_contract(to, bytes(_hash_eip191_message(typed)), signature):
         return Proof.CONTRACT
     return reject(
-        "P6", "signature", f"0x{to.hex()} did not sign a refund of {amount_minor} {asset} to itself"
+        "P6", "signature", f"{checksummed(to)} did not sign a refund of {amount_minor} {asset} to itself"
     )
 
 

@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Final
 
 from gateway.db import Connection, reading
+from gateway.eip55 import checksummed
 from gateway.payments import store
 from gateway.payments.going_back import GoingBack
 from gateway.payments.outgoing import Outgoing, Sight, TreasuryDoor
@@ -133,7 +134,9 @@ class Refunds:
             if store.deposits_among(connection, [to]):
                 reject("P6", "to", "this is a deposit address of an invoice")
         if signature is None or self._sight is None:
-            reject("P6", "signature", f"0x{to.hex()} was not fixed before paying, and has signed nothing")
+            reject(
+                "P6", "signature", f"{checksummed(to)} was not fixed before paying, and has signed nothing"
+            )
         return to, prove_receiver(self._sight, invoice.id, asset, amount_minor, to, signature)
 
     # --- deciding -----------------------------------------------------------------
@@ -257,11 +260,13 @@ class Refunds:
             reject("P6", "refund", "there is no chain here")
         token, chain_id = self._sight.token(refund.asset), self._sight.chain_id
         if self._sight.is_coin(refund.asset):
-            link = f"ethereum:0x{refund.receiver.hex()}@{chain_id}?value={refund.amount_minor}"
+            link = f"ethereum:{checksummed(refund.receiver)}@{chain_id}?value={refund.amount_minor}"
             return Prepared(chain_id, refund.receiver, b"", refund.amount_minor, link)
         data = _TRANSFER + refund.receiver.rjust(32, b"\0") + refund.amount_minor.to_bytes(32, "big")
-        where = f"address=0x{refund.receiver.hex()}&uint256={refund.amount_minor}"
-        return Prepared(chain_id, token, data, 0, f"ethereum:0x{token.hex()}@{chain_id}/transfer?{where}")
+        where = f"address={checksummed(refund.receiver)}&uint256={refund.amount_minor}"
+        return Prepared(
+            chain_id, token, data, 0, f"ethereum:{checksummed(token)}@{chain_id}/transfer?{where}"
+        )
 
 
 # transfer(address,uint256)

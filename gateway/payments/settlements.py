@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import Final
 
 from gateway.db import Connection, reading
+from gateway.eip55 import checksummed
 from gateway.merchants import store as merchants
 from gateway.merchants.policy import WHOLE_BPS
 from gateway.payments.service import Payments
@@ -87,10 +88,9 @@ class Settlements:
         if any(one.takes_at(wallet) for one in self._providers.values()):
             return
         known = [(one.name, address) for one in self._providers.values() for address in sorted(one.addresses)]
-        told = ", ".join(f"{name} 0x{address.hex()}" for name, address in known)
-        why = (
-            f"paid out by a provider, a merchant's wallet is an address of it ({told}), not 0x{wallet.hex()}"
-        )
+        told = ", ".join(f"{name} {checksummed(address)}" for name, address in known)
+        why = f"paid out by a provider, a merchant's wallet is an address of it ({told})"
+        why = f"{why}, not {checksummed(wallet)}"
         reject("policy", "settle_by", f"{why}: set the wallet first")
 
     # --- instructing ----------------------------------------------------------------
@@ -112,7 +112,7 @@ class Settlements:
             items = [item for item in waiting if self._providers[name].takes_at(item.receiver)]
             if waiting and not items:
                 # It would be asked to pay out what it never got.
-                why = f"{len(waiting)} settlements went to 0x{waiting[0].receiver.hex()}"
+                why = f"{len(waiting)} settlements went to {checksummed(waiting[0].receiver)}"
                 reject("P7", "payout", f"{why}, which is no address of the provider {name}")
             amount = sum(item.net_minor for item in items)
             if not amount:

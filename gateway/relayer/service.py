@@ -8,6 +8,7 @@ is ours, the chain was asked, and gas is bounded for each invoice, payer and hou
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -16,6 +17,7 @@ from typing import Any
 from contracts.bindings import COIN, GAS, Quote, authorization_digest, city_part, permit2_digest
 from contracts.transactions import explain
 from gateway.db import Connection, reading
+from gateway.eip55 import checksummed
 from gateway.payments import store as payments_store
 from gateway.payments.model import Status
 from gateway.payments.service import Payments
@@ -45,6 +47,8 @@ from ledger.records import WORD, Invalid, Unavailable, reject
 HOUR_S, DAY_S = 3_600, 86_400
 # As many as the API takes for a number.
 NONCE_BYTES = 15
+# What one authorization may cost.
+GAS_MOST = max(GAS[name] for name in FUNCTIONS.values())
 _ID = re.compile("[0-9a-f]{32}")
 
 
@@ -56,7 +60,7 @@ class Progress(StrEnum):
     UNKNOWN = "unknown"  # it may have been executed: the chain is asked, and nothing is sent again meanwhile
     MINED = "mined"
     PAID = "paid"  # final, and the payer's tokens moved
-    FAILED = "failed"  # nothing moved, and nothing can any more
+    FAILED = store.FAILED  # nothing moved, and nothing can any more
 
 
 _OPEN = (Progress.QUEUED, Progress.SENT, Progress.UNKNOWN, Progress.MINED)
@@ -75,13 +79,22 @@ _PROGRESS = {
 class Policy:
     """What the gateway is ready to pay for.
 
-    tries: for each invoice; a_day: for each payer; gas_an_hour: for all together; left_s: how long a quote
-    must still be valid.
+    tries: for each invoice; a_day, failures_a_day, at_once: for each payer, at_once of those that are on
+    their way; gas_an_hour: for all together; contracts_percent, contract_failures_an_hour: of that hour, for
+    all payers with code together; left_s: how long a quote must still be valid.
+
+    A contract may say one thing when it is asked and another in a block, and costs its owner nothing: all
+    contracts together take no more than a fifth of the hour from keys, and fail a few times only. A key can
+    fail only where its owner pays for a transaction in between, and is bounded by its own failures.
     """
 
     tries: int = 3
     a_day: int = 20
+    failures_a_day: int = 3
+    at_once: int = 3
     gas_an_hour: int = 50_000_000
+    contracts_percent: int = 20
+    contract_failures_an_hour: int = 5
     left_s: int = 60
 
 
@@ -114,6 +127,8 @@ class Relayer:
         self.policy = Policy() if policy is None else policy
         self._tokens = Tokens(rail.pool, rail.place.deployment.chain_id)
         self._wallets = Wallets(EvmSight(rail.pool, rail.place), rail.pool)
+        # What has been spent is counted and added to by one at a time, or many at once would each fit.
+        self._turn = threading.Lock()
 
     def authorize(self, invoice_id: str, asked: Authorization) -> Told:
         """Bring an authorization; the same again tells how far it is. Invalid where it is not paid for."""
@@ -131,6 +146,11 @@ class Relayer:
             self._check_limits(connection, invoice, asked.payer, now)
         self._check_time(invoice, now)
         asked = replace(asked, signature=self._wallets.checked(asked, self._digest(quote, asked)))
+        # Of a key too: one that delegates to code (EIP-7702) is asked by Permit2 as a contract is.
+        has_code = self._wallets.has_code(asked.payer)
+        if has_code:
+            with reading(self._engine) as connection:
+                self._check_contracts(connection, now)
         call = bring_call(
             self._rail.place.deployment.router,
             invoice,
@@ -140,8 +160,8 @@ class Relayer:
         )
         # Before anything is stored: what the chain refuses costs nobody anything.
         self._simulate(call)
-        with self._engine.begin() as connection:
-            return self._bring(connection, invoice, quote, asked, nonce, call, now)
+        with self._turn, self._engine.begin() as connection:
+            return self._bring(connection, invoice, quote, asked, nonce, call, now, has_code)
 
     def signable(self, invoice: Invoice, payer: bytes) -> list[Signable]:
         """What a payer may sign for an invoice, the best first; empty where nothing signed is brought.
@@ -189,8 +209,11 @@ class Relayer:
             else:
                 progress, why = _PROGRESS[outcome.state], outcome.why
             if (progress, why) != (one.state, one.why):
+                # What was never signed has cost nothing, and takes nothing from the hour.
+                spared = outcome.state is State.DROPPED and outcome.transaction is None
+                gas = GAS[FUNCTIONS[Scheme(one.scheme)]] if spared else 0
                 with self._engine.begin() as connection:
-                    store.set_state(connection, one.call_id, progress.value, why)
+                    store.set_state(connection, one.call_id, progress.value, why, gas)
             ended += progress not in _OPEN
         return ended
 
@@ -219,12 +242,41 @@ class Relayer:
         tries = sum(one.attempt for one in brought)
         if tries >= self.policy.tries:
             reject("quota", "invoice", f"{tries} authorizations of this invoice failed, that is all")
-        count = store.count_of_payer(connection, payer, now - DAY_S)
-        if count >= self.policy.a_day:
-            reject("quota", "payer", f"{count} authorizations of this address came in a day")
-        gas = store.gas_since(connection, now - HOUR_S)
-        if gas + max(GAS[name] for name in FUNCTIONS.values()) > self.policy.gas_an_hour:
-            reject("quota", "gas", f"{gas} gas was spent in an hour, {self.policy.gas_an_hour} is the most")
+        self._check_payer(connection, payer, now)
+        gas, most = store.gas_since(connection, now - HOUR_S), self.policy.gas_an_hour
+        if gas + GAS_MOST > most:
+            reject(
+                "quota", "gas", f"{gas} gas was spent in an hour, {GAS_MOST} more may be: {most} is the most"
+            )
+
+    def _check_payer(self, connection: Connection, payer: bytes, now: int) -> None:
+        policy, since_s = self.policy, now - DAY_S
+        count = store.count_of_payer(connection, payer, since_s)
+        if count >= policy.a_day:
+            why = f"{count} authorizations of this address came in a day, {policy.a_day} is the most"
+            reject("quota", "payer", why)
+        waiting = store.count_of_payer(connection, payer, since_s, [progress.value for progress in _OPEN])
+        if waiting >= policy.at_once:
+            # One balance is seen by each of them, and pays for one.
+            why = f"{waiting} authorizations of this address are on their way, {policy.at_once} is the most"
+            reject("quota", "payer", why)
+        failed = store.failures_of_payer(connection, payer, since_s)
+        if failed >= policy.failures_a_day:
+            most = f"{policy.failures_a_day} is the most: pay the network's fee yourself"
+            reject("quota", "payer", f"{failed} authorizations of this address failed in a day, {most}")
+
+    def _check_contracts(self, connection: Connection, now: int) -> None:
+        """Refuse a payer with code where those have had their part of the hour (field failure 27)."""
+        policy, since_s = self.policy, now - HOUR_S
+        failed = store.contract_failures(connection, since_s)
+        if failed >= policy.contract_failures_an_hour:
+            most = f"{policy.contract_failures_an_hour} is the most: pay the network's fee yourself"
+            reject("quota", "contracts", f"{failed} authorizations of contracts failed in an hour, {most}")
+        gas = store.contract_gas_since(connection, since_s)
+        share = policy.gas_an_hour * policy.contracts_percent // 100
+        if gas + GAS_MOST > share:
+            why = f"{gas} gas was spent for contracts in an hour, {GAS_MOST} more may be: {share} is the most"
+            reject("quota", "contracts", why)
 
     def _digest(self, quote: Quote, asked: Authorization) -> bytes:
         """What the payer had to sign."""
@@ -269,6 +321,7 @@ class Relayer:
         nonce: bytes,
         call: Call,
         now: int,
+        has_code: bool,
     ) -> Told:
         # Of two that come at once one is first, and the other is told what became of that (field failure 22).
         payments_store.locked_invoice(connection, invoice.id)
@@ -276,11 +329,13 @@ class Relayer:
         if known is not None and known.state != Progress.FAILED:
             return self._told(connection, known)
         self._check_limits(connection, invoice, asked.payer, now)
-        attempt = 1 if known is None else known.attempt + 1
+        if has_code:
+            self._check_contracts(connection, now)
+        attempt, spent = (1, 0) if known is None else (known.attempt + 1, known.gas_limit)
         id = sha256(quote.token + asked.payer + nonce).hexdigest()[:32]
         new = Gasless(
             id, quote.token, asked.payer, nonce, asked.scheme.value, invoice.id, attempt, call.id,
-            call.gas_limit, Progress.QUEUED.value, "", now,
+            spent + call.gas_limit, Progress.QUEUED.value, "", now, has_code,
         )  # fmt: skip
         if not store.bring(connection, new):
             reject("conflict", "authorization", "it is being brought; ask again")
@@ -309,7 +364,8 @@ class Relayer:
             to, amount = (deployment.treasury, city) if city else (invoice.payee, invoice.due_minor)
         if any(_is_transfer(log, one.token, one.payer, to, amount) for log in logs):
             return Progress.PAID, ""
-        return Progress.FAILED, f"no Transfer of {amount} from 0x{one.payer.hex()} to 0x{to.hex()} was made"
+        why = f"no Transfer of {amount} from {checksummed(one.payer)} to {checksummed(to)} was made"
+        return Progress.FAILED, why
 
 
 def _is_transfer(log: Log, token: bytes, payer: bytes, to: bytes, amount: int) -> bool:

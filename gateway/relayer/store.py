@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     ForeignKey,
     Index,
@@ -15,12 +16,16 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    case,
     func,
     select,
     update,
 )
 
 from gateway.db import Hash32, Integer64, insert_into, metadata
+
+# Of the states that gateway.relayer.service names, the one that failures are counted by.
+FAILED: Final = "failed"
 
 _flush = Table(
     # Money on a deposit address that a flush is to split; source: the evidence that brought it.
@@ -49,10 +54,13 @@ _gasless = Table(
     Column("invoice_id", Text, ForeignKey("invoice.id"), nullable=False, index=True),
     Column("attempt", Integer, nullable=False),
     Column("call_id", Text, nullable=False, index=True),
+    # Of all its attempts together, but those that cost nothing.
     Column("gas_limit", Integer64, nullable=False),
     Column("state", Text, nullable=False, index=True),
     Column("why", Text, nullable=False),
     Column("created_s", Integer64, nullable=False, index=True),
+    # Whether there was code at the payer's address.
+    Column("has_code", Integer, nullable=False),
     Index("ix_gasless_payment_payer", "payer", "created_s"),
 )
 
@@ -71,7 +79,10 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Gasless:
-    """An authorization that was brought. state: of gateway.relayer.service.Progress."""
+    """An authorization that was brought. state: of gateway.relayer.service.Progress.
+
+    gas_limit: what all its attempts cost at most; has_code: whether there was code at the payer's address.
+    """
 
     id: str
     token: bytes
@@ -85,6 +96,7 @@ class Gasless:
     state: str
     why: str
     created_s: int
+    has_code: bool
 
 
 # --- flushes --------------------------------------------------------------------------
@@ -177,6 +189,7 @@ def _gasless_of(row: Any) -> Gasless:
         row.state,
         row.why,
         row.created_s,
+        bool(row.has_code),
     )
 
 
@@ -211,8 +224,9 @@ def bring(connection: Connection, new: Gasless) -> bool:
         "state": new.state,
         "why": new.why,
         "created_s": new.created_s,
+        "has_code": int(new.has_code),
     }
-    names = ("attempt", "call_id", "state", "why", "created_s")
+    names = ("attempt", "call_id", "gas_limit", "state", "why", "created_s", "has_code")
     row = (
         insert_into(connection, _gasless)
         .values(**values)
@@ -232,16 +246,46 @@ def of_invoice(connection: Connection, invoice_id: str) -> list[Gasless]:
     return [_gasless_of(row) for row in rows]
 
 
-def count_of_payer(connection: Connection, payer: bytes, since_s: int) -> int:
-    """How many authorizations of an address were brought since a second."""
+def count_of_payer(
+    connection: Connection, payer: bytes, since_s: int, states: Sequence[str] | None = None
+) -> int:
+    """How many authorizations of an address were brought since a second, and are in one of these states."""
     asked = select(func.count()).where(_gasless.c.payer == payer, _gasless.c.created_s >= since_s)
+    if states is not None:
+        asked = asked.where(_gasless.c.state.in_(list(states)))
     return int(connection.execute(asked.select_from(_gasless)).scalar_one())
+
+
+def _failures(connection: Connection, *which: ColumnElement[bool]) -> int:
+    # Each attempt but a last one that has not failed.
+    failed = _gasless.c.attempt - case((_gasless.c.state == FAILED, 0), else_=1)
+    asked = select(func.coalesce(func.sum(failed), 0)).where(*which)
+    return int(connection.execute(asked).scalar_one())
+
+
+def failures_of_payer(connection: Connection, payer: bytes, since_s: int) -> int:
+    """How often authorizations of an address failed that were brought since a second."""
+    return _failures(connection, _gasless.c.payer == payer, _gasless.c.created_s >= since_s)
+
+
+def contract_failures(connection: Connection, since_s: int) -> int:
+    """How often authorizations of addresses with code failed that were brought since a second."""
+    return _failures(connection, _gasless.c.has_code == 1, _gasless.c.created_s >= since_s)
+
+
+def _gas(connection: Connection, *which: ColumnElement[bool]) -> int:
+    asked = select(func.coalesce(func.sum(_gasless.c.gas_limit), 0)).where(*which)
+    return int(connection.execute(asked).scalar_one())
 
 
 def gas_since(connection: Connection, since_s: int) -> int:
     """How much gas at most the authorizations cost that were brought since a second."""
-    asked = select(func.coalesce(func.sum(_gasless.c.gas_limit), 0)).where(_gasless.c.created_s >= since_s)
-    return int(connection.execute(asked).scalar_one())
+    return _gas(connection, _gasless.c.created_s >= since_s)
+
+
+def contract_gas_since(connection: Connection, since_s: int) -> int:
+    """How much gas of that addresses with code cost."""
+    return _gas(connection, _gasless.c.has_code == 1, _gasless.c.created_s >= since_s)
 
 
 def in_state(connection: Connection, states: Sequence[str]) -> list[Gasless]:
@@ -250,6 +294,9 @@ def in_state(connection: Connection, states: Sequence[str]) -> list[Gasless]:
     return [_gasless_of(row) for row in rows]
 
 
-def set_state(connection: Connection, call_id: str, state: str, why: str) -> None:
-    """Note how far an authorization has come."""
-    connection.execute(update(_gasless).where(_gasless.c.call_id == call_id).values(state=state, why=why))
+def set_state(connection: Connection, call_id: str, state: str, why: str, spared: int = 0) -> None:
+    """Note how far an authorization has come; spared: gas that its last attempt did not cost after all."""
+    asked = update(_gasless).where(_gasless.c.call_id == call_id)
+    # Of two workers that note the same end one gives back the gas.
+    left = case((_gasless.c.state == state, _gasless.c.gas_limit), else_=_gasless.c.gas_limit - spared)
+    connection.execute(asked.values(state=state, why=why, gas_limit=left))

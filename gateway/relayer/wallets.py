@@ -13,6 +13,7 @@ from typing import NoReturn
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 
+from gateway.eip55 import checksummed
 from gateway.rails.evm import Refused
 from gateway.rails.evm.pool import Pool
 from gateway.rails.evm.rpc import data, to_hex
@@ -46,19 +47,22 @@ class Wallets:
         if signer == asked.payer:
             return asked.signature
         is_wrapped = asked.signature.endswith(UNDEPLOYED)
-        if not self._has_code(asked.payer):
+        if not self.has_code(asked.payer):
             _refuse_without_code(asked.payer, signer, is_wrapped)
         if asked.scheme is Scheme.EIP3009:
-            why = f"0x{asked.payer.hex()} is a contract, and the router takes EIP-3009 of keys only (v, r, s)"
-            reject("gasless", "payer", f"{why}: {_INSTEAD}")
+            why = "is a contract, and the router takes EIP-3009 of keys only (v, r, s)"
+            reject("gasless", "payer", f"{checksummed(asked.payer)} {why}: {_INSTEAD}")
         own = _unwrapped(asked.signature) if is_wrapped else asked.signature
         if not self._sight.is_signed_by_contract(asked.payer, digest, own):
             reject(
-                "gasless", "signature", f"the wallet 0x{asked.payer.hex()} says it is not its own (ERC-1271)"
+                "gasless",
+                "signature",
+                f"the wallet {checksummed(asked.payer)} says it is not its own (ERC-1271)",
             )
         return own
 
-    def _has_code(self, address: bytes) -> bool:
+    def has_code(self, address: bytes) -> bool:
+        """Whether there is code at an address now."""
         try:
             return bool(data(self._pool.ask("eth_getCode", to_hex(address), "latest")))
         except (Refused, ValueError, TypeError) as error:
@@ -81,10 +85,12 @@ def _unwrapped(signature: bytes) -> bytes:
 
 def _refuse_without_code(payer: bytes, signer: bytes | None, is_wrapped: bool) -> NoReturn:
     if is_wrapped:
-        why = f"no wallet is at 0x{payer.hex()} yet (ERC-6492), and neither the token nor Permit2 creates it"
-        reject("gasless", "payer", f"{why}: deploy it first, or pay to the invoice's address")
-    told = "nobody" if signer is None else f"0x{signer.hex()}"
-    reject("gasless", "signature", f"it is of {told}, not of 0x{payer.hex()}")
+        why = "yet (ERC-6492), and neither the token nor Permit2 creates it: deploy it first"
+        reject(
+            "gasless", "payer", f"no wallet is at {checksummed(payer)} {why}, or pay to the invoice's address"
+        )
+    told = "nobody" if signer is None else checksummed(signer)
+    reject("gasless", "signature", f"it is of {told}, not of {checksummed(payer)}")
 
 
 __all__ = ["SIGNATURE_BYTES_MOST", "UNDEPLOYED", "Wallets", "wrapped"]

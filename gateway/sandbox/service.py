@@ -43,6 +43,7 @@ class Order:
     tiyn: int
     asset: str
     spread_bps: int = 0
+    return_url: str | None = None
 
 
 class Sandbox:
@@ -110,6 +111,7 @@ class Sandbox:
             json.dumps(rate),
             now,
             now + LIFETIME_S,
+            return_url=order.return_url,
         )
 
     def pay(

@@ -40,6 +40,7 @@ _invoice = Table(
     Column("created_s", Integer64, nullable=False),
     Column("expires_s", Integer64, nullable=False),
     Column("voided", Integer, nullable=False, server_default="0"),
+    Column("return_url", Text, nullable=True),
     UniqueConstraint("merchant_id", "reference", "attempt"),
     Index("ix_sandbox_invoice_page", "merchant_id", "created_s", "id"),
 )
@@ -71,6 +72,7 @@ class SandboxInvoice:
     created_s: int
     expires_s: int
     voided: bool = False
+    return_url: str | None = None
 
     @property
     def terms(self) -> Terms:
@@ -99,6 +101,7 @@ def add(connection: Connection, new: SandboxInvoice) -> bool:
         "rate": new.rate,
         "created_s": new.created_s,
         "expires_s": new.expires_s,
+        "return_url": new.return_url,
     }
     statement = insert_into(connection, _invoice).values(**values)
     unique = ["merchant_id", "reference", "attempt"]
@@ -121,6 +124,7 @@ def _invoice_of(row: Any) -> SandboxInvoice:
         row.created_s,
         row.expires_s,
         bool(row.voided),
+        row.return_url,
     )
 
 

@@ -316,7 +316,10 @@ def test_a_signature_that_the_gateway_does_not_bring_leaves_the_way_of_paying_on
     invoice = town.invoice()
     page = review(visit, invoice)
     press(page, "go")
-    expect(trouble(page, "gasless")).to_contain_text("authorizations of this address")
+    # Said in the page's language; the raw reason is kept, small and marked as English.
+    said = trouble(page, "quota")
+    expect(said.locator("small[lang=en]")).to_contain_text("authorizations of this address")
+    expect(page.locator("#wallet-buttons > *").first).to_have_id("wallet-self")
     press(page, "self")
     step(page, "mined")
     check_booked(town, page, invoice, "USDT")

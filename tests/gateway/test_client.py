@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def test_the_client_reads_what_the_api_tells(town: Town, address: str, inbox: In
 
 def test_an_invoice_is_paid_and_stands_in_the_statement(town: Town, address: str):
     with Client(address, town.merchant_key) as shop:
-        made = shop.create_invoice(ORDER)
+        made = shop.create_invoice(replace(ORDER, return_url="https://cafe.example/orders/1"))
+        assert made.return_url == "https://cafe.example/orders/1"
         invoice, _, _ = town.payments.look(made.id)
         town.pay(invoice)
         town.settle()

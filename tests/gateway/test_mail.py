@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
 from gateway.db import reading
+from gateway.eip55 import checksummed
 from gateway.mail import store as mail
 from gateway.mail.sending import LEASE_S, SERVER_AWAY_S, WAITS_S, Mailer, due_after, mailer_of
 from gateway.mail.smtp import Post, Server, parse_server
@@ -177,9 +178,20 @@ def test_one_letter_that_is_refused_keeps_no_other(reachable: Town, server: Smtp
     ]
 
 
+def test_a_letter_writes_wallets_as_people_compare_them(reachable: Town, server: SmtpServer):
+    """EIP-55: the case shows a slip of the pen, and is what wallets and explorers show."""
+    known = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
+    ask(reachable, wallet=known.lower())
+    mailer(reachable, server.port).step()
+    text = text_of(server.taken[0])
+    old = checksummed(reachable.city.keys.address("merchant"))
+    assert (text.count(known), text.count(old)) == (3, 3)
+    assert not [word for word in (known, old) if word.lower() in text]
+
+
 def _body() -> str:
     return (
-        '{"data":{"change":"ch_1","field":"wallet","old":"0x1","new":"0x2","asked_by_key":"k","effective_s":1,'
+        f'{{"data":{{"change":"ch_1","field":"wallet","old":"{THIEF}","new":"{THIEF}","asked_by_key":"k","effective_s":1,'
         '"cancel":"DELETE /v1/merchant/changes/ch_1"}}'
     )
 

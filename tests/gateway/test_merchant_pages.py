@@ -14,12 +14,14 @@ from starlette.testclient import TestClient
 
 from gateway.api.auth import door_of
 from gateway.app import create_app
+from gateway.eip55 import checksummed
 from gateway.kz import business_date
 from gateway.merchants.statements import service as statements
 from gateway.pages import merchant, operator, session, shop, till, watch
 from gateway.pages.merchant import units
 from gateway.pages.plot import bars
 from gateway.pages.session import PageRoute
+from gateway.payments.store import Origin
 from ledger.records import Invalid
 from tests.gateway.conftest import Town
 from tests.gateway.test_api import walk
@@ -30,7 +32,8 @@ PAGE = {"Accept": "text/html", "Accept-Language": "en"}
 CITY = {"/", "/pay/{id}", "/pay/{id}/state", "/fees", "/fees/{id}", "/receipt/{id}.json", "/receipt/{id}",
         "/receipt/{id}/state", "/receipt/{id}/promise-{number}.txt", "/check", "/static/{digest}/{name}", "/log/{path:path}"}  # fmt: skip
 PUBLIC = {("GET", "/sign-in"), ("POST", "/sign-in"), ("POST", "/sign-out"), ("GET", "/link/{id}"),
-          ("POST", "/link/{id}"), ("GET", "/sandbox/pay/{id}"), ("GET", "/pay/{id}/wallet"), ("GET", "/problems/{rule}")}  # fmt: skip
+          ("POST", "/link/{id}"), ("GET", "/sandbox/pay/{id}"), ("GET", "/pay/{id}/wallet"), ("GET", "/problems/{rule}"),
+          ("POST", "/pay/{id}/again")}  # fmt: skip
 SCOPED = {
     ("GET", "/merchant"): "statements.read",
     ("GET", "/merchant/invoices/{id}"): "invoices.read",
@@ -207,7 +210,7 @@ def test_a_sale_at_the_till_is_one_however_often_its_button_is_pressed(town: Tow
     assert first.headers["location"] == again.headers["location"]
     id = first.headers["location"].rpartition("/")[2]
     invoice, _, _ = town.payments.look(id)
-    assert invoice.tiyn == 1_250_050
+    assert (invoice.tiyn, invoice.origin) == (1_250_050, Origin.TILL)
     shown = owner.get(f"/pos/{id}").text
     assert "Waiting for payment" in shown
     assert "data:image/svg+xml" in shown
@@ -216,6 +219,12 @@ def test_a_sale_at_the_till_is_one_however_often_its_button_is_pressed(town: Tow
     assert "You may hand over the goods" in owner.get(f"/pos/{id}").text
     for wrong in ({"once": "x"}, {"amount": "0"}, {"amount": "1,234"}, {"asset": "DOGE"}, {"amount": ""}):
         assert owner.send("/pos", "/pos", **{**data, "once": "0123456789", **wrong}).status_code == 422, wrong
+    # What ran out is shown by the same version as the payer's page asks for: it is not loaded for ever.
+    other = owner.send("/pos", "/pos", **{**data, "once": "9876543210"}).headers["location"]
+    town.wait(901)
+    town.poll()
+    version = owner.get(f"/pay/{other.rpartition('/')[2]}/state").json()["version"]
+    assert f'data-version="{version}"' in owner.get(other).text
 
 
 def test_an_amount_is_read_as_people_write_it_and_never_rounded():
@@ -264,8 +273,12 @@ def test_a_merchant_refunds_withdraws_and_sees_it_on_its_pages(town: Town, owner
 
 
 def test_a_change_of_wallet_is_seen_and_stopped_on_the_first_page(town: Town, owner: Visitor):
-    asked = town.client().post("/v1/merchant/changes", json={"wallet": "0x" + "66" * 20}, headers=town.bearer)
-    assert "about to change" in owner.get("/merchant").text
+    wallet = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
+    asked = town.client().post("/v1/merchant/changes", json={"wallet": wallet.lower()}, headers=town.bearer)
+    page = owner.get("/merchant").text
+    assert "about to change" in page
+    # As wallets write addresses, so that two can be compared by eye (EIP-55).
+    assert re.findall("0x[0-9a-fA-F]{40}", page) == [checksummed(town.city.keys.address("merchant")), wallet]
     owner.send("/merchant", f"/merchant/changes/{asked.json()['id']}/cancel")
     assert "about to change" not in owner.get("/merchant").text
 
@@ -303,6 +316,42 @@ def test_keys_are_made_rotated_and_revoked_on_a_page(town: Town, owner: Visitor)
     assert town.client().get("/v1/invoices", headers={"Authorization": f"Bearer {key[0]}"}).status_code == 401
     operator = town.operator_key.split("_")[1]
     assert owner.send("/merchant/keys", f"/merchant/keys/{operator}/revoke").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "days"), [("30", 30), ("90", 90), ("365", 365), ("none", None), (None, 365)]
+)
+def test_a_key_made_on_a_page_ends_when_it_was_chosen_to(
+    town: Town, owner: Visitor, lifetime: str | None, days: int | None
+):
+    form = owner.get("/merchant/keys").text
+    assert re.findall(r'<option value="(\w+)"( selected)?>', form) == [
+        ("30", ""), ("90", ""), ("365", " selected"), ("none", ""),
+    ]  # fmt: skip
+    asked = {} if lifetime is None else {"lifetime": lifetime}
+    made = owner.send("/merchant/keys", "/merchant/keys", role="cashier", name="till 4", **asked)
+    key = re.search(r"qz_[0-9a-f]{16}_[\w-]{43}", made.text)
+    assert key is not None
+    [listed] = [
+        one
+        for one in town.client().get("/v1/keys", headers=town.bearer).json()["keys"]
+        if one["name"] == "till 4"
+    ]
+    now, bearer = town.city.clock(), {"Authorization": f"Bearer {key[0]}"}
+    assert listed["expires_s"] == (None if days is None else now + days * 86_400)
+    town.city.clock.wait((days or 3_660) * 86_400 - 1)
+    assert town.client().get("/v1/invoices", headers=bearer).status_code == 200
+    town.city.clock.wait(1)
+    assert town.client().get("/v1/invoices", headers=bearer).status_code == (200 if days is None else 401)
+
+
+def test_a_key_for_a_time_that_is_not_offered_is_not_made(town: Town, owner: Visitor):
+    for wrong in ("31", "0", "-1", "9" * 60, "None"):
+        answer = owner.send("/merchant/keys", "/merchant/keys", role="cashier", name="x", lifetime=wrong)
+        assert (answer.status_code, "30, 90, 365, none" in answer.text) == (422, True), wrong
+    assert "x" not in [
+        one["name"] for one in town.client().get("/v1/keys", headers=town.bearer).json()["keys"]
+    ]
 
 
 def test_ff48_what_no_rule_could_place_is_settled_by_api_and_on_a_page(town: Town):
@@ -374,7 +423,9 @@ def test_a_payer_whose_time_is_over_is_told_what_to_do_instead(town: Town):
     town.wait(1_000)
     town.poll()
     assert "Ask the payee for a new bill" in visitor.get(f"/pay/{sale.id}").text
-    assert '<a class="button" href="/fees/parking-year">Make a new bill' in visitor.get(f"/pay/{fee.id}").text
+    text = visitor.get(f"/pay/{fee.id}").text
+    assert f'<form action="/pay/{fee.id}/again" method="post">' in text
+    assert '<a class="alone" href="/fees/parking-year">Choose another way of paying' in text
 
 
 def test_only_pages_of_public_figures_say_that_anybody_can_compute_them(town: Town, owner: Visitor):

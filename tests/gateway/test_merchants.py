@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from gateway.db import reading
+from gateway.eip55 import checksummed
 from gateway.merchants import store
-from gateway.pages.checkout import checksummed
 from tests.gateway.conftest import MERCHANT_BIN, MERCHANT_IBAN, Town
 
 WALLET = bytes.fromhex("5aaeb6053f3e94c9b9a09f33669435e7ef1beaed")

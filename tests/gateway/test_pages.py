@@ -19,9 +19,10 @@ from starlette.testclient import TestClient
 from gateway import db
 from gateway.app import create_app
 from gateway.demo import steal
+from gateway.eip55 import checksummed
 from gateway.kz import format_tenge
 from gateway.pages import assets, receipt
-from gateway.pages.checkout import checksummed, transfer_uri
+from gateway.pages.checkout import transfer_uri
 from gateway.pages.city import Head, Signer
 from gateway.pages.words import LANGUAGES, Tongue, load, plain, preferred
 from gateway.payments.model import Status
@@ -206,6 +207,7 @@ def test_the_checkpoint_names_its_signers_and_where_it_is_anchored(city: PageCit
     assert city.city.publisher.keys.origin in page
     assert "watcher.qazyna.sample" in page
     assert anchors[-1]["transaction"] in page
+    assert checksummed(city.city.plan.deployment.anchor) in page
     assert root.encode() != b""
     for name in ("recorded", "witnessed", "anchored", "final"):
         assert f"</span> <strong>{name}</strong>" in re.sub(r"\s+", " ", city.get("/").text)

@@ -13,6 +13,7 @@ from contracts import transactions
 from gateway.budget.desk import Desk, Proposed
 from gateway.db import reading
 from gateway.demo import Day, enact_all
+from gateway.eip55 import checksummed
 from gateway.merchants.policy import Over, Policy, set_policy
 from gateway.payments.going_back import GoingBack
 from gateway.payments.receivers import WAIT_S, plain_terms, typed_terms
@@ -72,9 +73,9 @@ def test_a_merchants_refund_goes_by_its_own_wallet_and_is_refunded_when_final(to
     refund = refunds.approve(refund.id, ACTOR)
     assert refund.state is RefundState.PENDING
     prepared = refunds.prepared(refund)
-    receiver = payer(town).hex()
+    token, receiver = checksummed(town.token), checksummed(payer(town))
     assert prepared.link == (
-        f"ethereum:0x{town.token.hex()}@{prepared.chain_id}/transfer?address=0x{receiver}&uint256={amount}"
+        f"ethereum:{token}@{prepared.chain_id}/transfer?address={receiver}&uint256={amount}"
     )
     before = town.city.city.balance(town.token, payer(town))
     send(town, refund)
@@ -583,7 +584,7 @@ def test_the_coin_goes_back_by_the_transaction_that_its_sender_names(town: Town)
     refund = refunds.approve(refunds.request(ACTOR, invoice.id, None, 1_000, None, "k").id, ACTOR)
     prepared = refunds.prepared(refund)
     assert (prepared.to, prepared.data, prepared.value) == (payer(town), b"", 1_000)
-    assert prepared.link == f"ethereum:0x{payer(town).hex()}@{prepared.chain_id}?value=1000"
+    assert prepared.link == f"ethereum:{checksummed(payer(town))}@{prepared.chain_id}?value=1000"
 
     def transfer(value: int) -> bytes:
         asked = {"to": Web3.to_checksum_address(prepared.to), "value": value, "gas": 30_000}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -243,6 +244,74 @@ def test_ff27_a_payer_who_moves_away_the_money_in_between_can_do_so_a_few_times_
         town.city.city.transfer(builder, town.token, home, everything)
     assert refused(relayer, invoice, asked) == "quota"
     assert queued(town) == {"dropped": 3}
+
+
+def drop_all(town: Town) -> None:
+    """Let the sender find so often that the chain would refuse what waits that it gives up."""
+    for _ in range(town.city.worker.sender.policy.tries):
+        with town.city.gateway.engine.begin() as connection:
+            for one in store.in_state(connection, [Progress.QUEUED.value]):
+                sending_store.set_call(connection, one.call_id, town.city.clock(), due_s=0)
+        town.city.worker.send()
+
+
+def test_ff27_a_payer_whose_authorizations_failed_pays_by_itself_and_costs_the_hour_nothing(town: Town):
+    """Of many that one balance seemed to cover, few wait at once, and what was not signed is not counted."""
+    rail, sender, payer = town.city.worker.rail, town.city.keys.address("relayer"), town.payer
+    relayer = Relayer(town.payments, rail, sender, Policy(gas_an_hour=4_100_000))
+    home, away = town.city.keys.address("payer"), town.city.keys.address("builder")
+    everything = town.city.city.balance(town.token, home)
+    invoices = [town.invoice() for _ in range(4)]
+    for invoice in invoices[:3]:
+        relayer.authorize(invoice.id, signed(town, invoice))
+    with pytest.raises(Invalid) as refused_now:
+        relayer.authorize(invoices[3].id, signed(town, invoices[3]))
+    assert "3 authorizations of this address are on their way, 3 is the most" in refused_now.value.why
+    town.city.city.transfer(payer, town.token, away, everything)
+    drop_all(town)
+    town.city.city.transfer(town.city.keys.account("builder"), town.token, home, everything)
+    assert queued(town) == {"dropped": 3}
+    with reading(town.city.gateway.engine) as connection:
+        assert store.gas_since(connection, 0) == 0
+    with pytest.raises(Invalid) as refused_after:
+        relayer.authorize(invoices[3].id, signed(town, invoices[3]))
+    assert "3 authorizations of this address failed in a day, 3 is the most" in refused_after.value.why
+    other: LocalAccount = Account.from_key(b"\x0b" * 32)
+    town.city.city.mint(
+        town.city.keys.account("deployer"), town.token, bytes.fromhex(other.address[2:]), 10**12
+    )
+    assert relayer.authorize(invoices[3].id, signed(town, invoices[3], other)).progress is Progress.QUEUED
+
+
+def test_ff27_of_many_authorizations_at_once_no_more_are_brought_than_one_after_the_other(
+    postgres_town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    """With a database in which many transactions go on at once, and which is slow."""
+    town, bring = postgres_town, store.bring
+    rail, sender = town.city.worker.rail, town.city.keys.address("relayer")
+    relayer = Relayer(town.payments, rail, sender, Policy(at_once=1))
+    invoices = [town.invoice() for _ in range(5)]
+    brought = [(invoice.id, signed(town, invoice)) for invoice in invoices]
+
+    def slowly(*arguments: Any) -> bool:
+        time.sleep(0.3)
+        return bring(*arguments)
+
+    monkeypatch.setattr(store, "bring", slowly)
+    told: list[str] = []
+
+    def ask(id: str, asked: Authorization) -> None:
+        try:
+            told.append(relayer.authorize(id, asked).progress.value)
+        except Invalid as refused:
+            told.append(refused.rule)
+
+    threads = [threading.Thread(target=ask, args=one) for one in brought]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told) == ["queued", *["quota"] * 4]
 
 
 def test_ff13_a_token_whose_term_is_over_is_not_paid_by_an_authorization(town: Town):

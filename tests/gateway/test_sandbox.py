@@ -37,7 +37,9 @@ def test_an_invoice_of_the_sandbox_is_marked_paid_by_a_call_and_touches_nothing_
 ):
     client, headers = tried
     before = rows(town)
-    made = client.post("/v1/invoices", json=ORDER, headers=headers).json()
+    shop = "https://cafe.example/orders/1"
+    made = client.post("/v1/invoices", json=ORDER | {"return_url": shop}, headers=headers).json()
+    assert made["return_url"] == shop
     assert (made["sandbox"], made["status"], made["id"][:5]) == (True, "open", "test_")
     assert made["wallet"] is made["deposit_address"] is made["payment_reference"] is None
     steps: list[tuple[dict[str, str], str, list[str]]] = [

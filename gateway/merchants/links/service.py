@@ -10,7 +10,7 @@ from gateway.merchants import store as merchants
 from gateway.merchants.links import store
 from gateway.merchants.links.store import Link
 from gateway.payments.service import Payments, Request
-from gateway.payments.store import Invoice
+from gateway.payments.store import Invoice, Origin
 from ledger.records import reject
 
 PREFIX = "pl_"
@@ -105,5 +105,6 @@ class Links:
             merchant_reference=reference,
             payee=merchant.wallet,
             spread_bps=self._spread_bps,
+            origin=Origin.LINK,
         )
         return self._payments.create(asked)

@@ -165,14 +165,23 @@ class Panel {
 
   stop(error, provider, payer, way) {
     const { key, values } = error instanceof Stopped ? error : new Stopped("wallet", { why: String(error).slice(0, 200) });
-    if (key === "reverted" || key === "gasless") this.forget();
+    if (["reverted", "gasless", "quota"].includes(key)) this.forget();
     this.settle("bad", "✗");
     const have = values.have === undefined ? "" : formatAmount(values.have, this.page.decimals, this.page.asset);
     this.trouble.textContent = this.say(`error.${key}`, { ...values, have });
+    // In whatever words it came: for whoever is asked for help.
+    if (values.why) {
+      const raw = element("small", values.why);
+      raw.lang = "en";
+      this.trouble.append(raw);
+    }
     this.trouble.dataset.key = key;
     this.trouble.hidden = false;
-    const made = [["again", this.say("again"), () => this.start(provider), key === "slow"]];
-    if (key === "gasless") made.push(["self", this.say("self"), () => this.pay(provider, payer, "allowance"), true]);
+    const made = [["again", this.say("again"), () => this.start(provider), key === "slow" || key === "quota"]];
+    const self = ["self", this.say("self"), () => this.pay(provider, payer, "allowance"), key === "gasless"];
+    // What would be refused again stands second.
+    if (key === "gasless") made.push(self);
+    if (key === "quota") made.unshift(self);
     const { again } = this.root.dataset;
     if (key === "expired") made.splice(0, 1, ...(again ? [["new", this.say("new"), again]] : []));
     this.offerButtons(...made);

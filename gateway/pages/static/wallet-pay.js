@@ -193,6 +193,7 @@ async function brought(address, options) {
     throw new Stopped("unreachable");
   }
   const told = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Stopped("gasless", { why: told.why ?? String(answer.status) });
+  // What is refused for its number only is said as that: it will be taken again, and paying oneself goes now.
+  if (!answer.ok) throw new Stopped(told.rule === "quota" ? "quota" : "gasless", { why: told.why ?? String(answer.status) });
   return told;
 }

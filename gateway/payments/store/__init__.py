@@ -28,6 +28,7 @@ from gateway.payments.store.evidence import (
 )
 from gateway.payments.store.invoices import (
     Invoice,
+    Origin,
     add_invoice,
     counts,
     deposits_among,
@@ -69,6 +70,7 @@ __all__ = [
     "Decided",
     "Decision",
     "Invoice",
+    "Origin",
     "Seen",
     "add_evidence",
     "add_file",

@@ -20,6 +20,7 @@ _COLUMNS: Final = (
     "id", "number", "merchant_id", "merchant_reference", "attempt", "purpose", "title", "tiyn", "asset",
     "due", "share_bps", "rate", "payee", "deposit_address", "quote_signature", "nonce", "reference",
     "created_s", "expires_s", "status", "voided", "policy", "refund_to",
+    "return_url", "origin",
 )  # fmt: skip
 # Types are said where PostgreSQL cannot see them from the column.
 _CASTS: Final = {
@@ -110,6 +111,8 @@ class AtOnce:
             "voided": int(invoice.voided),
             "policy": invoice.policy.to_json(),
             "refund_to": invoice.refund_to,
+            "return_url": invoice.return_url,
+            "origin": invoice.origin.value,
             "key_id": key_id,
             "idempotency_key": idempotency_key,
             "request": request,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, or_, select, update
@@ -20,6 +21,15 @@ from ledger.rules import TENGE
 CHUNK = 500
 
 
+class Origin(StrEnum):
+    """Who asked for an invoice: a merchant's program, or a page of ours."""
+
+    API = "api"
+    LINK = "link"
+    TILL = "till"
+    FEE = "fee"
+
+
 @dataclass(frozen=True)
 class Invoice:
     """An invoice as it was asked for. due_minor: base units of asset; tiyn: what it is in tenge.
@@ -27,7 +37,7 @@ class Invoice:
     number: its 32 bytes on chain; payee: the merchant's address, zero for the city;
     rate: JSON text of the quote (numerator, denominator, sources, time, spread), or "{}".
     policy: the merchant's when this was made; refund_to: where the payer wants money back, fixed
-    before paying.
+    before paying; return_url: the merchant's page that the payer may go back to.
     """
 
     id: str
@@ -53,6 +63,8 @@ class Invoice:
     voided: bool = False
     policy: Policy = NO_POLICY
     refund_to: bytes | None = None
+    return_url: str | None = None
+    origin: Origin = Origin.API
 
     @property
     def terms(self) -> Terms:
@@ -101,6 +113,8 @@ def add_invoice(connection: Connection, invoice: Invoice) -> bool:
             voided=int(invoice.voided),
             policy=invoice.policy.to_json(),
             refund_to=invoice.refund_to,
+            return_url=invoice.return_url,
+            origin=invoice.origin.value,
         )
         .returning(tables.invoice.c.id)
     )
@@ -139,6 +153,8 @@ def _invoice_of(row: Any) -> Invoice:
         voided=bool(row.voided),
         policy=Policy.from_json(row.policy),
         refund_to=None if row.refund_to is None else bytes(row.refund_to),
+        return_url=row.return_url,
+        origin=Origin(row.origin),
     )
 
 

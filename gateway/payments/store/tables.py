@@ -52,6 +52,9 @@ invoice = Table(
     # The merchant's policy as it was when this was made, as JSON; and where the payer wants money back.
     Column("policy", Text, nullable=False, server_default="{}"),
     Column("refund_to", LargeBinary, nullable=True),
+    # Where the payer goes afterwards; and by which door this was asked for.
+    Column("return_url", Text, nullable=True),
+    Column("origin", Text, nullable=False, server_default="api"),
     UniqueConstraint("merchant_id", "merchant_reference", "attempt"),
     Index("ix_invoice_page", "merchant_id", "created_s", "id"),
     Index("ix_invoice_due", "status", "expires_s"),
