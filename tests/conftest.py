@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +25,6 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
 settings.load_profile(PROFILE)
 # How many examples the long count takes is said there, for each file.
 pytest_plugins = ["tests.properties"] if PROFILE == "prove" else []
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -65,10 +62,8 @@ def postgres_url(postgres: servers.Postgres) -> str:
 @pytest.fixture
 def postgres_database(postgres: servers.Postgres) -> Iterator[str]:
     """The SQLAlchemy URL of an empty database that only this test sees."""
-    name = f"test_{next(_numbers)}"
-    postgres.execute(f"CREATE DATABASE {name}")
-    yield postgres.url(name)
-    postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with postgres.database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

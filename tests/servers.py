@@ -6,6 +6,7 @@ Each one either runs or raises; nothing here is skipped, because a test that did
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAIN_ID = 31337
 START_TIMEOUT_S = 60
 NOBODY = 65534
+_numbers = itertools.count(1)
 MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -69,6 +71,14 @@ class Postgres:
 
         with psycopg.connect(self._address, autocommit=True) as connection:
             connection.execute(statement.encode())
+
+    @contextmanager
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """The URL of a new database, a copy of a template that nobody is connected to; it goes with the block."""
+        name = f"test_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield self.url(name)
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     @property
     def _address(self) -> str:
