@@ -12,6 +12,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests import servers
 
+servers.write_in_memory()
 # Hypothesis keeps what it learned with everything else that programs write.
 set_hypothesis_home_dir(servers.ROOT / "var" / "hypothesis")
 # The examples are the same each time: a change must not fail for what it did not change. New ones
