@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import platform
+import secrets
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,32 @@ def _free_memory() -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
 
 
+def until(is_so: Callable[[], object], what: str, timeout_s: float = 60) -> None:
+    """Wait for what another thread or process does; the time is only there so that a hang ends."""
+    end = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < end, f"within {timeout_s} s: {what}"
+        time.sleep(0.005)
+
+
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody listened on a moment ago, and that no connection of anybody is given meanwhile."""
+    while True:
+        # Below those that a system gives to whoever connects or asks for any.
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+
+
+def closed_port() -> int:
+    """A port on which nobody will listen as long as this process runs."""
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    port = int(holder.getsockname()[1])
+    # It stays open, and nobody listens.
+    holder.detach()
+    return port
 
 
 def package_folder(name: str) -> Path:

@@ -384,11 +384,9 @@ class Node:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        provider = Web3.HTTPProvider(
-            self.url,
-            request_kwargs={"timeout": 0.3},
-            exception_retry_configuration=None,
-        )
+        # How long an answer is waited for: short only where none will come.
+        self.asking: dict[str, float] = {"timeout": 60}
+        provider = Web3.HTTPProvider(self.url, request_kwargs=self.asking, exception_retry_configuration=None)
         rail = EvmRail(Web3(provider), Place(town.city.plan.deployment, {town.token: "USDT"}))
         old = town.city.worker
         self.worker = Worker(old.gateway, old.publication, rail, old._city, old._relayer, old._bank)

@@ -96,7 +96,7 @@ class Site:
             "PYTHONPATH": str(servers.ROOT),
             "QAZYNA_FOLDER": str(self.folder),
             "QAZYNA_DATABASE": self.database,
-            "QAZYNA_RPC_URLS": f"http://127.0.0.1:{servers.free_port()} {self.node.url}",
+            "QAZYNA_RPC_URLS": f"http://127.0.0.1:{servers.closed_port()} {self.node.url}",
             "QAZYNA_SECRET": SECRET,
             "QAZYNA_ORIGIN": ORIGIN,
             "QAZYNA_WATCHER": WATCHER_NAME,
