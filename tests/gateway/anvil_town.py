@@ -49,6 +49,11 @@ class Miner:
                 if self._is_on and int(self._node.call("txpool_status")["pending"], 16):
                     self._node.call("evm_mine")
 
+    @property
+    def is_on(self) -> bool:
+        """Whether it mines by itself."""
+        return self._is_on
+
     def turn(self, *, is_on: bool) -> None:
         """Mine by itself or not; from here on, for what it had begun has ended."""
         with self._turn:
