@@ -50,7 +50,7 @@ class Anvil:
         """Ask by JSON-RPC: `anvil.call("evm_mine")`."""
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}).encode()
         request = urllib.request.Request(self.url, body, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             reply = json.load(answer)
         if "error" in reply:
             raise RuntimeError(f"{method}: {reply['error']}")
@@ -85,7 +85,7 @@ class Postgres:
 
     @property
     def _address(self) -> str:
-        return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres connect_timeout=5"
+        return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres connect_timeout=60"
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def started(
         # For PostgreSQL an interrupt is the fast shutdown: connections are cut, nothing waits.
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

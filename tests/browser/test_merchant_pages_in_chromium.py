@@ -42,7 +42,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop") / "city"
     build(folder)
     with opened(folder) as town, serving(town.city) as address:
-        with httpx.Client(base_url=address, headers=town.bearer, trust_env=False, timeout=30) as http:
+        with httpx.Client(base_url=address, headers=town.bearer, trust_env=False, timeout=60) as http:
             invoice = town.invoice(refund_to=town.city.keys.address("payer"))
             town.pay(invoice)
             part, over, late, gone = town.invoice(), town.invoice(), town.invoice(), town.invoice()

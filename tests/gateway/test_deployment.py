@@ -163,7 +163,7 @@ def _answers(url: str) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            assert httpx.get(url, trust_env=False).status_code == 200
+            assert httpx.get(url, trust_env=False, timeout=60).status_code == 200
         except httpx.HTTPError:
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.2)

@@ -34,7 +34,7 @@ _opened: list[httpx.Client] = []
 
 def opened_client() -> httpx.Client:
     """A client that is closed when the test ends."""
-    _opened.append(httpx.Client(trust_env=False))
+    _opened.append(httpx.Client(trust_env=False, timeout=60))
     return _opened[-1]
 
 

@@ -74,7 +74,7 @@ def vasp(town: Town) -> Iterator[Vasp]:
         policy = Policy(settle_by=SettleBy.VASP)
         set_policy(connection, town.merchant_id, policy, ACTOR, town.city.clock())
     simulator = VaspSimulator(ours, ProviderSigner(theirs), ProviderSigner(other))
-    with simulator, httpx.Client(trust_env=False) as client:
+    with simulator, httpx.Client(trust_env=False, timeout=60) as client:
         key = ProviderKey(theirs.public_key())
         provider = Provider("vasp", simulator.url, client, ours, key, timeout_s=60)
         yield Vasp(town, simulator, provider)
