@@ -116,9 +116,9 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     errors.install(app)
     pages.install_errors(app)
-    app.include_router(routes.router)
-    app.include_router(relayer_routes.router)
-    app.include_router(pages.router)
+    for router in (routes.router, relayer_routes.router, pages.router):
+        # Not `include_router`, which builds all of them anew for each application.
+        app.router.routes.extend(router.routes)
     openapi.install(app)
 
     @app.get("/log/{path:path}", include_in_schema=False)

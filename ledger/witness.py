@@ -137,7 +137,8 @@ class Witness:
                 LOGGER.debug(format, *args)
 
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        # Asked often, so that closing does not wait half a second.
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         return server
 
 

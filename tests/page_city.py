@@ -90,7 +90,7 @@ def page_city(folder: Path) -> Iterator[PageCity]:
         day = open_city(city, lambda _: None)
         load_projects(day)
         give_notice(day)
-        with serving(city) as address, httpx.Client(base_url=address, timeout=30, trust_env=False) as http:
+        with serving(city) as address, httpx.Client(base_url=address, timeout=60, trust_env=False) as http:
             take_payments(day, http)
             pay_fee(day, http)
             spend(day)

@@ -6,9 +6,11 @@ Each one either runs or raises; nothing here is skipped, because a test that did
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import platform
+import secrets
 import shutil
 import signal
 import socket
@@ -18,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAIN_ID = 31337
 START_TIMEOUT_S = 60
 NOBODY = 65534
+# Twice what the tests and their servers take, their temporary files included.
+MEMORY_BYTES = 6 * 1024**3
+_numbers = itertools.count(1)
 MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -45,7 +50,7 @@ class Anvil:
         """Ask by JSON-RPC: `anvil.call("evm_mine")`."""
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}).encode()
         request = urllib.request.Request(self.url, body, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             reply = json.load(answer)
         if "error" in reply:
             raise RuntimeError(f"{method}: {reply['error']}")
@@ -70,9 +75,17 @@ class Postgres:
         with psycopg.connect(self._address, autocommit=True) as connection:
             connection.execute(statement.encode())
 
+    @contextmanager
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """The URL of a new database, a copy of a template that nobody is connected to; it goes with the block."""
+        name = f"test_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield self.url(name)
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
     @property
     def _address(self) -> str:
-        return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres connect_timeout=5"
+        return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres connect_timeout=60"
 
 
 @dataclass(frozen=True)
@@ -99,11 +112,56 @@ class GoModule:
         )
 
 
+def write_in_memory(folder: Path = Path("/dev/shm")) -> None:
+    """Let temporary files lie in memory where there is plenty: each commit of a database waits for the disk.
+
+    What a test can see of durability is a killed process, and for that memory is as good. Whoever
+    sets TMPDIR has chosen otherwise.
+    """
+    if "TMPDIR" in os.environ or not os.access(folder, os.W_OK):
+        return
+    found = os.statvfs(folder)
+    # A container may have a small one, or one from which no program starts.
+    if found.f_flag & os.ST_NOEXEC or min(found.f_bavail * found.f_frsize, _free_memory()) < MEMORY_BYTES:
+        return
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
+
+def _free_memory() -> int:
+    """How many bytes of memory nobody needs; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+
+
+def until(is_so: Callable[[], object], what: str, timeout_s: float = 60) -> None:
+    """Wait for what another thread or process does; the time is only there so that a hang ends."""
+    end = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < end, f"within {timeout_s} s: {what}"
+        time.sleep(0.005)
+
+
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody listened on a moment ago, and that no connection of anybody is given meanwhile."""
+    while True:
+        # Below those that a system gives to whoever connects or asks for any.
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+
+
+def closed_port() -> int:
+    """A port on which nobody will listen as long as this process runs."""
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    port = int(holder.getsockname()[1])
+    # It stays open, and nobody listens.
+    holder.detach()
+    return port
 
 
 def package_folder(name: str) -> Path:
@@ -153,7 +211,7 @@ def started(
         # For PostgreSQL an interrupt is the fast shutdown: connections are cut, nothing waits.
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

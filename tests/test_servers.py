@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -109,3 +111,21 @@ def test_go_opens_a_note_that_python_signed_and_refuses_a_changed_one(go_module:
     refused = go_module.run(CHECK_NOTE, vkey, stdin=note.replace("\n3\n", "\n4\n").encode())
     assert refused.returncode == 1
     assert b"invalid signature" in refused.stderr
+
+
+def test_temporary_files_lie_in_memory_only_where_there_is_plenty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", "")
+    monkeypatch.delenv("TMPDIR")
+    monkeypatch.setattr(servers, "MEMORY_BYTES", 1 << 60)
+    servers.write_in_memory(tmp_path)
+    monkeypatch.setattr(servers, "MEMORY_BYTES", 0)
+    servers.write_in_memory(tmp_path / "none")
+    assert "TMPDIR" not in os.environ
+    servers.write_in_memory(tmp_path)
+    assert (os.environ["TMPDIR"], tempfile.gettempdir()) == (str(tmp_path), str(tmp_path))
+    # Whoever said where they are to lie is not contradicted.
+    servers.write_in_memory(tmp_path.parent)
+    assert os.environ["TMPDIR"] == str(tmp_path)

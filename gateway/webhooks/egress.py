@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -96,6 +97,12 @@ class Answer:
     retry_after_s: int | None
 
 
+@cache
+def trusted_by_the_system() -> ssl.SSLContext:
+    """Whom this machine trusts, read once: there are many hundred certificates."""
+    return ssl.create_default_context()
+
+
 class Egress:
     """Sends requests out, by one policy.
 
@@ -116,7 +123,7 @@ class Egress:
         self._ports = ports
         self._timeout_s = timeout_s
         self._resolve = resolve
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or trusted_by_the_system()
         self._kept = _Kept()
 
     def parse(self, url: str) -> Target:

@@ -16,6 +16,7 @@ from playwright.sync_api import BrowserContext
 from web3 import Web3
 
 from tests import servers
+from tests.gateway.anvil_town import Miner
 
 REJECTED = {"code": 4001, "message": "User rejected the request."}
 UNKNOWN_CHAIN = {"code": 4902, "message": "Unrecognized chain ID."}
@@ -40,10 +41,14 @@ PROVIDER = """
 
 @dataclass
 class PayerWallet:
-    """One wallet. asked: the methods in order; refuse: those that its owner will not confirm."""
+    """One wallet. asked: the methods in order; refuse: those that its owner will not confirm.
+
+    While the miner mines by itself, it answers once its transaction stands in a block.
+    """
 
     account: LocalAccount
     node: servers.Anvil
+    miner: Miner
     chain_id: int = servers.CHAIN_ID
     refuse: set[str] = field(default_factory=set)
     knows_chain: bool = True
@@ -95,8 +100,11 @@ class PayerWallet:
             "maxFeePerGas": 10**11, "maxPriorityFeePerGas": 10**9,
         }  # fmt: skip
         raw = self.account.sign_transaction(transaction).raw_transaction
-        self.hashes.append(self.node.call("eth_sendRawTransaction", "0x" + raw.hex().removeprefix("0x")))
-        return self.hashes[-1]
+        hash: str = self.node.call("eth_sendRawTransaction", "0x" + raw.hex().removeprefix("0x"))
+        self.hashes.append(hash)
+        if self.miner.is_on:
+            servers.until(lambda: self.node.call("eth_getTransactionReceipt", hash), "it is mined")
+        return hash
 
     def _sign(self, parameters: list[Any]) -> str:
         address, text = parameters

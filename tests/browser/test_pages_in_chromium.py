@@ -1,15 +1,9 @@
-"""The pages in a real browser: what a script changes, what a check finds, what fits on a phone.
-
-Chromium is found in CHROMIUM, in var/chromium (from npm, by `make setup-test`), or on the PATH. Without it
-these tests fail: a page that no browser has opened proves nothing.
-"""
+"""The pages in a real browser: what a script changes, what a check finds, what fits on a phone."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,51 +15,21 @@ from playwright.sync_api import (
     Page,
     Request,
     expect,
-    sync_playwright,
 )
 
 from gateway.pages.words import LANGUAGES, load
 from tests.browser.accessible import FAULTS
+from tests.browser.conftest import SOON_MS, chromium
 from tests.page_city import PageCity, page_city
-from tests.servers import ROOT
 
 PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 900}
-SOON_MS = 15_000
-
-
-UNPACKED = ROOT / "var" / "chromium"
-
-
-def chromium() -> str:
-    """The path of a Chromium; raises and says what was tried."""
-    named = os.environ.get("CHROMIUM")
-    tried = [named] if named else [str(UNPACKED / "chromium"), "chromium", "chromium-browser"]
-    for name in tried:
-        if found := shutil.which(name):
-            return found
-    raise RuntimeError(
-        f"no Chromium to open the pages with; run `make setup-test` or set CHROMIUM (tried {tried})"
-    )
 
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageCity]:
     with page_city(tmp_path_factory.mktemp("browser") / "city") as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # A container's root cannot use Chromium's own sandbox; nothing but our loopback pages is opened.
-    options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    with sync_playwright() as playwright:
-        # The unpacked one brings the libraries that a bare machine lacks.
-        libraries = {"LD_LIBRARY_PATH": str(UNPACKED / "lib")} if chromium().startswith(str(UNPACKED)) else {}
-        environment = {**os.environ, **libraries}
-        opened = playwright.chromium.launch(executable_path=chromium(), args=options, env=environment)
-        yield opened
-        opened.close()
 
 
 class Visit:
@@ -75,6 +39,7 @@ class Visit:
         self.context, self.address = context, address
         self.trouble: list[str] = []
         self.page = context.new_page()
+        self.page.set_default_timeout(SOON_MS)
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
         self.page.on("requestfailed", self._failed)
@@ -93,6 +58,19 @@ class Visit:
     def open(self, path: str) -> Page:
         self.page.goto(self.address + path)
         return self.page
+
+    def open_in_no_time(self, path: str) -> Page:
+        """Open a page for which time stands still: it does nothing by itself any more."""
+        self.page.clock.install(time=0)
+        self.open(path)
+        self.page.wait_for_load_state("networkidle")
+        self.page.clock.pause_at(1)
+        return self.page
+
+
+def look_again(page: Page) -> None:
+    """What a person does who comes back to a page: it asks at once, and not in three seconds."""
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
 
 
 @pytest.fixture
@@ -186,7 +164,7 @@ def test_a_fee_is_paid_by_keyboard_alone_and_the_page_follows_without_loading_ag
     expect(status).to_have_text("Waiting for payment")
     page.evaluate("window.sameDocument = true; document.getElementById('copy-iban').focus()")
     city.pay_tenge(page.url.rpartition("/")[2])
-    expect(status).to_have_text("Payment complete", timeout=SOON_MS)
+    expect(status).to_have_text("Payment complete")
     assert status.get_attribute("role") == "status"
     expect(page.locator("#copy-iban")).to_have_count(0)
     assert page.evaluate("window.sameDocument") is True
@@ -204,7 +182,7 @@ def test_part_of_a_payment_changes_what_is_asked_for(visit: Visit, city: PageCit
     expect(page.locator("[data-expires]")).to_have_text(re.compile("15:00|14:[0-5][0-9]"))
     page.locator("#copy-address").focus()
     city.pay_tokens(id, 1_000_000)
-    expect(page.locator(".note.warn").first).to_contain_text("Still missing", timeout=SOON_MS)
+    expect(page.locator(".note.warn").first).to_contain_text("Still missing")
     left = page.locator("#copy-amount").get_attribute("data-copy")
     assert left is not None
     assert int(due.replace(".", "")) - int(left.replace(".", "")) == 1_000_000
@@ -213,17 +191,17 @@ def test_part_of_a_payment_changes_what_is_asked_for(visit: Visit, city: PageCit
     assert page.evaluate("document.activeElement.id") == "copy-address"
     city.pay_tokens(id, int(left.replace(".", "")))
     city.settle()
-    expect(page.locator("#status")).to_have_text("Payment complete", timeout=SOON_MS)
+    look_again(page)
+    expect(page.locator("#status")).to_have_text("Payment complete")
 
 
 def test_a_page_that_was_away_asks_at_once_when_it_comes_back(visit: Visit, city: PageCity):
-    page = visit.open(f"/pay/{city.new_bill('KZT')}")
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
-    page.wait_for_timeout(200)
+    visit.page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page = visit.open_in_no_time(f"/pay/{city.new_bill('KZT')}")
     assert "state" not in asked
     with page.expect_response("**/state"):
-        page.evaluate("window.dispatchEvent(new Event('focus'))")
+        look_again(page)
     assert asked.count("state") == 1
 
 
@@ -233,14 +211,15 @@ def test_a_lost_connection_is_told_and_found_again(browser: Browser, city: PageC
     page = visit.open(f"/pay/{city.new_bill('KZT')}")
     expect(page.locator("#trouble")).to_be_hidden()
     context.set_offline(True)
-    expect(page.locator("#trouble")).to_be_visible(timeout=SOON_MS)
+    expect(page.locator("#trouble")).to_be_visible()
     context.set_offline(False)
-    expect(page.locator("#trouble")).to_be_hidden(timeout=SOON_MS)
+    expect(page.locator("#trouble")).to_be_hidden()
     context.close()
 
 
 def test_a_field_is_copied_as_programs_take_it(visit: Visit, city: PageCity):
-    page = visit.open(f"/pay/{city.new_bill('KZT')}")
+    # After a while a button says again what it said before.
+    page = visit.open_in_no_time(f"/pay/{city.new_bill('KZT')}")
     for field, value in (("amount", "8650.00"), ("iban", city.city.plan.bank_iban)):
         button = page.locator(f"#copy-{field}")
         button.click()

@@ -22,12 +22,11 @@ from ledger import store as ledger_store
 from ledger.records import Transfer, decode
 from tests.browser.accessible import FAULTS
 from tests.browser.payer_wallet import OTHER_CHAIN, PayerWallet
-from tests.browser.test_pages_in_chromium import CONTRAST, DESKTOP, PHONE, SOON_MS, Visit, browser
+from tests.browser.test_pages_in_chromium import CONTRAST, DESKTOP, PHONE, Visit, look_again
 from tests.gateway.anvil_town import AnvilTown, built
 from tests.gateway.coin_town import COIN_ASSET, coin_invoice, coin_town_on
 from tests.servers import ROOT
 
-__all__ = ["browser"]  # a fixture of its neighbour
 UNITS = 10**12
 
 
@@ -50,7 +49,7 @@ def address(town: AnvilTown) -> Iterator[str]:
 @pytest.fixture
 def wallet(town: AnvilTown) -> PayerWallet:
     """A wallet with coin and tokens, and no allowance given to anybody."""
-    made = PayerWallet(Account.create(), town.node)
+    made = PayerWallet(Account.create(), town.node, town.miner)
     town.node.call("anvil_setBalance", made.account.address, hex(10**22))
     mint(town, made, UNITS)
     return made
@@ -80,17 +79,17 @@ def review(visit: Visit, invoice: Invoice) -> Page:
     expect(page.locator("#wallet-start-0")).to_be_visible()
     expect(page.locator("#wallet-facts")).to_be_hidden()
     press(page, "start-0")
-    expect(page.locator("#wallet-go")).to_be_visible(timeout=SOON_MS)
+    expect(page.locator("#wallet-go")).to_be_visible()
     return page
 
 
 def step(page: Page, key: str) -> None:
-    expect(page.locator("#wallet-steps li").last).to_have_attribute("data-step", key, timeout=SOON_MS)
+    expect(page.locator("#wallet-steps li").last).to_have_attribute("data-step", key)
 
 
 def trouble(page: Page, key: str) -> Any:
     shown = page.locator("#wallet-trouble")
-    expect(shown).to_be_visible(timeout=SOON_MS)
+    expect(shown).to_be_visible()
     expect(shown).to_have_attribute("data-key", key)
     return shown
 
@@ -98,7 +97,8 @@ def trouble(page: Page, key: str) -> Any:
 def check_booked(town: AnvilTown, page: Page, invoice: Invoice, asset: str) -> None:
     """Final on the page, by the router's event, and the city's part a record."""
     town.finalise()
-    expect(page.locator("#status")).to_have_text("Payment complete", timeout=SOON_MS)
+    look_again(page)
+    expect(page.locator("#status")).to_have_text("Payment complete")
     expect(page.locator("#wallet-hash code")).to_have_text(re.compile("^0x[0-9a-f]{64}$"))
     [seen] = town.seen(invoice)
     city = city_part(invoice.due_minor, invoice.share_bps)
@@ -157,10 +157,11 @@ ALLOWANCE = {
 }  # fmt: skip
 
 
-def bring(town: AnvilTown, page: Page) -> None:
-    """The relayer's worker does what it does each second."""
+def sign(town: AnvilTown, page: Page) -> None:
+    """The payer signs, and the relayer's worker does what it does each second."""
+    with page.expect_response(lambda answer: answer.request.method == "POST"):
+        press(page, "go")
     step(page, "bring")
-    page.wait_for_timeout(300)
     town.city.worker.send()
     town.mine()
     town.city.worker.send()
@@ -176,8 +177,7 @@ def test_a_token_is_paid_by_a_signature_alone_and_costs_the_payer_no_coin(
     invoice = town.invoice()
     page = review(visit, invoice)
     expect(page.locator("#wallet-steps li").last).to_have_attribute("data-step", "review.eip3009")
-    press(page, "go")
-    bring(town, page)
+    sign(town, page)
     check_booked(town, page, invoice, "USDT")
     assert "eth_sendTransaction" not in wallet.methods()
 
@@ -201,8 +201,7 @@ def test_a_contract_wallet_that_allowed_permit2_is_not_asked_for_eip_3009(
     wallet.node = Contract(real.url, real.pid)
     page = review(visit, invoice)
     expect(page.locator("#wallet-steps li").last).to_have_attribute("data-step", "review.permit2")
-    press(page, "go")
-    bring(town, page)
+    sign(town, page)
     check_booked(town, page, invoice, "USDT")
 
 
@@ -244,7 +243,7 @@ def test_a_wallet_on_another_chain_is_asked_to_switch_and_nothing_is_sent_on_the
     trouble(page, "chain.unknown")
     wallet.knows_chain = True
     press(page, "again")
-    expect(page.locator("#wallet-go")).to_be_visible(timeout=SOON_MS)
+    expect(page.locator("#wallet-go")).to_be_visible()
     assert wallet.chain_id == 31337
     # Its owner switches back while reading: a wallet sends on the chain that it is on.
     wallet.chain_id = OTHER_CHAIN
@@ -350,7 +349,8 @@ def test_a_transaction_that_the_chain_refused_is_said_to_have_moved_nothing(
     expect(trouble(page, "reverted")).to_contain_text("No money moved")
     assert town.city.city.balance(town.token, bytes.fromhex(wallet.account.address[2:])) == had
     town.finalise()
-    expect(page.locator("#status")).to_have_text("Payment complete", timeout=SOON_MS)
+    look_again(page)
+    expect(page.locator("#status")).to_have_text("Payment complete")
 
 
 def test_too_little_money_is_said_with_both_numbers_before_anything_is_asked(
@@ -379,7 +379,7 @@ def test_a_bill_that_ran_out_or_was_paid_meanwhile_is_not_paid_again(
     town.poll()
     press(page, "go")
     trouble(page, "expired")
-    expect(page.locator("#status")).not_to_have_text("Waiting for payment", timeout=SOON_MS)
+    expect(page.locator("#status")).not_to_have_text("Waiting for payment")
     expect(page.locator("#wallet-trouble")).to_be_visible()
     bill = town.bill("USDT")
     page = review(visit, bill)
@@ -477,7 +477,7 @@ def test_wallets_that_announce_themselves_are_named_and_work_by_keyboard(
     expect(page.locator("#wallet-start-0")).to_have_text("Pay with Steppe Wallet")
     page.locator("#wallet-start-0").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#wallet-go")).to_be_focused(timeout=SOON_MS)
+    expect(page.locator("#wallet-go")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.locator("#wallet-self")).to_be_focused()
     page.keyboard.press("Enter")

@@ -132,7 +132,7 @@ def post(url: str, body: bytes, **headers: str) -> tuple[int, bytes]:
     }
     request = urllib.request.Request(url, body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -898,7 +898,7 @@ def test_http_refuses_a_request_over_the_size_limit_before_reading_it(url: str):
     assert post(url, b"", Content_Length="9" * 5_000)[0] == 413
     assert post(url, b"", Content_Length="-1")[0] == 411
     with pytest.raises(urllib.error.HTTPError, match="501"):
-        urllib.request.urlopen(url, timeout=30)
+        urllib.request.urlopen(url, timeout=60)
 
 
 def test_a_port_in_use_is_unavailable(chain: DevChain, url: str):

@@ -94,7 +94,7 @@ class RpcProxy:
         self.asked.append(method)
         if self.before is not None:
             self.before(method, parameters)
-        connection = http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=30)
+        connection = http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=60)
         try:
             content = json.dumps(asked).encode()
             connection.request("POST", "/", content, {"content-type": "application/json"})

@@ -37,15 +37,27 @@ class Miner:
 
     def __init__(self, node: servers.Anvil) -> None:
         self._node = node
-        self.is_on = True
+        self._is_on = True
         self._stop = threading.Event()
+        self._turn = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stop.wait(0.01):
-            if self.is_on and int(self._node.call("txpool_status")["pending"], 16):
-                self._node.call("evm_mine")
+            with self._turn:
+                if self._is_on and int(self._node.call("txpool_status")["pending"], 16):
+                    self._node.call("evm_mine")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it mines by itself."""
+        return self._is_on
+
+    def turn(self, *, is_on: bool) -> None:
+        """Mine by itself or not; from here on, for what it had begun has ended."""
+        with self._turn:
+            self._is_on = is_on
 
     def stop(self) -> None:
         self._stop.set()
@@ -90,7 +102,8 @@ class AnvilTown(Town):
 
     def mine_again(self, hashes: list[str], raws: list[str]) -> None:
         """Send bytes again and mine until they stand: a node takes a moment to put back what it took out."""
-        for _ in range(20):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
             for raw in raws:
                 self.resend(raw)
             self.mine()
@@ -134,16 +147,17 @@ class AnvilTown(Town):
     @contextmanager
     def unmined(self) -> Iterator[None]:
         """Let nothing be mined by itself."""
-        self.miner.is_on = False
+        self.miner.turn(is_on=False)
         yield
-        self.miner.is_on = True
+        self.miner.turn(is_on=True)
 
-    def worker_on(self, *urls: str, needed: int = 1) -> Worker:
-        """A worker that asks these nodes."""
-        made = [HttpNode(url, timeout_s=1) for url in urls]
+    def worker_on(self, *urls: str, needed: int = 1, timeout_s: float = 60) -> Worker:
+        """A worker that asks these nodes; for those that it sets aside time stands still."""
+        made = [HttpNode(url, timeout_s=timeout_s) for url in urls]
         self.nodes += made
         deployment, old = self.city.plan.deployment, self.city.worker
-        rail = EvmRail(Pool(made, servers.CHAIN_ID, needed=needed), Place(deployment, {self.token: "USDT"}))
+        pool = Pool(made, servers.CHAIN_ID, needed=needed, now=lambda: 0.0)
+        rail = EvmRail(pool, Place(deployment, {self.token: "USDT"}))
         return Worker(old.gateway, old.publication, rail, old._city, old._relayer, old._bank)
 
     def flush_coin(self, invoice: Invoice) -> None:
@@ -231,10 +245,9 @@ def opened_on(
         finally:
             for one in town.nodes:
                 one.close()
-            miner.is_on = False
-            time.sleep(0.03)
+            miner.turn(is_on=False)
             node.call("evm_revert", snapshot)
-            miner.is_on = True
+            miner.turn(is_on=True)
 
 
 @cache

@@ -35,6 +35,7 @@ from gateway.webhooks import store as webhooks
 from gateway.worker import Worker
 from ledger import store as ledger_store
 from ledger.records import Asset, Parameter, RevenueRule, Transfer, decode
+from tests import servers
 from tests.gateway.replayed import remembered
 
 DAY = 86_400
@@ -42,6 +43,7 @@ LAX = Most(lag_s=10 * 366 * DAY, rate_age_s=900)
 MERCHANT_IBAN = f"KZ{iban_check_digits('KZ', '722S000012345678')}722S000012345678"
 PRICE_TIYN = 1_250_000
 PAYER_UNITS = 10**15
+TEMPLATE = "built_town"
 
 
 @dataclass
@@ -306,11 +308,21 @@ def built_town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def built_on_postgres(postgres: servers.Postgres, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same city on PostgreSQL; its database is the template of the tests' own."""
+    folder = tmp_path_factory.mktemp("town-on-postgres") / "city"
+    postgres.execute(f"CREATE DATABASE {TEMPLATE}")
+    build(folder, postgres.url(TEMPLATE))
+    return folder
+
+
 @pytest.fixture
-def postgres_town(postgres_database: str, tmp_path: Path) -> Iterator[Town]:
-    """The same city on PostgreSQL."""
-    build(tmp_path / "city", postgres_database)
-    with opened(tmp_path / "city", postgres_database) as found:
+def postgres_town(built_on_postgres: Path, postgres: servers.Postgres, tmp_path: Path) -> Iterator[Town]:
+    """A copy of that city, open, for one test alone."""
+    folder = tmp_path / "city"
+    shutil.copytree(built_on_postgres, folder)
+    with postgres.database(TEMPLATE) as database, opened(folder, database) as found:
         yield found
 
 
@@ -372,11 +384,9 @@ class Node:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        provider = Web3.HTTPProvider(
-            self.url,
-            request_kwargs={"timeout": 0.3},
-            exception_retry_configuration=None,
-        )
+        # How long an answer is waited for: short only where none will come.
+        self.asking: dict[str, float] = {"timeout": 60}
+        provider = Web3.HTTPProvider(self.url, request_kwargs=self.asking, exception_retry_configuration=None)
         rail = EvmRail(Web3(provider), Place(town.city.plan.deployment, {town.token: "USDT"}))
         old = town.city.worker
         self.worker = Worker(old.gateway, old.publication, rail, old._city, old._relayer, old._bank)

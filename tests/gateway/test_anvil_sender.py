@@ -44,10 +44,11 @@ class Desk:
     engine: Engine
     account: LocalAccount
     now: int = 1_800_000_000
+    timeout_s: float = 60
     nodes: list[HttpNode] = field(default_factory=list)
 
     def sender(self, policy: Policy = POLICY, *urls: str) -> Sender:
-        made = [HttpNode(url, timeout_s=2) for url in (urls or (self.proxy.url,))]
+        made = [HttpNode(url, timeout_s=self.timeout_s) for url in (urls or (self.proxy.url,))]
         self.nodes += made
         return Sender(self.engine, Pool(made, servers.CHAIN_ID), self.account, lambda: self.now, policy)
 
@@ -171,6 +172,7 @@ def test_ff24_the_transaction_is_stored_before_any_node_sees_it(desk: Desk):
 def test_ff19_an_answer_that_is_lost_is_neither_done_nor_failed_until_the_chain_says(
     desk: Desk, lost: Callable[[], Exception]
 ):
+    desk.timeout_s = 2 if lost is Silence else 60
     sender, id = desk.sender(), desk.call(f"lost {lost.__name__}")
 
     def lose(method: str, _: list[Any], answer: dict[str, Any]) -> dict[str, Any]:

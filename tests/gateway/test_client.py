@@ -138,7 +138,7 @@ class Flaky(httpx.BaseTransport):
 def test_a_lost_answer_is_asked_for_again_under_the_same_key_and_is_one_thing(town: Town, address: str):
     waits: list[float] = []
     flaky = Flaky(httpx.HTTPTransport(), 2)
-    http = httpx.Client(base_url=address, transport=flaky)
+    http = httpx.Client(base_url=address, transport=flaky, timeout=60)
     with Client(address, town.merchant_key, http=http, wait=waits.append) as shop:
         before = len(town.client().get("/v1/keys", headers=town.bearer).json()["keys"])
         shop.create_key("cashier")

@@ -149,7 +149,7 @@ def _give(machine: Machine, address: str) -> None:
 
 
 def _lists(machine: Machine) -> None:
-    dead = f"http://127.0.0.1:{servers.free_port()}"
+    dead = f"http://127.0.0.1:{servers.closed_port()}"
     bank = {"kind": "national_bank", "url": dead, "currency": "USD", "max_age_s": 345_600}
     exchange = {"kind": "exchange", "name": "a", "url": dead, "symbol": "USDT/KZT", "max_age_s": 600}
     rates = {"assets": {"USDT": {"decimals": 6, "sources": [bank, exchange]}}}
@@ -163,7 +163,7 @@ def _answers(url: str) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            assert httpx.get(url, trust_env=False).status_code == 200
+            assert httpx.get(url, trust_env=False, timeout=60).status_code == 200
         except httpx.HTTPError:
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.2)

@@ -34,7 +34,7 @@ _opened: list[httpx.Client] = []
 
 def opened_client() -> httpx.Client:
     """A client that is closed when the test ends."""
-    _opened.append(httpx.Client(trust_env=False))
+    _opened.append(httpx.Client(trust_env=False, timeout=60))
     return _opened[-1]
 
 
@@ -173,7 +173,7 @@ def test_a_feed_is_read_over_http_from_whichever_node_answers():
         feed = Aggregator.deployed(web3, account)
         now = web3.eth.get_block("latest")["timestamp"]
         feed.say(Says.now(51_190_000_000, now))
-        dead = HttpNode(f"http://127.0.0.1:{servers.free_port()}", timeout_s=1)
+        dead = HttpNode(f"http://127.0.0.1:{servers.closed_port()}", timeout_s=1)
         alive = HttpNode(node.url)
         pool = Pool([dead, alive], 31_337)
         made = ChainFeed(pool, 31_337, feed.address, "USDT", 6, "chainlink", HEARTBEAT_S)

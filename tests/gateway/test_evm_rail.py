@@ -368,12 +368,14 @@ def test_a_node_that_misbehaves_is_unavailable_and_moves_nothing(town: Town, nod
         before = store.cursor(connection, town.city.worker.rail.name)
     for what, wrong in MISBEHAVIOURS.items():
         node.wrong = wrong
+        node.asking["timeout"] = 0.3 if what == "is silent" else 60
         with pytest.raises(Unavailable):
             print(what, node.worker.poll_chain())
         with reading(town.city.gateway.engine) as connection:
             assert store.cursor(connection, town.city.worker.rail.name) == before, what
         assert town.seen(invoice) == [], what
     node.wrong = None
+    node.asking["timeout"] = 60
     node.worker.poll_chain()
     assert town.status(invoice) == "final"
 

@@ -114,7 +114,7 @@ def test_ff24_a_payout_whose_process_dies_at_any_statement_or_call_is_made_exact
     for invoice in invoices:
         town.pay(invoice)
     with VaspSimulator(ours, ProviderSigner(theirs), ProviderSigner(theirs)) as simulator:
-        client = httpx.Client(transport=Line(boundaries))
+        client = httpx.Client(transport=Line(boundaries), timeout=60)
         provider = Provider("vasp", simulator.url, client, ours, ProviderKey(theirs.public_key()))
         settlements = Settlements(town.payments, {"vasp": provider})
         died = done = 0
@@ -246,7 +246,7 @@ from gateway.vasp.messages import ProviderKey, SharedKey
 
 def prepare(city, asked):
     key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(asked["provider_key"]))
-    client = httpx.Client(trust_env=False)
+    client = httpx.Client(trust_env=False, timeout=60)
     provider = Provider("vasp", asked["vasp"], client, SharedKey(b"ours" * 8), ProviderKey(key))
     settlements = Settlements(city.payments, {"vasp": provider})
     refunds, number = Refunds(city.payments, EvmSight(city.pool, city.place)), asked["number"]

@@ -156,7 +156,7 @@ def measured(town: Town) -> Iterator[tuple[Measures, str]]:
 
 
 def numbers(address: str) -> dict[str, float]:
-    text = httpx.get(f"{address}/metrics", trust_env=False).text
+    text = httpx.get(f"{address}/metrics", trust_env=False, timeout=60).text
     rows = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     return {name.removeprefix("qazyna_"): float(value) for name, value in rows}
 
@@ -246,7 +246,7 @@ def test_what_cannot_be_read_is_told_and_hides_nothing_else(town: Town, measured
 
 def test_health_tells_life_and_readiness_apart(town: Town, measured: tuple[Measures, str]):
     _, address = measured
-    with httpx.Client(base_url=address, trust_env=False) as http:
+    with httpx.Client(base_url=address, trust_env=False, timeout=60) as http:
         assert http.get("/healthz").json() == {"status": "alive"}
         assert http.get("/readyz").json() == {"status": "ready", "problems": [], "warnings": []}
         assert http.get("/secret").status_code == 404
@@ -260,6 +260,6 @@ def test_no_metric_is_of_one_merchant_or_payer(town: Town, measured: tuple[Measu
     invoice = town.invoice()
     town.pay(invoice)
     town.finalise()
-    text = httpx.get(f"{measured[1]}/metrics", trust_env=False).text
+    text = httpx.get(f"{measured[1]}/metrics", trust_env=False, timeout=60).text
     for secret in (town.merchant_id, invoice.id, town.city.keys.address("payer").hex()):
         assert secret not in text

@@ -114,7 +114,7 @@ def test_a_browser_is_answered_in_the_language_it_likes_best(header: str, langua
 
 
 def test_a_language_that_was_chosen_is_remembered(city: PageCity):
-    with httpx.Client(base_url=city.address, trust_env=False) as visitor:
+    with httpx.Client(base_url=city.address, trust_env=False, timeout=60) as visitor:
         first = visitor.get("/fees", headers={"Accept-Language": "en"})
         assert '<html lang="en">' in first.text
         assert visitor.cookies.get("lang") is None

@@ -71,7 +71,7 @@ def simulator():
 
 @pytest.fixture
 def client():
-    with httpx.Client(trust_env=False) as opened:
+    with httpx.Client(trust_env=False, timeout=60) as opened:
         yield opened
 
 

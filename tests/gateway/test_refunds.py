@@ -227,7 +227,7 @@ def test_of_two_at_once_for_all_of_it_one_is_refused(request: pytest.FixtureRequ
     gate = threading.Barrier(6)
 
     def ask(number: int) -> None:
-        gate.wait(10)
+        gate.wait(60)
         try:
             results.append(
                 refunds.request(ACTOR, invoice.id, None, invoice.due_minor, None, f"k{number % 3}")

@@ -50,7 +50,7 @@ def refused_refund(town: Town) -> str:
 
 
 def asked(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         found: str = answer.read().decode()
     return found
 

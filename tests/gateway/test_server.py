@@ -96,7 +96,7 @@ class Site:
             "PYTHONPATH": str(servers.ROOT),
             "QAZYNA_FOLDER": str(self.folder),
             "QAZYNA_DATABASE": self.database,
-            "QAZYNA_RPC_URLS": f"http://127.0.0.1:{servers.free_port()} {self.node.url}",
+            "QAZYNA_RPC_URLS": f"http://127.0.0.1:{servers.closed_port()} {self.node.url}",
             "QAZYNA_SECRET": SECRET,
             "QAZYNA_ORIGIN": ORIGIN,
             "QAZYNA_WATCHER": WATCHER_NAME,
@@ -147,7 +147,7 @@ def until(what: Callable[[], Any], why: str, wait_s: float = WAIT_S) -> Any:
     while time.monotonic() < deadline:
         if found := what():
             return found
-        time.sleep(0.2)
+        time.sleep(0.1)
     raise AssertionError(f"not in {wait_s} s: {why}")
 
 
@@ -266,7 +266,7 @@ def test_two_workers_and_a_server_take_a_payment_from_quote_to_receipt(site: Sit
     second, other_metrics = site.start("worker")
     port = str(servers.free_port())
     server, server_metrics = site.start("serve", "--mode", "server", QAZYNA_PORT=port)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=20) as http:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as http:
         until(lambda: _answers(http), "the server answers")
         orders = [{"purpose": SALE_CODE, "title": "Tea", "amount": "1250000", "asset": "USDT",
                    "reference": f"site-{number}"} for number in range(3)]  # fmt: skip
@@ -286,8 +286,15 @@ def test_two_workers_and_a_server_take_a_payment_from_quote_to_receipt(site: Sit
         assert _status(http, site, made[2]) == "open"
         assert http.get("/healthz").json() == {"status": "alive"}
         assert http.get("/readyz").status_code == 200
-        assert httpx.get(f"{server_metrics}/metrics", trust_env=False).text.count("/v1/invoices/{id}") > 0
+        assert (
+            httpx.get(f"{server_metrics}/metrics", trust_env=False, timeout=60).text.count(
+                "/v1/invoices/{id}"
+            )
+            > 0
+        )
     until(lambda: "invoice.final" in {body["type"] for _, body in site.shop.arrived}, "webhooks arrive")
+    until(lambda: _are_all_told(site, engine), "all webhooks arrive")
+    until(lambda: len(set(_sizes(metrics, other_metrics))) == 1, "what is recorded is public, for both")
     _check_two_workers(metrics, other_metrics)
     assert [site.end(process) for process in (first, second, server)] == [0, 0, 0]
     _check_each_once(site, engine)
@@ -315,9 +322,21 @@ def _status(http: httpx.Client, site: Site, invoice: dict[str, Any]) -> str:
 
 
 def _numbers(address: str) -> dict[str, float]:
-    text = httpx.get(f"{address}/metrics", trust_env=False, timeout=20).text
+    text = httpx.get(f"{address}/metrics", trust_env=False, timeout=60).text
     rows = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     return {name: float(value) for name, value in rows}
+
+
+def _are_all_told(site: Site, engine: db.Engine) -> bool:
+    with db.reading(engine) as connection:
+        known = set(connection.scalars(select(webhooks.events.c.id)))
+        states = set(connection.scalars(select(webhooks.deliveries.c.state)))
+    return states == {"delivered"} and {id for id, _ in site.shop.arrived} == known
+
+
+def _sizes(*addresses: str) -> list[float]:
+    told = [_numbers(address) for address in addresses]
+    return [one[name] for one in told for name in ("qazyna_recorded_size", "qazyna_published_size")]
 
 
 def _check_two_workers(*addresses: str) -> None:
@@ -331,7 +350,10 @@ def _check_two_workers(*addresses: str) -> None:
         assert one["qazyna_recorded_size"] == one["qazyna_published_size"]
     failures = [one[name] for one in told for name in one if name.startswith("qazyna_node_failures")]
     assert max(failures) > 0, "one of the two nodes is dead, and somebody has asked it"
-    assert all(httpx.get(f"{address}/readyz", trust_env=False).status_code == 200 for address in addresses)
+    assert all(
+        httpx.get(f"{address}/readyz", trust_env=False, timeout=60).status_code == 200
+        for address in addresses
+    )
 
 
 def _check_each_once(site: Site, engine: db.Engine) -> None:

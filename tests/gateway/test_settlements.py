@@ -33,8 +33,10 @@ from gateway.vasp.messages import (
 from gateway.vasp.simulator import Misbehaviour, VaspSimulator
 from ledger.records import Invalid, Unavailable
 from tests.gateway.conftest import MERCHANT_IBAN, Town
+from tests.servers import until
 
 ACTOR, END = "key_1", (1 << 62, "")
+SILENT = {Misbehaviour.SILENT_BEFORE, Misbehaviour.SILENT_AFTER}
 
 
 class Vasp:
@@ -43,6 +45,8 @@ class Vasp:
     def __init__(self, town: Town, simulator: VaspSimulator, provider: Provider) -> None:
         self.town, self.simulator = town, simulator
         self.settlements = Settlements(town.payments, {"vasp": provider})
+        # A test of silence need not last as long as silence is waited for.
+        self.impatient = Settlements(town.payments, {"vasp": replace(provider, timeout_s=0.5)})
 
     def earned(self, count: int = 2) -> int:
         """So many final payments; returns the net in base units."""
@@ -70,10 +74,9 @@ def vasp(town: Town) -> Iterator[Vasp]:
         policy = Policy(settle_by=SettleBy.VASP)
         set_policy(connection, town.merchant_id, policy, ACTOR, town.city.clock())
     simulator = VaspSimulator(ours, ProviderSigner(theirs), ProviderSigner(other))
-    with simulator, httpx.Client(trust_env=False) as client:
+    with simulator, httpx.Client(trust_env=False, timeout=60) as client:
         key = ProviderKey(theirs.public_key())
-        # A test of silence need not last as long as silence is waited for.
-        provider = Provider("vasp", simulator.url, client, ours, key, timeout_s=0.5)
+        provider = Provider("vasp", simulator.url, client, ours, key, timeout_s=60)
         yield Vasp(town, simulator, provider)
 
 
@@ -149,8 +152,11 @@ def test_ff43_after_a_timeout_a_payout_is_asked_about_by_our_own_reference(vasp:
     vasp.earned(1)
     payout = vasp.instruct()
     vasp.simulator.misbehaves = how
-    assert vasp.follow().state is PayoutState.UNKNOWN
+    (vasp.impatient if how in SILENT else vasp.settlements).follow()
+    assert vasp.settlements.look(payout.id).state is PayoutState.UNKNOWN
     assert vasp.settlements.look(payout.id).problem is not None
+    if how is not Misbehaviour.SILENT_BEFORE:
+        until(lambda: payout.id in vasp.simulator.payouts, "the provider takes what it was told")
     vasp.simulator.misbehaves = None
     # Not at once: what was sent may still be on its way.
     assert vasp.follow(LEASE_S - 1).state is PayoutState.UNKNOWN
@@ -190,7 +196,8 @@ def test_a_confirmation_that_never_comes_is_fetched_and_one_that_comes_early_is_
     vasp.earned(1)
     second = vasp.instruct()
     vasp.simulator.misbehaves = Misbehaviour.SILENT_AFTER
-    vasp.settlements.follow()
+    vasp.impatient.follow()
+    until(lambda: second.id in vasp.simulator.payouts, "the provider takes what it was told")
     # It confirms before its own answer was ever seen.
     body, signature = vasp.simulator.pay(second.id, 2)
     assert vasp.settlements.confirm("vasp", body, signature).state is PayoutState.PAID
@@ -306,7 +313,7 @@ def test_of_two_who_instruct_at_once_one_gets_the_money(vasp: Vasp):
     gate = threading.Barrier(4)
 
     def instruct() -> None:
-        gate.wait(10)
+        gate.wait(60)
         try:
             results.append(vasp.instruct())
         except Invalid as refused:

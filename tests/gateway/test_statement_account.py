@@ -107,7 +107,7 @@ class History:
         if not left:
             return
         shared = SharedKey(b"ours" * 8)
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, timeout=60) as client:
             provider = Provider("vasp", "http://127.0.0.1:9", client, shared, shared)
             settlements = Settlements(self.town.payments, {"vasp": provider})
             # Reserved and not sent: no round of the settlements runs here.

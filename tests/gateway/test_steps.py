@@ -86,7 +86,7 @@ def test_two_loops_never_do_a_step_side_by_side_and_keep_its_period(engines: tup
     time.sleep(3)
     stop.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     took = time.monotonic() - started
     assert most == 1
     # A little early counts as in time: 0.9 of the period.
@@ -94,7 +94,7 @@ def test_two_loops_never_do_a_step_side_by_side_and_keep_its_period(engines: tup
 
 
 def test_shared_steps_run_side_by_side(engines: tuple[db.Engine, db.Engine]):
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
     stop = threading.Event()
     loops = [Loop(engine, [step(both.wait, shared=True, every_s=60)]) for engine in engines]
     threads = [threading.Thread(target=loop.run, args=(stop,)) for loop in loops]
@@ -105,7 +105,7 @@ def test_shared_steps_run_side_by_side(engines: tuple[db.Engine, db.Engine]):
         time.sleep(0.01)
     stop.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert all(loop.progress["work"].failures == 0 for loop in loops)
 
 
@@ -162,9 +162,9 @@ def test_what_is_under_way_is_finished_when_told_to_stop(engines: tuple[db.Engin
     loop = Loop(engines[0], [step(work)])
     thread = threading.Thread(target=loop.run, args=(stop,))
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     stop.set()
-    thread.join(10)
+    thread.join(60)
     assert finished.is_set()
     assert not thread.is_alive()
 

@@ -261,7 +261,7 @@ def test_of_two_who_decide_at_once_one_does_and_the_other_is_told(
     gate = threading.Barrier(6)
 
     def decide(number: int) -> None:
-        gate.wait(10)
+        gate.wait(60)
         try:
             results.append(queue.assign(key, bills[number % 2].id, f"actor {number}", WHY))
         except Invalid as refused:

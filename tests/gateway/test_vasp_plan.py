@@ -40,7 +40,7 @@ def test_a_merchant_is_paid_out_by_the_provider_of_the_list(town: Town, tmp_path
     signer = ProviderSigner(theirs) if has_own_key else ours
     with town.city.gateway.engine.begin() as connection:
         set_policy(connection, town.merchant_id, Policy(settle_by=SettleBy.VASP), "key_1", town.city.clock())
-    with VaspSimulator(ours, signer, ProviderSigner(theirs)) as simulator, httpx.Client() as client:
+    with VaspSimulator(ours, signer, ProviderSigner(theirs)) as simulator, httpx.Client(timeout=60) as client:
         wallet = "0x" + town.city.keys.address("merchant").hex()
         listed = {"name": "sample", "url": f"{simulator.url}/", "addresses": [wallet]}
         if has_own_key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -80,7 +81,7 @@ class Town:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         self.stack.callback(server.server_close)
         self.stack.callback(server.shutdown)
         url = f"http://127.0.0.1:{server.server_port}"
@@ -88,7 +89,7 @@ class Town:
 
     def down(self, name: str) -> None:
         """A witness at whose address nobody listens."""
-        url = f"http://127.0.0.1:{servers.free_port()}"
+        url = f"http://127.0.0.1:{servers.closed_port()}"
         self.cosigners.append(Cosigner(url, tuple(self.keys(name).verifiers())))
 
     def publisher(self) -> Publisher:
@@ -104,7 +105,7 @@ class Town:
         made.trust = replace(made.trust, witnesses=self.policy(needed).names, needed=needed)
         return made
 
-    def policy(self, needed: int, patience_s: float = 5.0) -> Policy:
+    def policy(self, needed: int, patience_s: float = 60.0) -> Policy:
         return Policy(self.cosigners, needed, patience_s)
 
 
@@ -142,12 +143,10 @@ def drips(handler: BaseHTTPRequestHandler, _: bytes) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", "100000")
     handler.end_headers()
-    for _ in range(200):
-        try:
+    with contextlib.suppress(OSError):
+        while True:
             handler.wfile.write(b"x")
-        except OSError:
-            return
-        time.sleep(0.2)
+            time.sleep(0.2)
 
 
 def hangs_up(handler: BaseHTTPRequestHandler, _: bytes) -> None:
@@ -249,7 +248,7 @@ def test_a_witness_that_lies_costs_its_own_cosignature_and_nobody_elses(town: To
     assert "liar: " in short.why
 
 
-@pytest.mark.parametrize(("needed", "patience_s"), [(1, 30.0), (2, 1.0)])
+@pytest.mark.parametrize(("needed", "patience_s"), [(1, 120.0), (2, 1.0)])
 def test_a_slow_witness_holds_nobody_up_for_longer_than_the_patience(
     town: Town, needed: int, patience_s: float
 ) -> None:
@@ -261,7 +260,7 @@ def test_a_slow_witness_holds_nobody_up_for_longer_than_the_patience(
     writer.publish(publisher, town.ledger.watcher())
     start = time.monotonic()
     short = town.policy(needed, patience_s).collect(publisher)
-    assert time.monotonic() - start < 20  # 40 s is what the slow one would take
+    assert time.monotonic() - start < 60  # hours are what the slow one would take
     assert (short is None) == (needed == 1)
     assert short is None or "slow: no answer in 1 s" in short.why
 
