@@ -153,7 +153,7 @@ class Day:
 
     def rate(self) -> Proposed:
         """Record the rate that the sources give now."""
-        believed = self.city.outside.rate_desk.current("USDT")
+        believed = self.city.rate_desk.current("USDT")
         with self.city.writer.engine.begin() as connection:
             record = rate_record(connection, believed)
         return self.desk.propose(record, key=f"rate {self.now}".encode())

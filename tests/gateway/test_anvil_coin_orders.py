@@ -68,7 +68,7 @@ def ordered(day: Day) -> Work:
     city, desk, keys = day.city, day.desk, day.city.keys
     authority, certifier = [keys.account("authority")], [keys.account("certifier")]
     with city.writer.engine.begin() as connection:
-        record = rate_record(connection, city.outside.rate_desk.current(COIN_ASSET))
+        record = rate_record(connection, city.rate_desk.current(COIN_ASSET))
     rate = desk.propose(record, key=b"rate of the coin")
     project = city.writer.state.project_hashes["water-main"]
     wanted = Allocation(0, "allocation-eth", "block-2026", project, COIN_ASSET, AMOUNT, rate.hash, day.act)
