@@ -94,7 +94,7 @@ def check_restart(town: Town) -> None:
     before = town.city.rate_desk.current("USDT")
     price(town, "570.00")  # 11 % more than 512.10; a day's step is 10 %
     town.wait(3_600)
-    with pytest.raises(Unavailable, match="Q4.*basis points from the last good rate, at most 1000"):
+    with pytest.raises(Unavailable, match=r"Q4.*basis points from the last good rate, at most 1000"):
         another_process(town).current("USDT")
     # It cannot be walked there in two starts, and what was refused has not become the last good rate.
     with pytest.raises(Unavailable, match="Q4"):
@@ -153,7 +153,7 @@ def test_ff31_two_processes_that_ask_at_once_are_held_against_each_other(town: T
     sources = town.city.outside.rate_sources["USDT"]
     second._sources = {"USDT": (Slow(), *sources[1:])}
     # 540 is within the day's step of 512.10, and 12.5 % from the 480 of the first.
-    with pytest.raises(Unavailable, match="Q4.*1250 basis points"):
+    with pytest.raises(Unavailable, match=r"Q4.*1250 basis points"):
         second.current("USDT")
     assert another_process(town).current("USDT").fraction * 10**4 == 480
 
