@@ -32,8 +32,8 @@ FIRST: Final = "0001"
 # What every gateway ever had; it tells an old database from an empty one.
 OLDEST_TABLE: Final = "invoice"
 STORES: Final = (
-    _api, _last_rates, _links, _listing, _merchants, _payments, _relayer, _sandbox, _sending, _steps, _watching,
-    _webhooks,
+    _api, _last_rates, _links, _listing, _merchants, _payments, _relayer, _sandbox, _sending, _steps,
+    _watching, _webhooks,
 )  # fmt: skip
 
 
