@@ -52,7 +52,8 @@ class Wanted:
     that one. sample: how many records, picked by seed. evidence: files that records may name.
     promises: what the log signed for payers. witnesses: the file of an own policy. plain: replay by
     the rules alone. jobs: how many processes share the work, or `spread` says who does. payees: the file of
-    their papers; state_bodies: an own list of these.
+    their papers; state_bodies: an own list of these. sources_unavailable: rates without published sources
+    are a remark and no finding.
     """
 
     state: str | Path | None = None
@@ -67,6 +68,7 @@ class Wanted:
     spread: Spread | None = None
     payees: str | Path | None = None
     state_bodies: str | Path | None = None
+    sources_unavailable: bool = False
 
 
 _NOTHING = Wanted()
@@ -148,7 +150,7 @@ def _audit(
         now = max(chains, done.state.time)
         check_gaps(done, now, resumed, findings)
         check_overdue(done, now, findings)
-        check_rates(bundle, done, findings)
+        check_rates(bundle, done, findings, sources_unavailable=wanted.sources_unavailable)
         known = max([now, *(anchor.time for anchor in bundle.anchors)])
         check_promises([str(path) for path in wanted.promises], bundle.trust, done, known, findings)
         check_statements([str(path) for path in statements], done, findings)

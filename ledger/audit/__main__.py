@@ -129,6 +129,11 @@ def _arguments() -> _Arguments:
     )
     parser.add_argument("--payees", help="papers of payees, IBAN and BIN in the clear: is one the republic?")
     parser.add_argument("--state-bodies", help="your own list of state bodies by BIN, with --payees")
+    parser.add_argument(
+        "--sources-unavailable",
+        action="store_true",
+        help="you know that sources of rates are not to be had: say so, and find nothing",
+    )
     parser.add_argument("--state", help="start from the state that a Close names: states/<year>.json")
     parser.add_argument("--from", dest="first", type=_second, help="totals from this second or date on")
     parser.add_argument(
@@ -179,6 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
         jobs=asked.jobs,
         payees=asked.payees,
         state_bodies=asked.state_bodies,
+        sources_unavailable=asked.sources_unavailable,
     )
     bar = _Bar() if sys.stderr.isatty() else None
     try:

@@ -218,7 +218,7 @@ def _anchor_all(town: Town) -> None:
 
 @pytest.fixture
 def town(tmp_path: Path) -> Town:
-    full, order = city.certified()
+    full, order = bundles.certified()
     log = city.opened()
     log.act(Contract(0, "treasury", city.CHAIN_ID, city.TREASURY, keccak256(CODE), city.ACT))
     made = Town(tmp_path / "bundle", log, Node(), bundles.documents(), [])

@@ -86,7 +86,7 @@ def test_papers_of_a_payee_that_the_ledger_has_not_are_named(tmp_path: Path) -> 
 
 
 def test_what_was_committed_to_the_republic_is_counted(tmp_path: Path) -> None:
-    log = city.paid()
+    log = bundles.paid()
     bundle = bundles.write(tmp_path / "bundle", log).folder
     known = log.state.accounts["builder-usdt"].record
     paper = Paper("builder-usdt", None, city.PAYEE_ADDRESS, GOOD.bin, GOOD.salt, "15")
