@@ -157,7 +157,7 @@ def paid() -> city.Log:
     return city.paid(certified)
 
 
-def _sources_of(records: Sequence[bytes]) -> list[bytes]:
+def sources_of(records: Sequence[bytes]) -> list[bytes]:
     """The sources of the rates in a log, as far as they are ours."""
     rates = [data for data in records if data[:32] == Rate.type_hash]
     told = [body for data in rates for body in rate_sources(int.from_bytes(data[32:64], "big"))]
@@ -251,7 +251,7 @@ def write(
     done = Written(folder, list(records.records if isinstance(records, city.Log) else records))
     done.write("trust.json", as_bytes(trust() if trusted is None else trusted))
     done.write("anchors.json", as_bytes(anchors(done.records) if anchored is None else anchored))
-    for path, content in (documents(*_sources_of(done.records)) if public is None else public).items():
+    for path, content in (documents(*sources_of(done.records)) if public is None else public).items():
         done.write(path, content)
     done.write_tiles()
     done.sign_checkpoint()

@@ -167,7 +167,8 @@ class Town:
     anchors: list[dict[str, str]]
 
     def write(self) -> None:
-        bundles.write(self.folder, self.log, public=self.documents, anchored=self.anchors)
+        public = self.documents | bundles.documents(*bundles.sources_of(self.log.records))
+        bundles.write(self.folder, self.log, public=public, anchored=self.anchors)
 
 
 def evidence(block: int, paid_in: bytes, units: int, to: bytes, **changed: str) -> bytes:
