@@ -128,7 +128,8 @@ class Day:
     @property
     def desk(self) -> Desk:
         """Where records are put before the ledger."""
-        return Desk(self.city.writer, {paper.account: paper for paper in (builder_paper(self.city),)})
+        papers = (builder_paper(self.city, asset) for asset in ("usdt", "eth"))
+        return Desk(self.city.writer, {paper.account: paper for paper in papers})
 
     @property
     def council(self) -> list[LocalAccount]:
@@ -267,10 +268,10 @@ def _payee(day: Day, name: str) -> Account:
     return Account(0, f"{name}-usdt", "USDT", rules.RETAINED, kind, owner, party, day.act)
 
 
-def builder_paper(city: EmbeddedCity) -> Paper:
+def builder_paper(city: EmbeddedCity, asset: str = "usdt") -> Paper:
     """What the city knows of the builder in the clear, and shows to who signs and audits."""
     address = city.keys.address("builder")
-    return Paper("builder-usdt", None, address, BUILDER_BIN, SAMPLE_SALT, BUILDING_GROUP)
+    return Paper(f"builder-{asset}", None, address, BUILDER_BIN, SAMPLE_SALT, BUILDING_GROUP)
 
 
 # --- 2: projects ---------------------------------------------------------------------------
