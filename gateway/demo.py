@@ -37,7 +37,7 @@ from gateway.rails.tenge.simulator import Transfer as BankTransfer
 from gateway.rate_desk import rate_record
 from gateway.webhooks.receiver import Receiver
 from ledger import rules, store
-from ledger.audit.papers import Paper
+from ledger.audit.papers import Paper, write_papers
 from ledger.proof import COSIGNATURE, format_note, leaf_hash, sign
 from ledger.publish import Publisher
 from ledger.records import (
@@ -695,7 +695,11 @@ def check(day: Day) -> None:
     """The auditor says valid; then a byte changes; then a thief with the log's keys writes (step 6)."""
     city = day.city
     bundle = city.publisher.folder
-    verdict = run_audit(bundle, "--rpc", city.outside.rpc_url, "--report", str(city.folder / "report.html"))
+    # What the city shows to an auditor who asks who is paid.
+    papers = city.folder / "payees.json"
+    write_papers(papers, [builder_paper(city)])
+    report = str(city.folder / "report.html")
+    verdict = run_audit(bundle, "--rpc", city.outside.rpc_url, "--report", report, "--payees", str(papers))
     must(verdict.returncode == 0, f"the audit must say valid:\n{verdict.stdout}{verdict.stderr}")
     for line in verdict.stdout.strip().splitlines():
         day.say(f"  {line}")

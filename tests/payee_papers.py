@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gateway.kz import TREASURY_IBAN
 from ledger import rules
+from ledger.audit import papers as auditor
 from ledger.audit.papers import Paper
 from ledger.records import Account
 from tests.city import ACT
@@ -37,12 +38,7 @@ def account_of(paper: Paper, kind: str = rules.PAYEE) -> Account:
 
 def write_papers(path: Path, *papers: Paper) -> Path:
     """The file of papers."""
-    listed = []
-    for one in papers:
-        place = {"iban": one.iban} if one.address is None else {"address": "0x" + one.address.hex()}
-        told = {"account": one.account, "bin": one.bin, "salt": one.salt.hex(), "group": one.group}
-        listed.append({**told, **place})
-    path.write_text(json.dumps({"payees": listed}))
+    auditor.write_papers(path, papers)
     return path
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -96,6 +96,16 @@ def read_papers(path: str | Path) -> dict[str, Paper]:
             reject("U1", f"{path} payee {number}", f"{paper.account} has papers already")
         found[paper.account] = paper
     return found
+
+
+def write_papers(path: Path, papers: Iterable[Paper]) -> None:
+    """Write the file that `read_papers` reads."""
+    listed = []
+    for one in papers:
+        place = {"iban": one.iban} if one.address is None else {"address": f"0x{one.address.hex()}"}
+        told = {"account": one.account, "bin": one.bin, "salt": f"0x{one.salt.hex()}", "group": one.group}
+        listed.append({**told, **place})
+    path.write_text(json.dumps({"payees": listed}, indent=1) + "\n", encoding="utf-8")
 
 
 def read_state_bodies(path: str | Path = STATE_BODIES) -> StateBodies:
