@@ -49,6 +49,22 @@ def test_a_changed_anchor_gap_is_the_bound_from_when_it_holds_and_not_before(
     check_bound(tmp_path / "after", log, gap_s)
 
 
+def test_a_record_that_fell_under_a_shorter_gap_while_others_waited_is_held_to_it(tmp_path: Path) -> None:
+    log = city.registered()
+    log.act(Parameter(0, "anchor_gap", 3_600, log.now + 40 * rules.DAY, city.ACT))
+    anchored = bundles.anchors(log.records)
+    changes_s = log.now + 40 * rules.DAY
+    # One record a minute before the change, one at it; one anchor for both, an hour and a second after.
+    for time_s, mark in ((changes_s - 60, "before"), (changes_s, "after")):
+        log.wait(time_s - log.now)
+        log.add(city.revenue(log, mark=mark))
+    size = len(log.records)
+    for seconds, expected in ((3_600, []), (3_601, [("T4", f"record {size - 1}")])):
+        last = bundles.anchor(log.records, size, time=str(changes_s + seconds))
+        folder = bundles.write(tmp_path / str(seconds), log, anchored=[*anchored, last]).folder
+        assert [(one.rule, one.where) for one in audit(folder).findings] == expected
+
+
 def test_what_no_anchor_covers_has_waited_until_the_latest_time_that_is_known(tmp_path: Path) -> None:
     log = city.registered()
     log.wait(30 * rules.DAY)
