@@ -111,7 +111,7 @@ def ours() -> FastAPI:
         Exchange(client, url, "USDT", 6, "USDT/KZT", name) for name, url in told["exchanges"].items()
     ]
     bank = NationalBank(client, told["bank"], "USDT", 6, "USD")
-    desk = RateDesk({"USDT": (bank, *exchanges)}, RATES, clock)
+    desk = RateDesk({"USDT": (bank, *exchanges)}, RATES, clock, engine)
     place = Place(plan.deployment, {plan.token: "USDT"})
     quotes = Quotes(City(Web3(), plan.deployment), place, keys.account("gateway"))
     view = LedgerView(engine)

@@ -37,6 +37,7 @@ from gateway.rails.tenge.simulator import Transfer as BankTransfer
 from gateway.rate_desk import rate_record
 from gateway.webhooks.receiver import Receiver
 from ledger import rules, store
+from ledger.audit.papers import Paper, write_papers
 from ledger.proof import COSIGNATURE, format_note, leaf_hash, sign
 from ledger.publish import Publisher
 from ledger.records import (
@@ -82,6 +83,10 @@ SALE_SHARE_BPS = 100
 INVOICE_TIYN = 1_250_000
 ORDER_UNITS = 20_000_000
 MERCHANT_BIN = "081240013779"
+# A number that exists in form; the sample's builder is nobody.
+BUILDER_BIN = "971240001315"
+BUILDING_GROUP = "07"
+SAMPLE_SALT = b"sample salt, 32 bytes of its own"
 ACT = b"SAMPLE: the acts by which the Council opened this ledger, and the documents of its projects.\n"
 
 Say = Callable[[str], None]
@@ -123,7 +128,8 @@ class Day:
     @property
     def desk(self) -> Desk:
         """Where records are put before the ledger."""
-        return Desk(self.city.writer)
+        papers = (builder_paper(self.city, asset) for asset in ("usdt", "eth"))
+        return Desk(self.city.writer, {paper.account: paper for paper in papers})
 
     @property
     def council(self) -> list[LocalAccount]:
@@ -153,7 +159,7 @@ class Day:
 
     def rate(self) -> Proposed:
         """Record the rate that the sources give now."""
-        believed = self.city.outside.rate_desk.current("USDT")
+        believed = self.city.rate_desk.current("USDT")
         with self.city.writer.engine.begin() as connection:
             record = rate_record(connection, believed)
         return self.desk.propose(record, key=f"rate {self.now}".encode())
@@ -255,9 +261,17 @@ def _register(day: Day) -> None:
 
 def _payee(day: Day, name: str) -> Account:
     kind = rules.REPUBLIC if name == "republic" else rules.PAYEE
-    party = sha256(b"sample salt, 32 bytes of its own" + name.encode()).digest()
+    party = sha256(SAMPLE_SALT + name.encode()).digest()
+    if name == "builder":
+        party = builder_paper(day.city).party
     owner = address_word(day.city.keys.address(name))
     return Account(0, f"{name}-usdt", "USDT", rules.RETAINED, kind, owner, party, day.act)
+
+
+def builder_paper(city: EmbeddedCity, asset: str = "usdt") -> Paper:
+    """What the city knows of the builder in the clear, and shows to who signs and audits."""
+    address = city.keys.address("builder")
+    return Paper(f"builder-{asset}", None, address, BUILDER_BIN, SAMPLE_SALT, BUILDING_GROUP)
 
 
 # --- 2: projects ---------------------------------------------------------------------------
@@ -681,7 +695,11 @@ def check(day: Day) -> None:
     """The auditor says valid; then a byte changes; then a thief with the log's keys writes (step 6)."""
     city = day.city
     bundle = city.publisher.folder
-    verdict = run_audit(bundle, "--rpc", city.outside.rpc_url, "--report", str(city.folder / "report.html"))
+    # What the city shows to an auditor who asks who is paid.
+    papers = city.folder / "payees.json"
+    write_papers(papers, [builder_paper(city)])
+    report = str(city.folder / "report.html")
+    verdict = run_audit(bundle, "--rpc", city.outside.rpc_url, "--report", report, "--payees", str(papers))
     must(verdict.returncode == 0, f"the audit must say valid:\n{verdict.stdout}{verdict.stderr}")
     for line in verdict.stdout.strip().splitlines():
         day.say(f"  {line}")

@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from hashlib import sha256
@@ -46,7 +47,7 @@ from gateway.rails.evm.treasury import EvmTreasury
 from gateway.rails.tenge.simulator import Bank
 from gateway.rate_desk import RateDesk
 from gateway.rate_recording import RateRecorder
-from gateway.rates import Exchange, NationalBank, Policy
+from gateway.rates import Exchange, NationalBank, Policy, RateSource
 from gateway.rates_simulator import RatesSimulator
 from gateway.relayer.service import Relayer
 from gateway.sending import service as sending
@@ -185,24 +186,19 @@ class Outside:
         }
         self.rates = stack.enter_context(RatesSimulator(clock, {"USD": (Decimal("511.90"), 1)}, prices))
         client = stack.enter_context(httpx.Client(timeout=5, trust_env=False, verify=trusted_by_the_system()))
-        self.rate_desk = RateDesk(
-            {
-                "USDT": (
-                    NationalBank(client, self.rates.daily_url, "USDT", 6, "USD"),
-                    *(
-                        Exchange(client, self.rates.exchange_url(name), "USDT", 6, "USDT/KZT", name)
-                        for name in prices
-                    ),
-                ),
-                # For a city that takes the chain's coin (Plan.more).
-                "ETH": tuple(
-                    Exchange(client, self.rates.exchange_url(name), "ETH", 18, "ETH/KZT", name)
+        self.rate_sources: dict[str, Sequence[RateSource]] = {
+            "USDT": (
+                NationalBank(client, self.rates.daily_url, "USDT", 6, "USD"),
+                *(
+                    Exchange(client, self.rates.exchange_url(name), "USDT", 6, "USDT/KZT", name)
                     for name in prices
                 ),
-            },
-            RATES,
-            clock,
-        )
+            ),
+            # For a city that takes the chain's coin (Plan.more).
+            "ETH": tuple(
+                Exchange(client, self.rates.exchange_url(name), "ETH", 18, "ETH/KZT", name) for name in prices
+            ),
+        }
 
     def shift(self, seconds: int) -> None:
         """Move another node's clock with ours (the in-process chain asks ours); let a block show it."""
@@ -272,6 +268,7 @@ class EmbeddedCity:
         self._stack.callback(engine.dispose)
         self._stack.callback(heads.dispose)
         migrations.upgrade(engine)
+        self.rate_desk = RateDesk(self.outside.rate_sources, RATES, self.clock, engine)
         self._stack.enter_context(only_writer(engine, self.folder / "writer.lock"))
         log = self.keys.log()
         self.writer = Writer(engine, heads, log, self.clock)
@@ -295,8 +292,8 @@ class EmbeddedCity:
         place = Place(deployment, plan.tokens)
         quotes = Quotes(self.city, place, self.keys.account("gateway"))
         view = LedgerView(engine, heads)
-        limits = Limits(engine, self.clock, self.outside.rate_desk, place.rail, self._most)
-        payments = Payments(engine, view, self.clock, self.outside.rate_desk, quotes, limits)
+        limits = Limits(engine, self.clock, self.rate_desk, place.rail, self._most)
+        payments = Payments(engine, view, self.clock, self.rate_desk, quotes, limits)
         rail = EvmRail(self.outside.web3, place)
         treasury = EvmTreasury(self.city, self.publisher, engine, view, self.clock)
         refunds = Refunds(payments, EvmSight(rail.pool, place), sending, treasury)
@@ -333,7 +330,7 @@ class EmbeddedCity:
             self.city,
             self.keys.account("relayer"),
             self.bank_folder,
-            rates=RateRecorder(engine, view, self.outside.rate_desk, tuple(plan.tokens.values()), self.clock),
+            rates=RateRecorder(engine, view, self.rate_desk, tuple(plan.tokens.values()), self.clock),
         )
 
     def take_bank_files(self) -> None:

@@ -22,9 +22,11 @@ from gateway.budget.typed_data import read_record_json, typed_data
 from gateway.db import reading
 from gateway.plan import Plan
 from ledger import rules, store
+from ledger.audit.papers import check_payee, read_papers, read_state_bodies
 from ledger.records import (
     RULE_FILES,
     WORD,
+    Account,
     Approval,
     Genesis,
     Invalid,
@@ -80,6 +82,25 @@ def read_acts(path: Path, plan: Plan) -> tuple[bytes, list[list[Planned]]]:
             planned += _planned(one, f"{where} record {place}", plan, known)
         rounds.append(planned)
     return legal, rounds
+
+
+def check_payees(rounds: Sequence[Sequence[Planned]], papers: Path | None, bodies: Path, now: int) -> None:
+    """Refuse a payee without papers, or whose papers say that it is the republic (U1 to U4, LEAKS 07)."""
+    payees = [
+        (one.where, one.record)
+        for round_ in rounds
+        for one in round_
+        if isinstance(one.record, Account) and one.record.kind == rules.PAYEE
+    ]
+    if not payees:
+        return
+    known = {} if papers is None else read_papers(papers)
+    listed = read_state_bodies(bodies)
+    for where, payee in payees:
+        try:
+            check_payee(payee, known, listed, now)
+        except Invalid as refused:
+            reject(refused.rule, where, f"{refused.where}: {refused.why}")
 
 
 def _planned(one: object, where: str, plan: Plan, known: dict[str, str]) -> list[Planned]:

@@ -160,7 +160,6 @@ BANKS = {
         Bank("998", "TSESKZKA", "Alatau City Bank"),  # A commercial bank, not the city.
     )
 }
-TREASURY_BANK_CODE = "070"
 TREASURY_IBAN = "KZ24070105KSN0000000"  # All taxes and fees of the republic; it does not say the purpose.
 
 

@@ -34,6 +34,10 @@ def found(
         Path | None,
         typer.Option(help="where `to-sign` and `signed` are; without: found/ in the city's folder"),
     ] = None,
+    payees: Annotated[
+        Path | None, typer.Option(help="papers of the payees in the plan: IBAN and BIN in the clear")
+    ] = None,
+    state_bodies: Annotated[Path | None, typer.Option(help="your own list of state bodies by BIN")] = None,
     is_dry: Annotated[bool, typer.Option("--dry-run", help="write nothing: say what would be")] = False,
 ) -> None:
     """Record the founding acts of a fresh ledger, as far as there are signatures; ask again at any time.
@@ -42,9 +46,11 @@ def found(
     into signed/ and ask again. No worker may be the writer meanwhile.
     """
     from gateway.contracts_cli import load_founding
-    from gateway.founding import Founder, first_round, read_acts
+    from gateway.founding import Founder, check_payees, first_round, read_acts
+    from gateway.operator_cli import check_tables
     from gateway.server import Server
     from gateway.settings import Settings
+    from ledger.audit.papers import STATE_BODIES
     from ledger.following import Follower
     from ledger.writer import Writer, only_writer
 
@@ -52,6 +58,7 @@ def found(
     with Server(settings) as server, ExitStack() as stack:
         check_tables(server)
         legal, rounds = read_acts(acts, server.plan)
+        check_payees(rounds, payees, state_bodies or STATE_BODIES, server.clock())
         rounds.insert(0, first_round(load_founding(founding), server.plan, legal))
         place, now = folder or settings.folder / "found", server.clock()
         if is_dry:

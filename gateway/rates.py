@@ -9,6 +9,7 @@ Q2 sources agree within the band
 Q3 a declared peg holds: the market's price of the token stays near the price of what it is pegged to
 Q4 a rate stays within the step of the last good one
 Q5 an amount to quote is above 0, a spread is from 0 to 10,000 basis points, the result is below 2^128
+Q6 what is the city's as a whole, as a fee is, is quoted without a spread (gateway/payments/creation.py)
 """
 
 from __future__ import annotations

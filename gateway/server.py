@@ -175,7 +175,7 @@ class Server:
         """The rates in use."""
         client = self._stack.enter_context(httpx.Client(timeout=5, trust_env=False))
         sources = sources_of(self.rate_plan, client, self.pool, self.plan.deployment.chain_id)
-        return RateDesk(sources, policy_of(self.rate_plan), self.clock)
+        return RateDesk(sources, policy_of(self.rate_plan), self.clock, self.engine)
 
     # --- inside ---------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from gateway.budget.explain import explain, explain_typed
+from gateway.budget.explain import explain, explain_papers, explain_typed
 from gateway.budget.typed_data import Typed, message_hash, read_record_json, read_typed_data
 from gateway.keyfile import read_key
+from ledger.audit.papers import STATE_BODIES, read_papers, read_state_bodies
 from ledger.records import Record, decode, hash_struct, reject
 
 STDIN = Path("-")
@@ -24,6 +25,10 @@ def sign(
     explained: Annotated[bool, typer.Option("--explain", help="say what it means, and sign nothing")] = False,
     language: Annotated[str, typer.Option(help="kk, ru or en")] = "en",
     expect: Annotated[str, typer.Option(help="the hash that the wallet shows; another one is refused")] = "",
+    papers: Annotated[
+        Path | None, typer.Option(help="the payee's papers, IBAN and BIN in the clear: is it the republic?")
+    ] = None,
+    state_bodies: Annotated[Path | None, typer.Option(help="your own list of state bodies by BIN")] = None,
     key: Annotated[Path | None, typer.Option(help="the seat's key: a keystore (JSON), or hex")] = None,
 ) -> None:
     """Compute the hashes of what is to be signed again, say what it means, and sign it if a key is given."""
@@ -33,6 +38,11 @@ def sign(
         hashes = {asked.digest, message_hash(asked), asked.approves}
     else:
         lines, hashes = explain(asked, language), {hash_struct(asked)}
+    if papers is not None:
+        record = asked.record if isinstance(asked, Typed) else asked
+        bodies = read_state_bodies(state_bodies or STATE_BODIES)
+        # First, so that nobody signs before having read it.
+        lines = [*explain_papers(record, read_papers(papers), bodies, language), *lines]
     print("\n".join(lines))
     if expect and expect.lower() not in {f"0x{each.hex()}" for each in hashes}:
         reject("FF58", "expect", f"{expect} is none of {', '.join(f'0x{each.hex()}' for each in hashes)}")

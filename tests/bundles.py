@@ -36,6 +36,7 @@ from ledger.proof import (
     tile_path,
     tiles_for_size,
 )
+from ledger.records import Order, Rate
 from tests import city
 
 ORIGIN = "alatau.qazyna/ledger"
@@ -140,6 +141,29 @@ def documents(*more: bytes) -> dict[str, bytes]:
     return {f"documents/{sha256(content).hexdigest()}": content for content in contents}
 
 
+def rate_sources(time_s: int) -> tuple[bytes, bytes]:
+    """What two exchanges said of the small city's rate, in the form that an auditor reads."""
+    said = [{"symbol": "USDT/KZT", "price": price, "time": time_s} for price in ("512.34", "512.30")]
+    return json.dumps(said[0]).encode(), json.dumps(said[1]).encode()
+
+
+def certified(amount: int = 40_000_000) -> tuple[city.Log, Order]:
+    """The city with its work certified, by a rate whose sources a bundle publishes."""
+    return city.certified(amount, rate_sources)
+
+
+def paid() -> city.Log:
+    """The whole way of the money, by that rate."""
+    return city.paid(certified)
+
+
+def sources_of(records: Sequence[bytes]) -> list[bytes]:
+    """The sources of the rates in a log, as far as they are ours."""
+    rates = [data for data in records if data[:32] == Rate.type_hash]
+    told = [body for data in rates for body in rate_sources(int.from_bytes(data[32:64], "big"))]
+    return [body for body in told if any(sha256(body).digest() in data for data in rates)]
+
+
 @dataclass
 class Written:
     """A bundle on disk, with what a test needs to sign parts of it again."""
@@ -227,7 +251,7 @@ def write(
     done = Written(folder, list(records.records if isinstance(records, city.Log) else records))
     done.write("trust.json", as_bytes(trust() if trusted is None else trusted))
     done.write("anchors.json", as_bytes(anchors(done.records) if anchored is None else anchored))
-    for path, content in (documents() if public is None else public).items():
+    for path, content in (documents(*sources_of(done.records)) if public is None else public).items():
         done.write(path, content)
     done.write_tiles()
     done.sign_checkpoint()
@@ -237,7 +261,7 @@ def write(
 
 def busy(records: int) -> city.Log:
     """The paid city, and so much revenue more that the log has this many records."""
-    log = city.paid()
+    log = paid()
     while len(log.records) < records:
         log.wait(rules.DAY // 100)
         log.add(city.revenue(log, 1_000 + len(log.records), mark=f"more {len(log.records)}"))

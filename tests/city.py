@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import coincurve
@@ -280,11 +281,18 @@ def revenue(log: Log, amount: int = 50_000_000, asset: str = "usdt", mark: str =
     )
 
 
-def certified(amount: int = 40_000_000) -> tuple[Log, Order]:
-    """Revenue is in, work is certified; returns the log and the order that may follow."""
+def certified(
+    amount: int = 40_000_000,
+    sources: Callable[[int], tuple[bytes, bytes]] = lambda _: (b"source 1", b"source 2"),
+) -> tuple[Log, Order]:
+    """Revenue is in, work is certified; returns the log and the order that may follow.
+
+    sources: what two sources of the rate of 512.34 said at a time.
+    """
     log = registered()
     log.add(revenue(log))
-    rate = log.add(Rate(0, "USDT", 51_234, 1_000_000, digest("source 1"), digest("source 2")))
+    names = (hashlib.sha256(body).digest() for body in sources(log.now))
+    rate = log.add(Rate(0, "USDT", 51_234, 1_000_000, *names))
     project = log.state.project_hashes["water-main"]
     allocation = log.act(Allocation(0, "allocation-1", "block-2026", project, "USDT", amount, rate, ACT))
     commitment = log.act(
@@ -312,7 +320,7 @@ def payment(order: Order, order_hash: bytes) -> Transfer:
     )
 
 
-def paid() -> Log:
+def paid(certified: Callable[[], tuple[Log, Order]] = certified) -> Log:
     """The whole way of the money, once."""
     log, order = certified()
     order_hash = log.act(order)

@@ -428,7 +428,10 @@ class PolicyBody(Strict):
 
 
 class StatementLine(BaseModel):
-    """One piece of money: gross = city + net, base units of the asset; tiyn: gross at the quoted rate."""
+    """One piece of money: gross = city + net, base units of the asset; tiyn: gross at the quoted rate.
+
+    Late money that the policy held has `held` and no gross, `method` held, and `final_s` when it was held.
+    """
 
     final_s: Annotated[str, Field(examples=["1790000600"])]
     day: Annotated[str, Field(examples=["2026-09-22"])]
@@ -443,10 +446,11 @@ class StatementLine(BaseModel):
     net: Annotated[Number, Field(examples=["23679"])]
     tiyn: Number
     evidence: Annotated[str, Field(examples=["evm:31337:aa:bb:3"])]
+    held: Number = "0"
 
 
 class Statement(BaseModel):
-    """What was final from since_s on and before until_s, oldest first."""
+    """What was final or held from since_s on and before until_s, oldest first."""
 
     since_s: Seconds
     until_s: Seconds

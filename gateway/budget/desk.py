@@ -7,15 +7,16 @@ signature is an Approval record of its own (DESIGN: records have authors).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
 from contracts.bindings import sign_digest
 from gateway.db import reading
-from ledger import store
-from ledger.records import Approval, Record, approve_digest, decode, hash_struct, reject
+from ledger import rules, store
+from ledger.audit.papers import Paper, StateBodies, check_payee, read_state_bodies
+from ledger.records import Account, Approval, Record, approve_digest, decode, hash_struct, reject
 from ledger.writer import Writer, submit
 
 APPROVAL_LIFETIME_S = 60 * 86_400
@@ -36,10 +37,19 @@ class Proposed:
 
 
 class Desk:
-    """Submits to the ledger's inbox and waits for the writer's answer; the writer is in this process."""
+    """Submits to the ledger's inbox and waits for the writer's answer; the writer is in this process.
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    papers: of payees, by account; a payee without papers, or whose papers say that it is the republic
+    under another name, is not put before the ledger (U1 to U4, LEAKS 07).
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        papers: Mapping[str, Paper] | None = None,
+        bodies: StateBodies | None = None,
+    ) -> None:
+        self._writer, self._papers, self._bodies = writer, papers, bodies
 
     def propose(self, record: Record, key: bytes | None = None) -> Proposed:
         """Have a record written; Invalid with its rule if the ledger refuses it.
@@ -55,6 +65,10 @@ class Desk:
 
     def _submit(self, records: Sequence[tuple[Record, bytes | None]]) -> list[Proposed]:
         now = self._writer.clock()
+        for record, _ in records:
+            if isinstance(record, Account) and record.kind == rules.PAYEE:
+                self._bodies = self._bodies or read_state_bodies()
+                check_payee(record, self._papers, self._bodies, now)
         with self._writer.engine.begin() as connection:
             ids = [submit(connection, record, now, key or secrets.token_bytes(16)) for record, key in records]
         self._writer.drain()

@@ -6,10 +6,13 @@ record's hashStruct, which a wallet shows as well.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
 
 from gateway.budget.typed_data import Typed, message_hash
-from ledger.records import Record, hash_struct, member_name, reject
+from ledger.audit.papers import Paper, StateBodies, breaches
+from ledger.records import Account, Commitment, Order, Record, hash_struct, member_name, reject
+from ledger.rules import PAYEE, REPUBLIC
 
 LANGUAGES = ("kk", "ru", "en")
 
@@ -225,6 +228,39 @@ HASHES = (
     "Если кошелёк показывает один из этих хэшей, он должен быть ровно таким:",
     "If the wallet shows one of these hashes, it must be exactly this:",
 )
+# What stands against a payee, by rule (ledger/audit/papers.py), for whoever was given its papers (LEAKS 07).
+PAPERS_SAY = {
+    "U1": (
+        "НАЗАР АУДАРЫҢЫЗ: алушының құжаттары бұл жазбаға сәйкес емес.",
+        "ВНИМАНИЕ: бумаги получателя не от этой записи.",
+        "WARNING: the payee's papers are not those of this record.",
+    ),
+    "U2": (
+        "НАЗАР АУДАРЫҢЫЗ: алушының шоты республика Қазынашылығында (070 банкі): бұл басқа атпен республика.",
+        "ВНИМАНИЕ: счёт получателя в Казначействе республики (банк 070): это республика под другим именем.",
+        "WARNING: the payee's account is with the Treasury (bank 070): the republic under another name.",
+    ),
+    "U3": (
+        "НАЗАР АУДАРЫҢЫЗ: алушының БСН-і мемлекеттік органдікі: бұл басқа атпен республика.",
+        "ВНИМАНИЕ: БИН получателя принадлежит государственному органу: это республика под другим именем.",
+        "WARNING: the payee's BIN is that of a state body: the republic under another name.",
+    ),
+    "U4": (
+        "НАЗАР АУДАРЫҢЫЗ: шығыс 15-топта, яғни басқа бюджеттерге трансферт.",
+        "ВНИМАНИЕ: расход идёт по группе 15, это трансферты другим бюджетам.",
+        "WARNING: the expenditure is of group 15, transfers to other budgets.",
+    ),
+}
+NO_PAPERS = (
+    "НАЗАР АУДАРЫҢЫЗ: берілген файлда бұл алушының құжаттары жоқ:",
+    "ВНИМАНИЕ: в данном файле нет бумаг этого получателя:",
+    "WARNING: the file that was given has no papers of this payee:",
+)
+PAPERS_FIT = (
+    "Алушының құжаттары тексерілді, қарсылық жоқ. Тізімдегі мемлекеттік органдар саны:",
+    "Бумаги получателя проверены, возражений нет. Государственных органов в списке:",
+    "The payee's papers were compared, nothing stands against it. State bodies in the list:",
+)
 TIMES = frozenset({"time", "valid_from", "valid_to", "valid_until", "as_of", "retention_end", "head_time"})
 # The last second that a calendar of four-digit years has.
 LAST_S = 253_402_300_799
@@ -260,6 +296,30 @@ def explain_typed(typed: Typed, language: str) -> list[str]:
         f"  message hash: 0x{message_hash(typed).hex()}",
         f"  digest: 0x{typed.digest.hex()}",
     ]
+
+
+def explain_papers(
+    record: Record | None, papers: Mapping[str, Paper], bodies: StateBodies, language: str
+) -> list[str]:
+    """What the papers of the payee that a record is about say against it; nothing where it is about none."""
+    at = _language(language)
+    account = record if isinstance(record, Account) and record.kind in {PAYEE, REPUBLIC} else None
+    if record is None or not (account or isinstance(record, Commitment | Order)):
+        return []
+    name = record.payee if isinstance(record, Commitment | Order) else account.account if account else ""
+    paper = papers.get(name)
+    if paper is None:
+        return [f"{NO_PAPERS[at]} {name}"]
+    lines: list[str] = []
+    for breach in breaches(paper, account, bodies, _day_of(record)):
+        # Registered as the republic it is kept waiting by the ledger itself, and nothing is hidden.
+        if account is None or account.kind == PAYEE or breach.rule == "U1":
+            lines += [PAPERS_SAY[breach.rule][at], f"  {breach}"]
+    return lines or [f"{PAPERS_FIT[at]} {len(bodies.by_bin)} ({bodies.as_of})"]
+
+
+def _day_of(record: Record) -> date:
+    return datetime.fromtimestamp(min(record.time, LAST_S), tz=UTC).date()
 
 
 def _language(language: str) -> int:

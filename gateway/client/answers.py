@@ -101,7 +101,10 @@ class Key:
 
 @dataclass(frozen=True)
 class StatementLine:
-    """One piece of final money: gross = city + net, base units of the asset; tiyn: gross as it was quoted."""
+    """One piece of final money: gross = city + net, base units of the asset; tiyn: gross as it was quoted.
+
+    held: late money that pays nothing yet, which is in no other sum.
+    """
 
     final_s: str
     day: str
@@ -116,6 +119,7 @@ class StatementLine:
     net: str
     tiyn: str
     evidence: str
+    held: str
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sqlalchemy import String, column, inspect, select, table
 # Each puts its tables into the metadata.
 from gateway import db
 from gateway.api import store as _api
+from gateway.last_rates import store as _last_rates
 from gateway.merchants import store as _merchants
 from gateway.merchants.links import store as _links
 from gateway.payments.store import tables as _payments
@@ -31,7 +32,8 @@ FIRST: Final = "0001"
 # What every gateway ever had; it tells an old database from an empty one.
 OLDEST_TABLE: Final = "invoice"
 STORES: Final = (
-    _api, _links, _listing, _merchants, _payments, _relayer, _sandbox, _sending, _steps, _watching, _webhooks,
+    _api, _last_rates, _links, _listing, _merchants, _payments, _relayer, _sandbox, _sending, _steps,
+    _watching, _webhooks,
 )  # fmt: skip
 
 

@@ -260,7 +260,7 @@ class Creation:
             share_bps = self._check(request, now)
         id = new_id(now)
         number = number_of(id, now)
-        due, rate = self._due(request)
+        due, rate = self._due(request, share_bps)
         expires = now + (policy.lifetime_s if request.lifetime_s is None else request.lifetime_s)
         deposit, signature, nonce = None, None, 0
         if request.asset != TENGE and self._chain is not None:
@@ -301,6 +301,10 @@ class Creation:
         """Refuse what could not be taken or booked, better here than after it is paid; returns the share."""
         if not 0 < request.tiyn < 1 << 128:
             reject("E4", "amount", f"an amount is at least 1 tiyn and below 2^128, this is {request.tiyn}")
+        if request.merchant_id is None and request.spread_bps:
+            # What a fee costs is what the law says, whatever it is paid in (LEAKS 09).
+            why = f"a fee of the city is quoted at 0 basis points, this asks for {request.spread_bps}"
+            reject("Q6", "spread", why)
         if request.asset == TENGE and request.merchant_id is not None:
             # It would come to the city's account and be booked as the city's revenue (G5).
             reject("P7", "asset", "a merchant is not paid in tenge here: there are no payouts yet")
@@ -310,17 +314,21 @@ class Creation:
         view.revenue_account(request.purpose, rule.fund, request.asset)
         return SHARE_WHOLE if request.merchant_id is None else rule.min_share
 
-    def _due(self, request: Request) -> tuple[int, dict[str, object]]:
-        """What is due in units of the asset, and the rate by which."""
+    def _due(self, request: Request, share_bps: int) -> tuple[int, dict[str, object]]:
+        """What is due in units of the asset, and the rate by which.
+
+        Of what is the city's as a whole there is no spread, also where a merchant's till takes it (Q6).
+        """
         if request.asset == TENGE:
             return request.tiyn, {}
         if self._limits is not None:
             self._limits.check(request.asset)
         believed = self._rates.current(request.asset)
-        return quote_amount(request.tiyn, believed, request.spread_bps), {
+        spread_bps = 0 if share_bps == SHARE_WHOLE else request.spread_bps
+        return quote_amount(request.tiyn, believed, spread_bps), {
             "numerator": str(believed.numerator),
             "denominator": str(believed.denominator),
-            "spread_bps": request.spread_bps,
+            "spread_bps": spread_bps,
             "time_s": believed.time_s,
             "sources": [{"name": source.source, "sha256": source.sha256} for source in believed.sources],
         }

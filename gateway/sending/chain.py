@@ -30,6 +30,7 @@ class Answer(StrEnum):
     USED = "used"  # its nonce is used: by itself or by another, which the chain will tell
     CHEAP = "cheap"  # it must offer more
     POOR = "poor"  # the account cannot pay for it
+    EARLY = "early"  # not yet: what comes before it has to be taken first, or there is no room now
     SILENT = "silent"  # nobody said anything: it may have been taken
     REFUSED = "refused"  # it can never be taken
 
@@ -38,6 +39,14 @@ class Answer(StrEnum):
 _WORDS = (
     (Answer.TAKEN, ("already known", "already imported", "known transaction", "alreadyknown")),
     (Answer.USED, ("nonce too low", "nonce is too low", "oldnonce", "already been used", "invalid nonce")),
+    (
+        # geth: nonce too high, gapped-nonce, in-flight limit, future transaction; Besu: too distant, lower
+        # nonce exists; Nethermind: NonceGap, NonceTooFarInFuture; Erigon and reth: too distant, nonce gap.
+        Answer.EARLY,
+        ("nonce too high", "noncetoohigh", "nonce is too high", "nonce gap", "noncegap", "gapped-nonce",
+         "gapped nonce", "future nonce", "nonce too far", "noncetoofar", "too distant", "lower nonce exists",
+         "future transaction", "in-flight transaction limit", "pool is full", "account limit exceeded"),
+    ),
     (
         Answer.CHEAP,
         ("underpriced", "fee too low", "feetoolow", "less than block base fee", "max fee per gas",
@@ -141,18 +150,23 @@ class AccountChain:
         told = self.pool.read(lambda one: one.node.ask_all(asked), nodes)
         return any(isinstance(found, dict) for found in told)
 
-    def offer(self, nodes: Sequence[Endpoint], raw: bytes) -> tuple[Answer, str]:
-        """Offer a transaction to every node; the best answer, and why it is not better."""
-        best, why = Answer.SILENT, "no node answers"
+    def offer(self, nodes: Sequence[Endpoint], raw: bytes) -> tuple[Answer, str, set[str]]:
+        """Offer a transaction to every node; the best answer, why it is not better, and who has its nonce.
+
+        Only those who have it, by name, can take what comes after it.
+        """
+        best, why, holders = Answer.SILENT, "no node answers", set()
         order = list(Answer)
         for endpoint in nodes:
             answer, said = self._offer(endpoint, raw)
+            if answer in {Answer.TAKEN, Answer.USED}:
+                holders.add(endpoint.node.name)
             # A node's answer counts for more than another's silence.
             if best is Answer.SILENT or (
                 answer is not Answer.SILENT and order.index(answer) < order.index(best)
             ):
                 best, why = answer, said
-        return best, why
+        return best, why, holders
 
     def _offer(self, endpoint: Endpoint, raw: bytes) -> tuple[Answer, str]:
         try:

@@ -17,6 +17,7 @@ from eth_account.signers.local import LocalAccount
 
 from gateway.db import Connection, Engine, reading
 from gateway.rails.evm import Pool
+from gateway.rails.evm.pool import Endpoint
 from gateway.sending import fees, store
 from gateway.sending.call import Call, State
 from gateway.sending.chain import AccountChain, Answer, Facts, Receipt
@@ -73,6 +74,8 @@ class Sender:
         self._chain = AccountChain(pool, self.address)
         self.chain, self._chain_id = pool.name, pool.chain_id
         self._holder = secrets.token_hex(8)
+        # Which nodes took what stands at a nonce, as far as this process offered it.
+        self._takers: dict[int, set[str]] = {}
 
     def step(self) -> int:
         """Do what can be done now; returns how many calls changed their state."""
@@ -274,7 +277,8 @@ class Sender:
         with reading(self._engine) as connection:
             calls = store.live(connection, self.chain, self.address)
             versions = store.transactions(connection, [call.id for call in calls])
-        changed = 0
+        self._takers = {nonce: names for nonce, names in self._takers.items() if nonce >= facts.used}
+        changed, open_nodes = 0, facts.nodes
         for call in calls:
             if call.state is State.MINED or call.nonce is None or call.nonce < facts.used:
                 # Used: the receipts say by whom, in the next step.
@@ -287,9 +291,23 @@ class Sender:
                 if bumped is None:
                     why = f"an eighth more than {newest.max_fee} wei for each gas is over the cap"
                 newest = bumped or newest
-            if newest.sent_s is None or now - newest.sent_s >= self.policy.resend_s:
-                changed += self._offer_one(facts, call, newest, now, why)
+            is_due = newest.sent_s is None or now - newest.sent_s >= self.policy.resend_s
+            if is_due:
+                changed += self._offer_one(facts, open_nodes, call, newest, now, why)
+            open_nodes = self._open_after(open_nodes, call, offered=is_due)
+            if not open_nodes:
+                # What comes after it would be a gap, which many nodes refuse: it waits for its turn.
+                break
         return changed
+
+    def _open_after(self, nodes: list[Endpoint], call: Stored, *, offered: bool) -> list[Endpoint]:
+        """The nodes to which what comes after a call may be offered: those that have the call."""
+        assert call.nonce is not None
+        if not offered and call.state is not State.SENT:
+            return []
+        takers = self._takers.get(call.nonce)
+        # Sent by a process before this one: some node has it, and one that has not says `early`.
+        return nodes if takers is None else [one for one in nodes if one.node.name in takers]
 
     def _is_slow(self, newest: Signed, facts: Facts, now: int) -> bool:
         return newest.sent_s is not None and (
@@ -310,8 +328,12 @@ class Sender:
             self._lock(connection)
             return self._store_signed(connection, call.call, call.nonce, offer, now, fills=fills)
 
-    def _offer_one(self, facts: Facts, call: Stored, signed: Signed, now: int, slow: str) -> bool:
-        answer, why = self._chain.offer(facts.nodes, signed.raw)
+    def _offer_one(
+        self, facts: Facts, nodes: list[Endpoint], call: Stored, signed: Signed, now: int, slow: str
+    ) -> bool:
+        assert call.nonce is not None
+        answer, why, takers = self._chain.offer(nodes, signed.raw)
+        self._takers[call.nonce] = takers
         with self._engine.begin() as connection:
             self._lock(connection)
             store.set_sent(connection, [signed.hash], now)
@@ -323,6 +345,9 @@ class Sender:
                 return self._note(call, now, State.UNKNOWN, why[:300])
             case Answer.POOR:
                 LOGGER.error("0x%s cannot pay for gas: %s", self.address.hex(), why)
+                return self._note(call, now, State.SIGNED, why[:300])
+            case Answer.EARLY:
+                # No verdict about the call, so none of its tries is used up.
                 return self._note(call, now, State.SIGNED, why[:300])
             case Answer.CHEAP:
                 # The next step offers this version, if it was not offered meanwhile.

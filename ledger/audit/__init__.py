@@ -22,6 +22,7 @@ from ledger.audit.compare import (
     check_rule_files,
 )
 from ledger.audit.entries import Entries
+from ledger.audit.papers import STATE_BODIES, check_papers, read_state_bodies
 from ledger.audit.promises import check_promises
 from ledger.audit.rates import check_rates
 from ledger.audit.replay import Mark, Replayed, Take, acknowledged, replay, take_all, take_plainly
@@ -50,7 +51,9 @@ class Wanted:
     state: the file that a Close names, to start there. period: totals from this second to before
     that one. sample: how many records, picked by seed. evidence: files that records may name.
     promises: what the log signed for payers. witnesses: the file of an own policy. plain: replay by
-    the rules alone. jobs: how many processes share the work, or `spread` says who does.
+    the rules alone. jobs: how many processes share the work, or `spread` says who does. payees: the file of
+    their papers; state_bodies: an own list of these. sources_unavailable: rates without published sources
+    are a remark and no finding.
     """
 
     state: str | Path | None = None
@@ -63,6 +66,9 @@ class Wanted:
     plain: bool = False
     jobs: int = 1
     spread: Spread | None = None
+    payees: str | Path | None = None
+    state_bodies: str | Path | None = None
+    sources_unavailable: bool = False
 
 
 _NOTHING = Wanted()
@@ -144,10 +150,11 @@ def _audit(
         now = max(chains, done.state.time)
         check_gaps(done, now, resumed, findings)
         check_overdue(done, now, findings)
-        check_rates(bundle, done, findings)
+        check_rates(bundle, done, findings, sources_unavailable=wanted.sources_unavailable)
         known = max([now, *(anchor.time for anchor in bundle.anchors)])
         check_promises([str(path) for path in wanted.promises], bundle.trust, done, known, findings)
         check_statements([str(path) for path in statements], done, findings)
+        _check_payees(wanted, done, findings)
         _sum_up(verdict, done, wanted, findings)
         verdict.exceptions += resumed.exceptions
         if wanted.sample:
@@ -180,6 +187,17 @@ def _replay(
     if path is not None and start:
         check_start(path, start, done.state, done.entries, findings)
     return done
+
+
+def _check_payees(wanted: Wanted, done: Replayed, findings: Findings) -> None:
+    if wanted.payees is None:
+        return
+    try:
+        bodies = read_state_bodies(wanted.state_bodies or STATE_BODIES)
+        check_papers(str(wanted.payees), bodies, done, findings)
+    except Invalid as broken:
+        # A file that the auditor brought, and not the city: no verdict without it.
+        raise Unavailable("papers", str(broken)) from None
 
 
 def _sum_up(verdict: Verdict, done: Replayed, wanted: Wanted, findings: Findings) -> None:

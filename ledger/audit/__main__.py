@@ -127,6 +127,13 @@ def _arguments() -> _Arguments:
     parser.add_argument(
         "--statement", action="append", default=[], help="your own copy of a camt.053 statement"
     )
+    parser.add_argument("--payees", help="papers of payees, IBAN and BIN in the clear: is one the republic?")
+    parser.add_argument("--state-bodies", help="your own list of state bodies by BIN, with --payees")
+    parser.add_argument(
+        "--sources-unavailable",
+        action="store_true",
+        help="you know that sources of rates are not to be had: say so, and find nothing",
+    )
     parser.add_argument("--state", help="start from the state that a Close names: states/<year>.json")
     parser.add_argument("--from", dest="first", type=_second, help="totals from this second or date on")
     parser.add_argument(
@@ -163,6 +170,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"the period from {asked.first} to {asked.last} is empty")
     if asked.plain and asked.jobs > 1:
         parser.error("--plain is one process, without --jobs")
+    if asked.state_bodies and not asked.payees:
+        parser.error("--state-bodies goes with --payees")
     wanted = Wanted(
         asked.state,
         (asked.first, asked.last),
@@ -173,6 +182,9 @@ def main(arguments: list[str] | None = None) -> int:
         asked.witnesses,
         plain=asked.plain,
         jobs=asked.jobs,
+        payees=asked.payees,
+        state_bodies=asked.state_bodies,
+        sources_unavailable=asked.sources_unavailable,
     )
     bar = _Bar() if sys.stderr.isatty() else None
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator
 from pathlib import Path
 
 from ledger import records, rules
 from ledger.audit.bundle import Bundle
-from ledger.audit.replay import Replayed
+from ledger.audit.replay import First, Replayed
 from ledger.audit.resume import Resumed, check_resumptions
 from ledger.audit.tree import Tree
 from ledger.audit.trust import Anchor, Trust, vkey_hash
@@ -137,12 +139,12 @@ def check_anchors(bundle: Bundle, tree: Tree, done: Replayed, resumed: Resumed, 
 
 
 def check_gaps(done: Replayed, now: int, resumed: Resumed, findings: Findings) -> None:
-    """The first record of each stretch waited for its anchor no longer than anchor_gap (T4).
+    """The records that waited longest for their anchor did so no longer than anchor_gap (T4).
 
     now: the latest time that is known; what no anchor covers has waited until then at least. The notice
     of a resumption does not count: nothing could be anchored while it ran, and that stays in sight.
     """
-    for first in done.firsts:
+    for first in _longest(done):
         most = rules.parameter(done.state, "anchor_gap", first.time)
         until = now if first.covered is None else first.covered
         waited, spared = until - first.time, resumed.spared(first.time, until)
@@ -153,6 +155,23 @@ def check_gaps(done: Replayed, now: int, resumed: Resumed, findings: Findings) -
         elif waited > most:
             told = f"record {first.place} {how} {waited} s for an anchor"
             resumed.note(f"{told}, {spared} s of them the notice of a resumption")
+
+
+def _longest(done: Replayed) -> Iterator[First]:
+    """The first record of each stretch, and the first that fell under another anchor_gap within it."""
+
+    def time_of(data: bytes) -> int:
+        return int.from_bytes(data[WORD : 2 * WORD], "big")
+
+    changes = sorted({start for start, _ in done.state.parameters.get("anchor_gap", ())})
+    ends = [*(first.place for first in done.firsts[1:]), len(done.entries)]
+    for first, end in zip(done.firsts, ends, strict=False):
+        yield first
+        for start in changes:
+            if start > first.time:
+                place = bisect_left(done.entries, start, first.place, end, key=time_of)
+                if place < end:
+                    yield First(place, time_of(done.entries[place]), first.covered)
 
 
 def check_overdue(done: Replayed, now: int, findings: Findings) -> None:

@@ -56,10 +56,15 @@ RULES = {
     "W3": "A closing booked balance is the ledger's balance at the end of that day.",
     "W4": "An opening booked balance is the ledger's balance before that day.",
     "W5": "Opening and booked entries add up to closing.",
+    # Papers of payees that the auditor got from the city.
+    "U1": "A payee's papers hash to the owner and the party that its Account has.",
+    "U2": "A payee's account is not with the Treasury of the republic, bank 070.",
+    "U3": "A payee's BIN is not that of a state body.",
+    "U4": "A payee is not paid by expenditure group 15, transfers to other budgets.",
 }
 
 # How much a finding weighs, by the letters of its rule (LEAKS 26). What is not here is "high".
-_CRITICAL = frozenset({"A", "D", "F", "G", "H", "L", "M", "O", "R", "T", "V", "W", "X"})
+_CRITICAL = frozenset({"A", "D", "F", "G", "H", "L", "M", "O", "R", "T", "U", "V", "W", "X"})
 _LOW = frozenset({"D2", "T4"})
 WEIGHTS = {"critical": 0, "high": 1, "low": 2}
 # More than so many findings of one rule are counted and not listed.

@@ -289,6 +289,8 @@ def build(folder: Path, database: str = "", rpc_url: str = "") -> None:
             key = merchants.new_key(connection, merchants.MERCHANT, merchant.id, day.now)
         city.city.mint(keys.account("deployer"), city.plan.token, keys.address("payer"), PAYER_UNITS)
         city.city.allow(keys.account("payer"), city.plan.token, PAYER_UNITS)
+        # An hour later, so that the last good rate is nobody's stand-in any more; the step from it holds.
+        day.wait(3_600)
         city.worker.poll_chain()
     told = {"merchant_id": merchant.id, "merchant_key": key, "operator_key": operator}
     (folder / "town.json").write_text(json.dumps(told))

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from contracts.bindings import COIN
 from gateway.budget.acts import Work, book_payment, enact, execution
 from gateway.cli import app
-from gateway.demo import DAY, Day, enact_all, load_projects, run_audit
+from gateway.demo import DAY, Day, builder_paper, enact_all, load_projects, run_audit
 from gateway.rails.evm import TRANSFER, Log
 from gateway.rails.evm.treasury_logs import CREDITED, EXECUTED, PULLED, order_paid
 from gateway.rate_desk import rate_record
@@ -42,11 +42,11 @@ def day(coin_town: AnvilTown) -> Day:
     town = coin_town
     day = Day(town.city, lambda _: None, town.city.writer.state.assets[COIN_ASSET].act)
     load_projects(day)
-    party = bytes(31) + b"\1"
+    paper = builder_paper(town.city, "eth")
     project = town.city.writer.state.project_hashes["water-main"]
     accounts = [
         Account(0, "builder-eth", COIN_ASSET, rules.RETAINED, rules.PAYEE,
-                address_word(town.city.keys.address("builder")), party, day.act),
+                paper.owner, paper.party, day.act),
         Account(0, "spent-water-main-eth", COIN_ASSET, rules.RETAINED, rules.PROJECT, project, ZERO_HASH, day.act),
     ]  # fmt: skip
     day.desk.act_all(accounts, day.council)
@@ -71,7 +71,7 @@ def ordered(day: Day) -> Work:
     city, desk, keys = day.city, day.desk, day.city.keys
     authority, certifier = [keys.account("authority")], [keys.account("certifier")]
     with city.writer.engine.begin() as connection:
-        record = rate_record(connection, city.outside.rate_desk.current(COIN_ASSET))
+        record = rate_record(connection, city.rate_desk.current(COIN_ASSET))
     rate = desk.propose(record, key=b"rate of the coin")
     project = city.writer.state.project_hashes["water-main"]
     wanted = Allocation(0, "allocation-eth", "block-2026", project, COIN_ASSET, AMOUNT, rate.hash, day.act)

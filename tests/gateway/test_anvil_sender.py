@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_account.typed_transactions import TypedTransaction
+from hexbytes import HexBytes
 
 from gateway import db
 from gateway.db import Engine, reading
@@ -30,6 +32,7 @@ from tests import servers
 from tests.fakes.rpc_proxy import Cut, Refuse, RpcProxy, Silence
 
 ETHER = 10**18
+DAY = 86_400
 POLICY = Policy(lease_s=5, resend_s=15, bump_after_s=60, back_off_s=10, tries=3)
 # Refuses the second call: if slot 0 is set, revert; else set it.
 ONCE_CODE = "0x6000546009576001600055005b60006000fd"
@@ -459,6 +462,122 @@ def test_what_no_node_will_ever_take_gives_its_nonce_to_nothing_and_stops_nobody
     assert desk.finish(sender, id, other) == [State.DROPPED, State.FINAL]
     assert desk.executed("behind it") == 1
     assert desk.nonce() == 2
+
+
+GAPS = [
+    "nonce too high",  # geth, Erigon, reth, hardhat
+    "gapped-nonce tx from delegated accounts",  # geth since EIP-7702
+    "future transaction tries to replace pending",  # geth since 1.11.4
+    "in-flight transaction limit reached for delegated accounts",  # geth, Base
+    "Transaction nonce is too distant from current sender nonce",  # Besu
+    "An invalid transaction with a lower nonce exists",  # Besu
+    "NonceGap, Future nonce. Expected nonce: 62",  # Nethermind
+    "NonceTooFarInFuture",  # Nethermind
+    "nonce gap",  # reth
+    "txpool is full",  # geth
+]
+
+
+@dataclass
+class Strict:
+    """What a node with a pool of its own rules does: it refuses gaps, and what offers less than the base fee.
+
+    seen: the nonces that were offered and, for each, whether it was a gap. It is the proxy's `_one`.
+    """
+
+    desk: Desk
+    words: str
+    least_fee: int = 0
+    seen: list[tuple[int, bool]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._real = self.desk.proxy._one
+        self.desk.proxy._one = self  # type: ignore[method-assign, assignment]
+
+    def __call__(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if asked["method"] != "eth_sendRawTransaction":
+            return self._real(asked)
+        sent = TypedTransaction.from_bytes(HexBytes(asked["params"][0])).as_dict()
+        pending = self.desk.node.call("eth_getTransactionCount", self.desk.account.address, "pending")
+        is_gap = sent["nonce"] > int(pending, 16)
+        self.seen.append((sent["nonce"], is_gap))
+        if sent["maxFeePerGas"] < self.least_fee:
+            return self._refuse(asked, "max fee per gas less than block base fee")
+        return self._refuse(asked, self.words) if is_gap else self._real(asked)
+
+    def _refuse(self, asked: dict[str, Any], message: str) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -32000, "message": message}}
+
+
+def forgotten(desk: Desk, name: str) -> tuple[Sender, str, str]:
+    """Two calls that were sent, and that the node has forgotten."""
+    sender = desk.sender(Policy(lease_s=5, tries=3, fee_most=20 * GWEI))
+    first, second = desk.call(f"{name} 1"), desk.call(f"{name} 2")
+    sender.step()
+    for id in (second, first):
+        desk.node.call("anvil_dropTransaction", "0x" + (desk.outcome(id).transaction or b"").hex())
+    return sender, first, second
+
+
+@pytest.mark.parametrize("words", GAPS)
+def test_ff25_a_node_that_refuses_gaps_means_wait_and_not_never(desk: Desk, words: str):
+    """After a restart nobody knows who holds the first of two, so that the second is offered as a gap."""
+    _, first, second = forgotten(desk, words)
+    node = Strict(desk, words)
+    sender = desk.sender(Policy(lease_s=5, tries=3, bump_after_s=DAY))
+    for _ in range(8):
+        # The first was offered a moment ago: it is the second's turn alone.
+        with desk.engine.begin() as connection:
+            store.set_sent(connection, [signed.hash for signed in desk.versions(first)], desk.now + 16)
+            store.set_sent(connection, [signed.hash for signed in desk.versions(second)], None)
+        desk.now += 16
+        sender.step()
+    assert [is_gap for nonce, is_gap in node.seen if nonce == 1] == [True] * 8
+    outcome = desk.outcome(second)
+    assert (outcome.state, words in outcome.why) == (State.SIGNED, True)
+    # Not one try is used up, and nothing else was signed for its nonce.
+    with reading(desk.engine) as connection:
+        assert [call.attempts for call in store.live(connection, sender.chain, sender.address)] == [0, 0]
+    assert len(desk.versions(second)) == 1
+    assert desk.finish(sender, first, second) == [State.FINAL] * 2
+    assert (desk.executed(f"{words} 1"), desk.executed(f"{words} 2"), desk.nonce()) == (1, 1, 2)
+
+
+def test_ff25_what_comes_after_a_call_is_offered_once_a_node_has_the_call(desk: Desk):
+    sender, first, second = forgotten(desk, "stuck under the cap")
+    node = Strict(desk, "nonce too high", least_fee=1_000 * GWEI)
+    # Ten minutes over the cap: the first is refused again and again, and the second is spared that.
+    for _ in range(40):
+        desk.now += 16
+        sender.step()
+    assert {nonce for nonce, _ in node.seen} == {0}
+    assert len(desk.versions(second)) == 1
+    node.least_fee = 0
+    assert desk.finish(sender, first, second) == [State.FINAL] * 2
+    assert not any(is_gap for _, is_gap in node.seen)
+    assert [desk.executed(f"stuck under the cap {number}") for number in (1, 2)] == [1, 1]
+    assert not any(signed.fills for id in (first, second) for signed in desk.versions(id))
+
+
+def test_ff25_of_two_nodes_only_the_one_that_has_a_call_is_offered_the_next(desk: Desk):
+    with RpcProxy(desk.node.url) as other:
+        offered: list[int] = []
+        real = other._one
+
+        def refuse(asked: dict[str, Any]) -> dict[str, Any]:
+            if asked["method"] != "eth_sendRawTransaction":
+                return real(asked)
+            offered.append(TypedTransaction.from_bytes(HexBytes(asked["params"][0])).as_dict()["nonce"])
+            error = {"code": -32000, "message": "txpool is full"}
+            return {"jsonrpc": "2.0", "id": asked["id"], "error": error}
+
+        other._one = refuse  # type: ignore[method-assign]
+        sender = desk.sender(POLICY, desk.proxy.url, other.url)
+        ids = [desk.call(f"next {number}") for number in range(3)]
+        sender.step()
+        assert offered == [0]
+        assert desk.finish(sender, *ids) == [State.FINAL] * 3
+    assert [desk.executed(f"next {number}") for number in range(3)] == [1] * 3
 
 
 def test_an_account_without_money_waits_and_goes_on_when_it_has_some(desk: Desk):

@@ -201,7 +201,7 @@ def desk_of(town: Town, told: dict[str, Any], folder: Path) -> RateDesk:
     plan = read_plan(path)
     client, chain = opened_client(), WebNode(town.city.outside.web3)
     found = sources_of(plan, client, chain, town.city.plan.deployment.chain_id)
-    return RateDesk(found, policy_of(plan), town.city.clock)
+    return RateDesk(found, policy_of(plan), town.city.clock, town.city.gateway.engine)
 
 
 def test_three_kinds_of_source_from_a_file_make_one_rate(town: Town, feed: Aggregator, tmp_path: Path):

@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gateway import kz
+from ledger.audit.papers import TREASURY_BANK_CODE
 from ledger.records import Invalid
 
 DIGITS = "0123456789"
@@ -121,7 +122,7 @@ def test_no_refusal_repeats_the_number_of_a_person():
 
 def test_the_treasurys_iban_is_valid_and_at_the_treasury():
     kz.check_iban(kz.TREASURY_IBAN)
-    assert kz.iban_bank_code(kz.TREASURY_IBAN) == kz.TREASURY_BANK_CODE
+    assert kz.iban_bank_code(kz.TREASURY_IBAN) == TREASURY_BANK_CODE
     assert kz.BANKS["070"].bic == "KKMFKZ2A"
 
 

@@ -10,6 +10,7 @@ import pytest
 from gateway.db import reading
 from gateway.merchants import store
 from gateway.webhooks.listing import store as listing
+from ledger.records import Invalid
 from tests.gateway.conftest import Town
 
 ORDER = {"amount": "1250000", "asset": "USDT", "title": "Tea"}
@@ -126,3 +127,43 @@ def test_leak_21_the_contact_and_the_account_are_held_too_and_the_old_contact_he
 def test_a_change_must_be_one_and_right(town: Town, body: dict[str, str], rule: str):
     answer = town.client().post("/v1/merchant/changes", json=body, headers=town.bearer)
     assert (answer.status_code, answer.json()["rule"]) == (422, rule)
+
+
+# --- costs and spread -------------------------------------------------------------------------
+
+
+def least_units(tiyn: int, rate: dict[str, Any]) -> int:
+    """What pays so much at a rate with nothing added: by its own arithmetic."""
+    return -(-tiyn * int(rate["denominator"]) // int(rate["numerator"]))
+
+
+def test_leak_09_a_city_fee_is_quoted_without_a_spread(town: Town):
+    assert town.city.gateway.spread_bps > 0
+    town.poll()
+    bill = town.client().post("/v1/fees/bills", json={"fee": "parking-year", "asset": "USDT"}).json()
+    invoice = town.payments.look(bill["id"])[0]
+    rate = bill["rate"]
+    assert (rate["spread_bps"], json.loads(invoice.rate)["spread_bps"]) == (0, 0)
+    assert invoice.due_minor == least_units(invoice.tiyn, rate)
+    # A merchant's price has the spread; what a merchant's till takes under a fee's code has none.
+    for purpose, expected in (("206108", town.city.gateway.spread_bps), ("108125", 0)):
+        order = ORDER | {"reference": purpose, "purpose": purpose}
+        made = town.client().post("/v1/invoices", json=order, headers=town.bearer)
+        assert made.status_code == 201, made.text
+        assert made.json()["rate"]["spread_bps"] == expected
+        due, least = town.payments.look(made.json()["id"])[0].due_minor, least_units(1_250_000, rate)
+        assert (due == least) is (expected == 0)
+        assert due >= least
+
+
+def test_leak_09_who_sets_a_spread_on_a_fee_is_refused(town: Town):
+    from gateway.city_fees.catalogue import fee
+    from gateway.payments.service import Request
+
+    parking = fee("parking-year")
+    for asset in ("USDT", "KZT"):
+        asked = Request(parking.code, parking.id, 865_000, asset, spread_bps=1)
+        with pytest.raises(Invalid) as refused:
+            town.payments.create(asked)
+        assert (refused.value.rule, refused.value.where) == ("Q6", "spread")
+        assert "at 0 basis points, this asks for 1" in refused.value.why

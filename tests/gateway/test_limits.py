@@ -178,6 +178,58 @@ def test_metrics_tell_how_far_back_the_chain_is_seen(town: Town, measured: tuple
     assert told['quotes_stopped{asset="USDT"}'] == 0
 
 
+def test_metrics_tell_how_old_the_rate_is_and_nothing_where_there_is_none(
+    town: Town, measured: tuple[Measures, str]
+):
+    town.mine()
+    town.poll()
+    assert numbers(measured[1])['rate_age_seconds{asset="USDT"}'] == 0
+    for name in ("nationalbank", "exchange-a", "exchange-b"):
+        town.city.outside.rates.misbehaves[name] = Misbehaviour.STATUS_500
+    for seconds in (59, 31):
+        town.city.clock.wait(seconds)
+    # The last good rate serves on, and is as old as it is.
+    assert numbers(measured[1])['rate_age_seconds{asset="USDT"}'] == 90
+    town.wait(900)
+    town.poll()
+    told = numbers(measured[1])
+    assert 'rate_age_seconds{asset="USDT"}' not in told
+    assert told['quotes_stopped{asset="USDT"}'] == 1
+    town.city.outside.rates.misbehaves.clear()
+    town.wait(10)
+    town.poll()
+    told = numbers(measured[1])
+    assert (told['rate_age_seconds{asset="USDT"}'], told['quotes_stopped{asset="USDT"}']) == (0, 0)
+
+
+def test_metrics_tell_how_long_the_oldest_call_to_the_chain_has_waited(
+    town: Town, measured: tuple[Measures, str]
+):
+    from gateway.sending import service, store
+    from gateway.sending.service import Call, State
+
+    rail = town.city.worker.rail.name
+    engine = town.city.gateway.engine
+    assert numbers(measured[1])["transactions_age_seconds"] == 0
+    for reference, pause in (("oldest", 100), ("newest", 30)):
+        with engine.begin() as connection:
+            call = Call("test", reference, b"\x11" * 20, b"", 0, 21_000)
+            service.queue(connection, rail, call, town.city.clock())
+        town.city.clock.wait(pause)
+    told = numbers(measured[1])
+    assert (told["transactions_age_seconds"], told['transactions{state="queued"}']) == (130, 2)
+    # However far a call has come, it counts until it is final; then the next is the oldest.
+    for state, expected in ((State.SENT, 130), (State.UNKNOWN, 130), (State.MINED, 130), (State.FINAL, 30)):
+        with engine.begin() as connection:
+            oldest = Call("test", "oldest", b"\x11" * 20, b"", 0, 21_000).id
+            store.set_call(connection, oldest, town.city.clock(), state=state.value)
+        told = numbers(measured[1])
+        assert (told["transactions_age_seconds"], told[f'transactions{{state="{state.value}"}}']) == (
+            expected,
+            1,
+        )
+
+
 def test_metrics_tell_money_that_waits_for_a_person(town: Town, measured: tuple[Measures, str]):
     town.transfer_in_tenge(1_234, "nobody's")
     town.transfer_in_tenge(6, "nobody's either")

@@ -555,4 +555,5 @@ def _without_rates(city: PageCity):
     from gateway.rate_desk import RateDesk
 
     ours = city.city.gateway.payments
-    return Payments(ours.engine, ours.view, ours.clock, RateDesk({"USDT": ()}, RATES, ours.clock), ours.chain)
+    desk = RateDesk({"USDT": ()}, RATES, ours.clock, ours.engine)
+    return Payments(ours.engine, ours.view, ours.clock, desk, ours.chain)

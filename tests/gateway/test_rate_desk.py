@@ -6,7 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from gateway.rate_desk import PAUSE_S, rate_record
+from gateway.embedded import RATES
+from gateway.rate_desk import PAUSE_S, RateDesk, rate_record
+from gateway.rates import SourcedRate
 from gateway.rates_simulator import Misbehaviour
 from ledger.records import Invalid, Unavailable
 from tests.gateway.conftest import Town
@@ -18,7 +20,7 @@ def break_all(town: Town, how: Misbehaviour) -> None:
 
 
 def test_a_rate_is_asked_for_once_a_minute(town: Town):
-    desk = town.city.outside.rate_desk
+    desk = town.city.rate_desk
     first = desk.current("USDT")
     break_all(town, Misbehaviour.STATUS_500)
     town.wait(59)
@@ -29,7 +31,7 @@ def test_a_rate_is_asked_for_once_a_minute(town: Town):
 
 
 def test_the_last_good_rate_serves_so_long_and_not_a_second_longer(town: Town):
-    desk = town.city.outside.rate_desk
+    desk = town.city.rate_desk
     desk.current("USDT")
     break_all(town, Misbehaviour.STATUS_500)
     town.wait(900)
@@ -40,7 +42,7 @@ def test_the_last_good_rate_serves_so_long_and_not_a_second_longer(town: Town):
 
 
 def test_failed_sources_are_left_alone_for_a_moment(town: Town):
-    desk, rates = town.city.outside.rate_desk, town.city.outside.rates
+    desk, rates = town.city.rate_desk, town.city.outside.rates
     break_all(town, Misbehaviour.STATUS_500)
     with pytest.raises(Unavailable):
         desk.current("USDT")
@@ -55,16 +57,16 @@ def test_failed_sources_are_left_alone_for_a_moment(town: Town):
 def test_sources_that_contradict_each_other_are_unavailable_and_no_fault_of_the_caller(town: Town):
     town.city.outside.rates.exchanges["exchange-a"]["USDT/KZT"] = Decimal(540)
     with pytest.raises(Unavailable, match="Q"):
-        town.city.outside.rate_desk.current("USDT")
+        town.city.rate_desk.current("USDT")
 
 
 def test_an_asset_without_sources_has_no_rate(town: Town):
     with pytest.raises(Unavailable):
-        town.city.outside.rate_desk.current("DOGE")
+        town.city.rate_desk.current("DOGE")
 
 
 def test_a_recorded_rate_has_two_sources_and_their_answers_are_published(town: Town):
-    believed = town.city.outside.rate_desk.current("USDT")
+    believed = town.city.rate_desk.current("USDT")
     with town.city.gateway.engine.begin() as connection:
         record = rate_record(connection, believed)
     assert (record.numerator, record.denominator) == (believed.numerator, believed.denominator)
@@ -73,3 +75,96 @@ def test_a_recorded_rate_has_two_sources_and_their_answers_are_published(town: T
     with town.city.gateway.engine.begin() as connection, pytest.raises(Invalid) as refused:
         rate_record(connection, lonely)
     assert refused.value.rule == "Q1"
+
+
+def another_process(town: Town) -> RateDesk:
+    """A desk that has only just started, on the same database; it has a memory of its own."""
+    return RateDesk(town.city.outside.rate_sources, RATES, town.city.clock, town.city.gateway.engine)
+
+
+def price(town: Town, tenge: str) -> None:
+    """The market moves, and the official dollar with it: nothing but the step stands against it."""
+    rates = town.city.outside.rates
+    rates.official["USD"] = (Decimal(tenge), 1)
+    for exchange in rates.exchanges.values():
+        exchange["USDT/KZT"] = Decimal(tenge)
+
+
+def check_restart(town: Town) -> None:
+    before = town.city.rate_desk.current("USDT")
+    price(town, "570.00")  # 11 % more than 512.10; a day's step is 10 %
+    town.wait(3_600)
+    with pytest.raises(Unavailable, match=r"Q4.*basis points from the last good rate, at most 1000"):
+        another_process(town).current("USDT")
+    # It cannot be walked there in two starts, and what was refused has not become the last good rate.
+    with pytest.raises(Unavailable, match="Q4"):
+        another_process(town).current("USDT")
+    price(town, "513.00")
+    after = another_process(town).current("USDT")
+    assert (after.fraction * 10**4, after.time_s) == (513, before.time_s + 3_600)
+
+
+def test_ff31_a_restart_does_not_forget_the_last_good_rate(town: Town):
+    check_restart(town)
+
+
+def test_ff31_a_restart_does_not_forget_the_last_good_rate_on_postgresql(postgres_town: Town):
+    check_restart(postgres_town)
+
+
+def check_two_processes(town: Town) -> None:
+    first, second = another_process(town), another_process(town)
+    assert first.current("USDT").fraction * 10**4 == Decimal("512.10")
+    town.wait(60)
+    price(town, "550.00")
+    first.current("USDT")
+    # From 512.10 this is a step of 18 %, from 550 one of 10 %: the second goes by what the first believed.
+    town.wait(60)
+    price(town, "604.00")
+    assert second.current("USDT").fraction * 10**4 == 604
+    town.wait(60)
+    price(town, "540.00")
+    with pytest.raises(Unavailable, match=r"Q4.*1060 basis points"):
+        first.current("USDT")
+
+
+def test_ff31_two_processes_have_one_last_good_rate(town: Town):
+    check_two_processes(town)
+
+
+def test_ff31_two_processes_have_one_last_good_rate_on_postgresql(postgres_town: Town):
+    check_two_processes(postgres_town)
+
+
+def test_ff31_two_processes_that_ask_at_once_are_held_against_each_other(town: Town):
+    """The second asked before the first had believed, and answers after it."""
+    first, second = another_process(town), another_process(town)
+    town.wait(3_600)
+
+    class Slow:
+        name = "nationalbank"
+
+        def fetch(self, now_s: int) -> SourcedRate:
+            price(town, "480.00")
+            first.current("USDT")
+            price(town, "540.00")
+            return sources[0].fetch(now_s)
+
+    sources = town.city.outside.rate_sources["USDT"]
+    second._sources = {"USDT": (Slow(), *sources[1:])}
+    # 540 is within the day's step of 512.10, and 12.5 % from the 480 of the first.
+    with pytest.raises(Unavailable, match=r"Q4.*1250 basis points"):
+        second.current("USDT")
+    assert another_process(town).current("USDT").fraction * 10**4 == 480
+
+
+def test_a_second_process_asks_no_sources_while_the_first_has_a_fresh_rate(town: Town):
+    believed = another_process(town).current("USDT")
+    break_all(town, Misbehaviour.STATUS_500)
+    town.wait(59)
+    told = another_process(town).current("USDT")
+    assert told == believed
+    # The same sources with the same bytes: it can be put on the ledger all the same.
+    with town.city.gateway.engine.begin() as connection:
+        record = rate_record(connection, told)
+    assert bytes(record.source1) in {bytes.fromhex(source.sha256) for source in believed.sources}

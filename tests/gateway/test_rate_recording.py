@@ -16,7 +16,7 @@ from tests.gateway.conftest import Town
 def recorder(town: Town) -> RateRecorder:
     city = town.city
     return RateRecorder(
-        city.gateway.engine, city.gateway.payments.view, city.outside.rate_desk, ["USDT", "KZT"], city.clock
+        city.gateway.engine, city.gateway.payments.view, city.rate_desk, ["USDT", "KZT"], city.clock
     )
 
 

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from ledger import audit as auditor
 from ledger import rules
-from ledger.audit import audit
+from ledger.audit.verdict import Verdict
 from ledger.records import (
     WORD,
     ZERO_HASH,
@@ -412,6 +413,11 @@ def _with_a_low_cap(log: Log) -> Log:
     log.act(Parameter(0, "refund_cap", 299, START_S, ACT))
     log.wait(rules.NOTICE_S)
     return log
+
+
+def audit(folder: Path) -> Verdict:
+    """The real auditor, who knows that the rates of the vectors have sources that nobody ever said."""
+    return auditor.audit(folder, wanted=auditor.Wanted(sources_unavailable=True))
 
 
 def found(folder: Path) -> list[tuple[str, str]]:

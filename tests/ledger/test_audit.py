@@ -404,8 +404,8 @@ def test_leak_19_a_byte_in_any_rule_file_or_in_their_fast_twin_is_another_ledger
 
 
 def test_a_theft_signed_by_the_true_log_key_is_named_with_rule_record_and_amount(tmp_path: Path) -> None:
-    log = city.paid()
-    first = city.payment(city.certified()[1], city.digest("no order"))
+    log = bundles.paid()
+    first = city.payment(bundles.certified()[1], city.digest("no order"))
     theft = replace(
         first, time=log.now, id=city.digest("theft"), evidence=city.digest("theft evidence"), amount=9_000_000
     )
@@ -418,7 +418,7 @@ def test_a_theft_signed_by_the_true_log_key_is_named_with_rule_record_and_amount
 
 
 def test_the_audit_finds_in_records_what_the_rules_own_replay_finds(tmp_path: Path) -> None:
-    log = city.paid()
+    log = bundles.paid()
     # Every third record left out: much of what follows rests on nothing.
     records = [data for place, data in enumerate(log.records) if place < 20 or place % 3]
     state, findings = rules.replay(records)
@@ -453,7 +453,7 @@ def test_a_record_that_stops_the_rules_is_a_finding_and_the_next_is_read(bundle:
 
 @pytest.mark.parametrize("time", [2**64 - 1, 2**63, 2**40, 0])
 def test_a_record_of_an_impossible_time_is_named(tmp_path: Path, time: int) -> None:
-    log, order = city.certified(20_000_000)
+    log, order = bundles.certified(20_000_000)
     allocation = log.state.allocations[order.allocation_hash].record
     assert isinstance(allocation, Allocation)
     last = encode(replace(allocation, time=time, allocation="late"))
@@ -463,7 +463,7 @@ def test_a_record_of_an_impossible_time_is_named(tmp_path: Path, time: int) -> N
 
 
 def test_totals_that_do_not_add_up_are_a_finding() -> None:
-    log = city.paid()
+    log = bundles.paid()
     findings = Findings()
     summarise(log.state, Verdict(), findings)
     assert not findings

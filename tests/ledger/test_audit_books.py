@@ -40,7 +40,7 @@ def found(folder: Path, **options: object) -> list[tuple[str, str]]:
 
 
 def test_an_acknowledged_breach_is_an_exception_for_ever_and_the_others_stay_findings(tmp_path: Path) -> None:
-    log = city.paid()
+    log = bundles.paid()
     small, large, open_one = (broken(log, units, f"theft {units}") for units in (5, 900, 7))
     for index in (small, large):
         log.act(Acknowledgement(0, index, "M4", city.ACT))
@@ -54,7 +54,7 @@ def test_an_acknowledged_breach_is_an_exception_for_ever_and_the_others_stay_fin
 
 
 def test_a_proposed_acknowledgement_without_its_approvals_excuses_nothing(tmp_path: Path) -> None:
-    log = city.paid()
+    log = bundles.paid()
     index = broken(log, 5, "theft")
     approves = log.add(Acknowledgement(0, index, "M4", city.ACT))
     log.approve(approves, *city.COUNCIL[:3])
@@ -62,7 +62,7 @@ def test_a_proposed_acknowledgement_without_its_approvals_excuses_nothing(tmp_pa
 
 
 def test_a_bank_account_without_a_statement_is_overdue(tmp_path: Path) -> None:
-    log = city.paid()
+    log = bundles.paid()
     log.add(city.revenue(log, 5_000, "kzt"))
     log.wait(rules.STATEMENT_S)
     log.add(city.revenue(log, 1, mark="on the last second"))
@@ -77,7 +77,7 @@ def test_a_bank_account_without_a_statement_is_overdue(tmp_path: Path) -> None:
 
 
 def changed(key: str, vkey: str, *, wait: bool = True) -> city.Log:
-    log = city.paid()
+    log = bundles.paid()
     log.act(KeyChange(0, key, sha256(vkey.encode()).digest(), 0, city.ACT))
     log.wait(rules.NOTICE_S if wait else rules.NOTICE_S - 1)
     log.add(city.revenue(log, 1, mark="after the change"))
@@ -104,7 +104,7 @@ def test_of_two_trusted_keys_the_one_in_force_must_have_signed(tmp_path: Path) -
     # Before it is in force the old one signs; and where no record names either, both must.
     later = bundles.write(tmp_path / "b", changed("log-ed25519", vkey, wait=False), trusted=both).folder
     assert found(later) == []
-    unnamed = bundles.write(tmp_path / "c", city.paid(), trusted=both).folder
+    unnamed = bundles.write(tmp_path / "c", bundles.paid(), trusted=both).folder
     assert found(unnamed) == [("D16", "checkpoint"), ("D16", "manifest")]
 
 
@@ -113,7 +113,7 @@ def test_of_two_trusted_keys_the_one_in_force_must_have_signed(tmp_path: Path) -
 
 def closed(folder: Path, *, approved: bool = True) -> tuple[city.Log, Path, int]:
     """A ledger that goes on after the close of 2026; the state's file, and the index of the Close."""
-    log = city.paid()
+    log = bundles.paid()
     theft = broken(log, 9, "before the close")
     log.act(Acknowledgement(0, theft, "M4", city.ACT))
     log.wait(150 * rules.DAY)
@@ -153,7 +153,7 @@ def test_a_state_that_no_close_in_effect_names_is_named_and_not_started_from(tmp
 
 
 def test_a_breach_before_the_close_that_nobody_acknowledged_is_still_a_finding(tmp_path: Path) -> None:
-    log = city.paid()
+    log = bundles.paid()
     theft = broken(log, 9, "theft")
     log.wait(150 * rules.DAY)
     state = tmp_path / "state"
@@ -165,7 +165,7 @@ def test_a_breach_before_the_close_that_nobody_acknowledged_is_still_a_finding(t
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 90_000, b'{"o":["State",{"size":{"i":"x"}}]}'])
 def test_a_false_state_under_a_true_hash_is_refused(tmp_path: Path, content: bytes) -> None:
-    log = city.paid()
+    log = bundles.paid()
     log.wait(150 * rules.DAY)
     close = encode(Close(log.now, 2026, sha256(content).digest()))
     rules.take(log.state, close)
@@ -182,7 +182,7 @@ def test_a_false_state_under_a_true_hash_is_refused(tmp_path: Path, content: byt
 def test_a_period_opens_where_the_one_before_closed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log, order = city.certified()
+    log, order = bundles.certified()
     first = log.now
     log.wait(3 * rules.DAY)
     second = log.now
@@ -259,7 +259,7 @@ def test_a_sample_of_more_than_there_is_takes_each_once() -> None:
 
 
 def test_a_file_is_found_where_records_name_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    log = city.paid()
+    log = bundles.paid()
     folder = bundles.write(tmp_path / "b", log).folder
     survey, loose, answer = tmp_path / "survey", tmp_path / "loose", tmp_path / "answer"
     survey.write_bytes(b"survey")
@@ -287,7 +287,7 @@ def test_a_project_whose_totals_are_out_of_order_is_named(tmp_path: Path) -> Non
     from ledger.audit.summary import summarise
     from ledger.audit.verdict import Findings, Verdict
 
-    log, findings = city.paid(), Findings()
+    log, findings = bundles.paid(), Findings()
     log.state.projects[log.state.project_hashes["water-main"]].certified += 1
     summarise(log.state, Verdict(), findings)
     assert [(f.rule, f.where) for f in findings.listed()] == [("D15", "project water-main")]
@@ -312,7 +312,7 @@ def test_json_that_is_not_too_deep_is_parsed(text: bytes) -> None:
 
 
 def test_no_depth_ends_the_process_where_the_limit_of_recursion_was_raised(tmp_path: Path) -> None:
-    written = bundles.write(tmp_path / "b", city.paid())
+    written = bundles.write(tmp_path / "b", bundles.paid())
     written.write("anchors.json", b"[" * 100_000)
     state = tmp_path / "state"
     state.write_bytes(b"[" * 100_000)

@@ -175,7 +175,8 @@ class Town:
     anchors: list[dict[str, str]]
 
     def write(self) -> None:
-        bundles.write(self.folder, self.log, public=self.documents, anchored=self.anchors)
+        public = self.documents | bundles.documents(*bundles.sources_of(self.log.records))
+        bundles.write(self.folder, self.log, public=public, anchored=self.anchors)
 
 
 def evidence(block: int, paid_in: bytes, units: int, to: bytes, **changed: str) -> bytes:
@@ -227,7 +228,7 @@ def _anchor_all(town: Town) -> None:
 
 @pytest.fixture
 def town(tmp_path: Path) -> Town:
-    full, order = city.certified()
+    full, order = bundles.certified()
     log = city.opened()
     log.act(Contract(0, "treasury", city.CHAIN_ID, city.TREASURY, keccak256(CODE), city.ACT))
     made = Town(tmp_path / "bundle", log, Node(), bundles.documents(), [])

@@ -115,7 +115,7 @@ def test_a_promise_that_the_log_did_not_sign_is_no_verdict_about_the_ledger(
 def test_the_command_names_an_omission_and_exits_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = city.paid()
+    log = bundles.paid()
     promise = replace(paid(log, "mine"), deadline=log.now)
     place = bundles.write(tmp_path / "bundle", log).folder
     path = tmp_path / "promise.txt"

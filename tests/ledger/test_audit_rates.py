@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.rates import read_exchange, read_national_bank
-from ledger.audit import audit
+from ledger.audit import Wanted, audit
+from ledger.audit.__main__ import main
 from ledger.audit.rates import read_rate
 from ledger.records import Invalid, Rate, Unavailable
 from ledger.rules import ALMATY_OFFSET_S, DAY
@@ -95,16 +96,43 @@ def test_leak_05_a_source_that_is_no_rate_or_of_another_time_or_asset_is_named(t
         assert "source2" in named[0], name
 
 
-def test_leak_05_hiding_some_sources_is_named_and_publishing_none_is_said(tmp_path: Path) -> None:
+def test_leak_05_hiding_sources_is_named_whether_it_is_some_or_all(tmp_path: Path) -> None:
     log = city.registered()
     first, second, third = (market(price, log.now) for price in ("512.40", "512.10", "512.30"))
     rated(log, Fraction("512.25"), first, second)
     rated(log, Fraction("512.20"), second, third)
     (named,) = findings(tmp_path / "some", log, first, second)
     assert f"source 0x{sha256(third).hexdigest()} is not published" in named
-    assert findings(tmp_path / "none", log) == []
-    said = audit(str(tmp_path / "none")).said
-    assert "0 of 2 rates were computed again from their published sources" in said
+    named, other = findings(tmp_path / "none", log)
+    assert f"source 0x{sha256(first).hexdigest()} is not published" in named
+    assert f"source 0x{sha256(second).hexdigest()} is not published" in other
+    verdict = audit(str(tmp_path / "none"))
+    assert not verdict.is_valid
+    assert {finding.severity for finding in verdict.findings} == {"critical"}
+    assert "0 of 2 rates were computed again from their published sources" in verdict.said
+
+
+def test_an_auditor_may_know_that_sources_are_not_to_be_had_and_reads_which(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = city.registered()
+    first, second = market("512.40", log.now), market("512.10", log.now)
+    rated(log, Fraction("512.25"), first, second)
+    assert len(findings(tmp_path / "none", log)) == 1
+    place = str(tmp_path / "none")
+    verdict = audit(place, wanted=Wanted(sources_unavailable=True))
+    assert verdict.is_valid
+    last = len(log.records) - 1
+    assert f"record {last}: source 0x{sha256(first).hexdigest()} is not published" in verdict.said
+    assert main([place]) == 1
+    assert main([place, "--sources-unavailable"]) == 0
+    assert "is not published" in capsys.readouterr().out
+    # What is published is checked all the same.
+    rated(log, Fraction("512.11"), first, second)
+    more = bundles.documents(first, second)
+    cheating = bundles.write(tmp_path / "wrong", log, public=more)
+    named = audit(str(cheating.folder), wanted=Wanted(sources_unavailable=True)).findings
+    assert [one.rule for one in named] == ["D18"]
 
 
 def test_a_rate_of_tokens_with_other_decimals_and_quants_is_read_exactly() -> None:

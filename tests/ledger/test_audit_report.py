@@ -56,7 +56,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_whole_loads_nothing_and_has_every_language(tmp_path: Path) -> None:
-    folder = bundles.write(tmp_path / "b", city.paid()).folder
+    folder = bundles.write(tmp_path / "b", bundles.paid()).folder
     place = tmp_path / "report.html"
     assert main([str(folder), "--report", str(place)]) == 0
     page = Page(place.read_text(encoding="utf-8"))
@@ -114,7 +114,7 @@ def test_many_streams_are_drawn_as_few() -> None:
     verdict = Verdict()
     findings = Findings()
     assert not findings
-    log = city.paid()
+    log = bundles.paid()
     from ledger.audit.summary import summarise
 
     summarise(log.state, verdict, findings)

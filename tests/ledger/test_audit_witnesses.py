@@ -15,7 +15,7 @@ from ledger.audit.witnesses import parse_policy, read_policy
 from ledger.cosigning import read_witnesses
 from ledger.proof import ML_DSA_44, format_vkey, parse_vkey
 from ledger.records import Invalid, Unavailable
-from tests import bundles, city
+from tests import bundles
 from tests.bundles import Written
 
 NAMES = ["bank", "press", "university"]
@@ -39,7 +39,7 @@ def policy(folder: Path, needed: int, *names: str) -> Path:
 def bundle(tmp_path: Path) -> Written:
     """A bundle that asks for two of three witnesses, and has them."""
     trusted = bundles.trust(vkeys=VKEYS, witnesses=said())
-    made = bundles.write(tmp_path / "bundle", city.paid(), trusted=trusted)
+    made = bundles.write(tmp_path / "bundle", bundles.paid(), trusted=trusted)
     cosign(made, "bank", "university")
     return made
 
@@ -98,7 +98,7 @@ def test_an_auditor_can_ask_for_more_than_the_ledger_does(bundle: Written, tmp_p
 
 
 def test_an_auditors_own_witness_counts_though_the_bundle_does_not_name_it(tmp_path: Path) -> None:
-    bundle = bundles.write(tmp_path / "bundle", city.paid())
+    bundle = bundles.write(tmp_path / "bundle", bundles.paid())
     own = str(policy(tmp_path, 1, "press"))
     assert main([str(bundle.folder), "--witnesses", own]) == 1
     cosign(bundle, "press")

@@ -124,7 +124,7 @@ def test_a_city_goes_on_after_a_restart_with_the_same_chain_and_ledger(day: Path
         head = city.city.head()
         assert head.size == before.records
         city.worker.round()
-        believed = city.outside.rate_desk.current("USDT")
+        believed = city.rate_desk.current("USDT")
         assert believed.numerator > 0
         assert city.worker.publish() == before.records
     assert audit(str(folder / "bundle")).is_valid

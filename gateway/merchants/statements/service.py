@@ -1,4 +1,7 @@
-"""A merchant's statement: gross, the city's share and net of each piece of final money, and sums by day."""
+"""A merchant's statement: gross, the city's share and net of each piece of final money, and sums by day.
+
+Late money that the policy held stands there too, beside the sums and not in them (field failure 10).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from gateway.merchants.statements.store import Entry
 ROWS_MOST = 1_000
 COLUMNS = (
     "final_s", "day", "moved_s", "invoice", "reference", "title", "method", "asset", "gross", "city", "net",
-    "tiyn", "evidence",
+    "tiyn", "evidence", "held",
 )  # fmt: skip
 # A cell that a spreadsheet would run begins with one of these.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -48,6 +51,8 @@ def by_day(engine: Engine, merchant_id: str, since_s: int, until_s: int) -> dict
     """What was final on each business day of Almaty, in tiyn at the quoted rates; empty days are left out."""
     sums: dict[date, int] = {}
     for line in lines(engine, merchant_id, since_s, until_s):
+        if line.held_minor:
+            continue
         day = business_date(line.noted_s)
         sums[day] = sums.get(day, 0) + worth(line)
     return sums
@@ -58,7 +63,8 @@ def as_row(line: Entry) -> dict[str, str]:
     values = (
         str(line.noted_s), business_date(line.noted_s).isoformat(), str(line.at_s), line.invoice_id,
         line.reference or "", line.title, line.method, line.asset, str(line.gross_minor),
-        str(line.city_minor), str(line.net_minor), str(worth(line)), line.key,
+        str(line.city_minor), str(line.net_minor), str(worth(line)), line.key.removeprefix(store.HELD),
+        str(line.held_minor),
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
 

@@ -14,6 +14,7 @@ from gateway.payments.store.settlements import PayoutState
 
 PAGE = 5_000
 DIRECT = "direct"
+HELD = "held:"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Entry:
 
     key: of the evidence; tiyn and due_minor: what the invoice asked for, in tenge and in the asset;
     at_s: when the money moved; noted_s: when it was final.
+
+    Late money that the policy held is a line of its own (its key begins with `held:`): it pays nothing, so
+    gross, city and net are 0, held_minor is what came, and noted_s when it was held. It stays, whatever a
+    person decides; what a flush made of the money is another, with its gross.
     """
 
     key: str
@@ -37,12 +42,60 @@ class Entry:
     due_minor: int
     at_s: int
     noted_s: int
+    held_minor: int = 0
 
 
 def entries(
     connection: Connection, merchant_id: str, since_s: int, until_s: int, after: tuple[int, str], most: int
 ) -> list[Entry]:
-    """What was final from since_s on and before until_s, oldest first, after the last of the page before."""
+    """What was final or held from since_s on and before until_s, oldest first, after the last one told.
+
+    Within a second what was final stands before what was held.
+    """
+    settled = _settled(connection, merchant_id, since_s, until_s, after, most)
+    held = _held(connection, merchant_id, since_s, until_s, after, most)
+    return sorted([*settled, *held], key=lambda entry: (entry.noted_s, entry.key.startswith(HELD)))[:most]
+
+
+def _held(
+    connection: Connection, merchant_id: str, since_s: int, until_s: int, after: tuple[int, str], most: int
+) -> list[Entry]:
+    """Late money that the policy did not take, by the moment at which it was held."""
+    decided, seen, invoice, (last_s, key) = tables.decision, tables.evidence, tables.invoice, after
+    rows = connection.execute(
+        select(
+            seen, decided.c.at_s.label("held_s"), invoice.c.merchant_reference, invoice.c.title,
+            invoice.c.tiyn, invoice.c.due, invoice.c.id.label("of"),
+        )
+        .join(seen, seen.c.key == decided.c.key)
+        .join(invoice, invoice.c.id == decided.c.invoice_id)
+        .where(
+            invoice.c.merchant_id == merchant_id,
+            decided.c.action == Decision.HELD.value,
+            decided.c.at_s >= max(since_s, last_s),
+            decided.c.at_s < until_s,
+            or_(
+                decided.c.at_s > last_s,
+                and_(decided.c.at_s == last_s, seen.c.key > key.removeprefix(HELD))
+                if key.startswith(HELD)
+                else decided.c.at_s == last_s,
+            ),
+        )
+        .order_by(decided.c.at_s, seen.c.key)
+        .limit(most)
+    )  # fmt: skip
+    return [
+        Entry(
+            HELD + row.key, row.of, row.merchant_reference, row.title, "held", row.asset, 0, 0, 0, row.tiyn,
+            row.due, row.held_s if row.at_s is None else row.at_s, row.held_s, row.amount,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _settled(
+    connection: Connection, merchant_id: str, since_s: int, until_s: int, after: tuple[int, str], most: int
+) -> list[Entry]:
     settled, invoice, (last_s, key) = tables.settlement, tables.invoice, after
     rows = connection.execute(
         select(
@@ -57,7 +110,9 @@ def entries(
             settled.c.merchant_id == merchant_id,
             settled.c.noted_s >= max(since_s, last_s),
             settled.c.noted_s < until_s,
-            or_(settled.c.noted_s > last_s, and_(settled.c.noted_s == last_s, settled.c.id > key)),
+            settled.c.noted_s > last_s
+            if key.startswith(HELD)
+            else or_(settled.c.noted_s > last_s, and_(settled.c.noted_s == last_s, settled.c.id > key)),
         )
         .order_by(settled.c.noted_s, settled.c.id)
         .limit(most)
