@@ -1,8 +1,8 @@
 """A double-entry ledger from PyPI on the same durable PostgreSQL: django-hordak, one transaction at a time.
 
 Its accounts and legs are checked by triggers in the database, and it proves nothing to outsiders.
-It is no dependency of ours, and PyPI has no wheel of it for setup to take (docs/benchmarks.md): where it is not
-installed, this says so and measures nothing.
+It is no dependency of ours, and PyPI has no wheel of it for setup to take (docs/benchmarks.md):
+where it is not installed, this says so and measures nothing.
 """
 
 from __future__ import annotations
