@@ -1,7 +1,8 @@
 """A double-entry ledger from PyPI on the same durable PostgreSQL: django-hordak, one transaction at a time.
 
 Its accounts and legs are checked by triggers in the database, and it proves nothing to outsiders.
-It is no dependency of ours: where it is not installed, this says so and measures nothing.
+It is no dependency of ours, and PyPI has no wheel of it for setup to take (docs/benchmarks.md):
+where it is not installed, this says so and measures nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ COUNT = 1_500
 def measure(wanted: Wanted, *, is_long: bool) -> Results:
     """Transfers a second between two accounts, one client."""
     if importlib.util.find_spec("hordak") is None:
-        sys.stderr.write("reference.hordak: not installed (pip install '.[bench]')\n")
+        sys.stderr.write("reference.hordak: not installed (.venv/bin/pip install 'django-hordak>=2,<3')\n")
         return
     with durable_postgres() as server:
         _prepare(server.port)

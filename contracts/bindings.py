@@ -526,6 +526,11 @@ class City:
         with answering("newest block"):
             return self.w3.eth.block_number
 
+    def newest_time(self) -> int:
+        """The time of the newest block, Unix seconds."""
+        with answering("newest block"):
+            return self.w3.eth.get_block("latest")["timestamp"]
+
     def gaps(self, first_block: int, last_block: int) -> list[Gap]:
         """What the resumptions in these blocks, both included, left out."""
         found = []

@@ -272,6 +272,8 @@ class EmbeddedCity:
         self._stack.enter_context(only_writer(engine, self.folder / "writer.lock"))
         log = self.keys.log()
         self.writer = Writer(engine, heads, log, self.clock)
+        # A process that died may have noted an earlier time than it recorded.
+        self.clock.wait(max(0, self.writer.state.time - self.clock()))
         self.watcher = Watcher(
             WATCHER_NAME,
             log.verifiers(),

@@ -67,7 +67,9 @@ def found(
             _tell(len(rounds), stand.rounds, len(stand.waiting), "would be ")
             return
         stack.enter_context(only_writer(server.engine, settings.folder / "writer.lock"))
-        writer = Writer(server.engine, server.heads, server.log_keys(), server.clock)
+        writer = Writer(
+            server.engine, server.heads, server.log_keys(), server.clock, timekeeper=server.timekeeper
+        )
         founder = Founder(rounds, place, print, writer, now)
         stand = founder.go_on(writer.state)
         for path in founder.write_requests(writer.state, stand.waiting):

@@ -197,6 +197,8 @@ class Measures(Collector):
         yield _gauge("step_took_seconds", "how long it took then", took, "step")
         failures = {name: float(one.failures) for name, one in progress.items()}
         yield _gauge("step_failures", "how often it failed since the start", failures, "step")
+        failing = {name: float(one.error is not None) for name, one in progress.items()}
+        yield _gauge("step_is_failing", "1 where it failed the last time", failing, "step")
 
     def _others(self) -> Iterator[Metric]:
         for name, ask in self.gauges.items():
@@ -279,12 +281,16 @@ class Health:
 
     def warnings(self) -> list[str]:
         """What a person must see to, though work goes on."""
+        progress = {} if self.loop is None else self.loop.progress
+        failing = [
+            f"step {name} fails: {one.error}" for name, one in progress.items() if one.error is not None
+        ]
         try:
             with reading(self.engine) as connection:
                 refused = store.refused_bookings(connection)
         except Exception as error:
-            return [f"refused bookings cannot be read: {type(error).__name__}"]
-        return [
+            return [*failing, f"refused bookings cannot be read: {type(error).__name__}"]
+        return failing + [
             f"the ledger did not book the refund {one.refund_id}: {one.rule} {one.why}" for one in refused
         ]
 

@@ -18,6 +18,7 @@ from ledger.anchoring import Anchor
 from ledger.cosigning import Policy
 from ledger.publish import LogKeys
 from ledger.records import Unavailable
+from ledger.timekeeping import Timekeeper
 from ledger.writer import Witness, Writer, only_writer
 
 LOGGER = logging.getLogger(__name__)
@@ -35,9 +36,11 @@ class Sequencer:
         witness: Witness | None,
         anchors: tuple[Anchor, ...],
         policy: Policy | None = None,
+        timekeeper: Timekeeper | None = None,
     ) -> None:
         self._worker, self._heads, self._keys, self._lock = worker, heads, keys, lock
         self._witness, self._anchors, self._policy = witness, anchors, policy
+        self._timekeeper = timekeeper
         self._held = ExitStack()
         # Recording and publishing share one memory of the ledger.
         self._turn = threading.Lock()
@@ -54,7 +57,7 @@ class Sequencer:
                 try:
                     self._worker.record()
                 except Unavailable as error:
-                    self._give_up_if_overtaken(error)
+                    self._give_up_if_another_should(error)
                     raise
 
     def publish(self) -> None:
@@ -73,6 +76,9 @@ class Sequencer:
         if self._worker.publication is not None:
             return True
         gateway = self._worker.gateway
+        if self._timekeeper is not None:
+            # Whose clock is wrong must not keep the lock from a machine whose clock is right.
+            self._timekeeper.check(gateway.clock())
         with ExitStack() as stack:
             try:
                 stack.enter_context(only_writer(gateway.engine, self._lock))
@@ -80,14 +86,17 @@ class Sequencer:
                 if error.service == "writer":
                     return False
                 raise
-            writer = Writer(gateway.engine, self._heads, self._keys, gateway.clock)
+            writer = Writer(
+                gateway.engine, self._heads, self._keys, gateway.clock, timekeeper=self._timekeeper
+            )
             self._worker.publication = Publication(writer, self._witness, self._anchors, self._policy)
             self._held = stack.pop_all()
         LOGGER.info("this process is the writer now")
         return True
 
-    def _give_up_if_overtaken(self, error: Unavailable) -> None:
-        if error.service != "writer":
+    def _give_up_if_another_should(self, error: Unavailable) -> None:
+        """Let go where another has become the writer, or should: the clock of this machine is ahead."""
+        if error.service not in {"writer", "clock"}:
             return
         LOGGER.warning("no longer the writer: %s", error)
         self._worker.publication = None

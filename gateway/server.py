@@ -59,6 +59,7 @@ from ledger.cosigning import Policy
 from ledger.proof import Verifier, parse_vkey
 from ledger.publish import LogKeys, Publisher, Trust
 from ledger.records import reject
+from ledger.timekeeping import ChainTime, Timekeeper, steady
 from ledger.watcher import Watcher
 
 WATCHER_NAME = "watcher"
@@ -359,10 +360,18 @@ class Server:
         if self.keyring.has("operator"):
             anchors = (EvmAnchor(self.city, self.keyring.account("operator"), self.clock),)
         lock = self.settings.folder / "writer.lock"
-        made = Sequencer(self.worker, self.heads, keys, lock, witness, anchors, self._witnesses)
+        made = Sequencer(
+            self.worker, self.heads, keys, lock, witness, anchors, self._witnesses, self.timekeeper
+        )
         self._stack.callback(made.close)
         self.measures.is_writer = lambda: made.is_writer
         return made
+
+    @cached_property
+    def timekeeper(self) -> Timekeeper:
+        """Says whether this machine's clock can be believed: the chain shows what time it is."""
+        chain = ChainTime(f"chain {self.plan.deployment.chain_id}", self.city.newest_time)
+        return Timekeeper(steady, [chain], self.settings.clock_confirmed_until_s)
 
     @cached_property
     def _witnesses(self) -> Policy | None:

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     lag_most_s: int = 300
     rate_age_most_s: int = 900
     time_shift_s: int = 0
+    clock_confirmed_until_s: int = 0
 
     def check(self) -> None:
         """Refuse to start in production with a default or a missing secret (field failure 51)."""

@@ -99,6 +99,10 @@ class _Restoring(Writer):
         # As it was published, were its time another one or none at all.
         return [template for _, _, template in taken]
 
+    def _now(self) -> int:
+        # No clock: these were recorded long ago, and what was dated wrongly then comes back with its date.
+        return max(self.clock(), self.state.time)
+
     def _judge(self, data: bytes) -> Record:
         try:
             return super()._judge(data)
@@ -108,8 +112,8 @@ class _Restoring(Writer):
             self.state.size += 1
             return _NOTHING
 
-    def _decide(self, taken: Sequence[store.Waiting]) -> tuple[store.Batch, dict[str, int]]:
-        batch, balances = super()._decide(taken)
+    def _decide(self, taken: Sequence[store.Waiting], now: int) -> tuple[store.Batch, dict[str, int]]:
+        batch, balances = super()._decide(taken, now)
         breaches = self.state.breaches
         # Nothing of a breach is in the past: its id is free, and nobody's submission was answered with it.
         transfers = [row for row in batch.transfers if row[1] not in breaches]

@@ -6,7 +6,7 @@ with a signed head, or from nothing, and from the records since then. What must 
 of all transfers for ever is looked up in the database (decision 0014), so that memory
 does not grow with them. The database checks a second time. If the two disagree, that is
 our bug: the process stops. A database that does not answer is no verdict: nothing is
-refused, and the memory is built again.
+refused, and the memory is built again. Nor is a clock that cannot be believed: all waits.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from ledger.records import (
     reject,
 )
 from ledger.target import Target
+from ledger.timekeeping import FUTURE_S, Timekeeper
 from ledger.tree import Tree
 from ledger.watcher import Clock, SignedHead
 
@@ -51,6 +52,8 @@ LOGGER = logging.getLogger(__name__)
 BATCH_RECORDS: Final = 1_000
 # RFC 6962 section 2.1: what stands before a leaf.
 LEAF: Final = b"\x00"
+# Where a record's time stands.
+_TIME: Final = slice(WORD, 2 * WORD)
 IDLE_S: Final = 0.010
 STANDBY_POLL_S: Final = 0.2
 # How many records are replayed at most at a start, but for those since the last signed head.
@@ -72,9 +75,12 @@ class Witness(Protocol):
 def submit(connection: Connection, record: Record, now: int, key: bytes | None = None) -> bytes:
     """Ask for a record, inside the caller's transaction; returns the submission's id.
 
-    The writer sets the time. The id is the transfer's own, or made from `key` (what makes this
-    submission one and no other), or from the content. Unavailable when the inbox is full.
+    The writer sets the time, and a record that wants one over now + 60 s is refused (H2). The id is the
+    transfer's own, or made from `key` (what makes this submission one and no other), or from the content.
+    Unavailable when the inbox is full.
     """
+    if record.time > now + FUTURE_S:
+        reject("H2", "time", _too_late(record.time, now))
     template = encode(replace(record, time=0))
     named = template if key is None else key
     id = record.id if isinstance(record, Transfer) else submission_id(named)
@@ -144,20 +150,34 @@ def _postings(state: rules.State, record: Record) -> list[tuple[str, int, str, i
     return []
 
 
-def _under_their_ids(
-    taken: Sequence[store.Waiting],
-) -> tuple[Sequence[store.Waiting], list[store.Answered]]:
-    """What can be decided, and refusals of transfers under another id than their own.
+def _too_late(wanted: int, now: int) -> str:
+    return f"it asks for {wanted}, which is more than {FUTURE_S} s after {now}"
 
-    The row of a transfer is the answer to its submission, so that one of another id would have none.
+
+def _decidable(
+    taken: Sequence[store.Waiting], now: int
+) -> tuple[Sequence[store.Waiting], list[store.Answered]]:
+    """What can be decided, and refusals of the rest.
+
+    That is transfers under another id than their own, because the row of a transfer is the answer to its
+    submission, so that one of another id would have none; and what wants a time that is too late (H2).
     """
-    strange = [one for one in taken if is_transfer(one.template) and one.template[ID] != one.id]
+    latest = (now + FUTURE_S).to_bytes(WORD, "big")
+    strange = [
+        one
+        for one in taken
+        if one.template[_TIME] > latest or (is_transfer(one.template) and one.template[ID] != one.id)
+    ]
     if not strange:
         return taken, []
     answers = []
     for _, id, template in strange:
-        why = f"a transfer of id 0x{template[ID].hex()} was submitted under 0x{id.hex()}"
-        answers.append(store.Answered(id, None, Invalid("inbox", f"0x{id.hex()}", why), template))
+        if template[_TIME] > latest:
+            refused = Invalid("H2", "time", _too_late(int.from_bytes(template[_TIME], "big"), now))
+        else:
+            why = f"a transfer of id 0x{template[ID].hex()} was submitted under 0x{id.hex()}"
+            refused = Invalid("inbox", f"0x{id.hex()}", why)
+        answers.append(store.Answered(id, None, refused, template))
     return [one for one in taken if one not in strange], answers
 
 
@@ -177,14 +197,23 @@ class Writer:
     """The sequencer. Create it only while holding only_writer()."""
 
     def __init__(
-        self, engine: Engine, heads: Engine, keys: LogKeys, clock: Clock, *, from_start: bool = False
+        self,
+        engine: Engine,
+        heads: Engine,
+        keys: LogKeys,
+        clock: Clock,
+        *,
+        from_start: bool = False,
+        timekeeper: Timekeeper | None = None,
     ) -> None:
         """Rebuild the state, and refuse to go on below what was signed (L9).
 
-        from_start: read and replay every record, whatever was kept.
+        from_start: read and replay every record, whatever was kept. timekeeper: says whether the clock
+        can be believed; without one it is only compared with the last record.
         """
         self.engine, self.heads, self.keys, self.clock = engine, heads, keys, clock
         self._from_start = from_start
+        self._timekeeper = timekeeper or Timekeeper()
         # The chains that were asked whether they hold more than this ledger has.
         self._agreed: set[str] = set()
         store.create(engine, heads)
@@ -263,13 +292,17 @@ class Writer:
         return self.append(taken) if taken else 0
 
     def append(self, taken: Sequence[store.Waiting]) -> int:
-        """Decide submissions in order and commit them as one batch; returns how many answers that gave."""
+        """Decide submissions in order and commit them as one batch; returns how many answers that gave.
+
+        Unavailable, and nothing is decided, while the clock cannot be believed.
+        """
         if self._is_behind:
             self._rebuild()
+        now = self._now()
         # From the first effect on memory to the commit the two differ: whatever ends this in
         # between leaves the mark, and the next step rebuilds memory from what the database has.
         self._is_behind = True
-        batch, balances = self._decide(taken)
+        batch, balances = self._decide(taken, now)
         with store.asking(), self.engine.begin() as connection:
             stored = store.commit(connection, self._fence, batch)
             assert stored == balances, f"the database has {stored}, memory {balances}"
@@ -282,14 +315,17 @@ class Writer:
         while self.step():
             pass
 
-    def _decide(self, taken: Sequence[store.Waiting]) -> tuple[store.Batch, dict[str, int]]:
+    def _now(self) -> int:
+        """The time of what is recorded next."""
+        return self._timekeeper.stamp(self.clock(), self.state.time)
+
+    def _decide(self, taken: Sequence[store.Waiting], now: int) -> tuple[store.Batch, dict[str, int]]:
         """Ask the rules about each in order; returns what to write, and the balances that it must lead to."""
-        now = max(self.clock(), self.state.time)
         word = now.to_bytes(WORD, "big")
         state, first = self.state, self.state.size
         records: list[bytes] = []
         sequences = [sequence for sequence, _, _ in taken if sequence is not None]
-        taken, answers = _under_their_ids(taken)
+        taken, answers = _decidable(taken, now)
         asked = self._dated(taken, word)
         moved: dict[str, list[int]] = {}
         suspects, at = self._past.prepare(asked, records), 0
@@ -353,7 +389,7 @@ class Writer:
             self._rebuild()
         state = rules.load(rules.dump(self.state))
         state.past = past = Stored(lambda: self.engine, state, self._past.evidence, is_reader=True)
-        now = max(self.clock(), state.time)
+        now = self._now()
         records = [encode(replace(record, time=now)) for record in asked]
         taken: list[bytes] = []
         past.prepare(records, taken)
@@ -477,6 +513,8 @@ class Writer:
         # Publishing reads what is new anyway; so a refund that comes never waits for more than this.
         while index_named(self.engine):
             pass
+        if not outcome.silent:
+            self._timekeeper.ask_again()
         _tell(outcome)
         return self.tree.size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from hashlib import sha256
 from typing import Annotated
 
@@ -23,7 +24,11 @@ from gateway.pages.session import PageRoute
 from gateway.pages.watch import queues
 from gateway.pages.words import tongue_of
 from gateway.payments import store
+from gateway.steps import store as steps
 from ledger.records import reject
+
+# A step that fails is tried again within half a minute; who has not been heard of for longer is gone.
+FAILING_S = 120
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -38,6 +43,7 @@ def desk(
     with reading(gateway.engine) as connection:
         files = store.unread_files(connection)
         refused = measures.refused_bookings(connection)
+        failing = steps.failing(connection, int((time.time() - FAILING_S) * 1_000))
     assets, state = {one.seen.asset for one in found}, state_of(gateway)
     assets |= {one.asset for one in refused}
     return shown(
@@ -49,6 +55,7 @@ def desk(
         queue=found,
         files=files,
         refused=refused,
+        failing=failing,
         decimals={asset: gateway.view.decimals(asset) for asset in assets},
         next=next_of([(one.seen.seen_s, one.seen.key) for one in found], ROWS),
     )

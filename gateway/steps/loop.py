@@ -172,6 +172,7 @@ class Loop:
     def _run(self, step: Step, progress: Progress) -> None:
         started_ms, started = _now_ms(), time.monotonic()
         progress.busy_since = started
+        was_failing = progress.error is not None
         error: str | None = "it did not end"
         try:
             step.run()
@@ -185,7 +186,8 @@ class Loop:
             progress.busy_since = None
             progress.runs += 1
             progress.took_s = time.monotonic() - started
-            if not step.shared:
+            # Of a shared step, whose turns are many and short, only that it fails, and that it no more does.
+            if not step.shared or error is not None or was_failing:
                 self._note(step, started_ms, progress, error)
 
     def _note(self, step: Step, started_ms: int, progress: Progress, error: str | None) -> None:

@@ -58,6 +58,12 @@ def all_done(connection: Connection) -> list[Done]:
     return [Done(*row) for row in connection.execute(select(_step).order_by(_step.c.name))]
 
 
+def failing(connection: Connection, since_ms: int) -> list[Done]:
+    """The steps that were begun since then and failed: who has gone since tells nothing any more."""
+    chosen = select(_step).where(_step.c.error.is_not(None), _step.c.started_ms >= since_ms)
+    return [Done(*row) for row in connection.execute(chosen.order_by(_step.c.name))]
+
+
 def note(connection: Connection, name: str, started_ms: int, took_ms: int, error: str | None) -> None:
     """Note that a step was done, or that it was begun and failed."""
     succeeded = {} if error is not None else {"succeeded_ms": started_ms + took_ms}

@@ -19,11 +19,12 @@ from ledger.anchoring import is_settled
 from ledger.audit import audit
 from ledger.audit.replay import LATE_S
 from ledger.database import engine, reading
-from ledger.records import Contract, Invalid, Unavailable
+from ledger.records import Contract, Invalid, Unavailable, decode
+from ledger.timekeeping import SKEW_S, ChainTime, Timekeeper
 from ledger.writer import Writer
 from tests import city, servers
 from tests.fakes.chain import TIP_WEI, Node
-from tests.ledger.running import Clock, Ledger, fees
+from tests.ledger.running import KEYS, Clock, Ledger, fees
 
 ETHER = 10**18
 FOR_EVER = Signature(bytes(20), 1 << 40, 27, bytes(32), bytes(32))
@@ -338,6 +339,23 @@ def test_a_contract_takes_each_head_that_extends_the_last(on_chain: OnChain):
         receipt = on_chain.city.w3.eth.get_transaction_receipt(one.transaction_hash)
         assert (receipt["status"], receipt["blockNumber"]) == (1, one.block)
         assert bytes(receipt["blockHash"]) == one.block_hash
+
+
+def test_leak_03_a_clock_that_is_ahead_of_the_chain_records_nothing(on_chain: OnChain):
+    ledger, log = on_chain.ledger, on_chain.log
+    keeper = Timekeeper(lambda: 0.0, [ChainTime("chain", on_chain.city.newest_time)])
+    writer = Writer(ledger.engine, ledger.heads, KEYS, ledger.clock, timekeeper=keeper)
+    ledger.feed(writer, log.records[:-1])
+    newest = on_chain.city.w3.eth.get_block("latest")["timestamp"]
+    right = ledger.clock.now
+    ledger.ask(decode(log.records[-1]))
+    ledger.clock.now = newest + SKEW_S + 1
+    with pytest.raises(Unavailable, match=f"clock.*{ledger.clock.now}.*{newest}"):
+        writer.step()
+    assert ledger.records() == log.records[:-1]
+    ledger.clock.now = right
+    writer.drain()
+    assert ledger.records() == log.records
 
 
 def test_a_head_without_the_watcher_s_own_signature_stays_off_the_chain(on_chain: OnChain):

@@ -103,7 +103,7 @@ def test_ff69_a_dry_run_leaves_no_trace(ledger: Ledger):
     everything = tables.ledger.sorted_tables
     before = rows()
     # Through all of a batch up to its commit, and not further.
-    batch, _ = writer._decide([Waiting(None, fee.id, template(fee))])
+    batch, _ = writer._decide([Waiting(None, fee.id, template(fee))], writer.clock())
     with ledger.engine.connect() as connection:
         store.commit(connection, writer._fence, batch)
         connection.rollback()

@@ -7,10 +7,11 @@ What stops a leak elsewhere, and the test of it:
 
 - 02, a stolen anchor key: contracts/test/LedgerAnchor.t.sol (an operator and a watcher in time; only an extension);
   going on from a named earlier head, by act and notice: N10 here, the rest in test_audit_chain.py.
-- 03, the year 2050 in one record: here the order of time; the block times in test_audit.py (T3) and in the contract in
-  contracts/test/LedgerAnchor.t.sol.
+- 03, the year 2050 in one record: here the order of time, and that an audit names it; the writer refuses it and does not
+  believe its own clock in test_writer_clock.py; more of T3 in test_audit.py, the contract in contracts/test/LedgerAnchor.t.sol.
 - 05, a made-up rate: here the band, also after silence; made again from its two documents in test_audit_rates.py.
-- 08, revenue booked as something else: here the funds and custody, which test_custody.py has audited; the least city share in contracts/test/PaymentRouter.t.sol.
+- 08, revenue booked as something else: here the funds and custody, which test_custody.py has audited; the least city share
+  in contracts/test/PaymentRouter.t.sol.
 - 11, a forged or hidden statement: here L1, L2 and overdue(); the auditor's own copy in test_audit_statement.py.
 - 17, orders flooded: here once, to the unit and a day's part; the delay and the day's payments in
   contracts/test/Treasury.t.sol and Dispute.t.sol.
@@ -29,10 +30,12 @@ import contextlib
 import copy
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
 from ledger import rules
+from ledger.audit import audit
 from ledger.records import (
     Acknowledgement,
     Allocation,
@@ -54,7 +57,7 @@ from ledger.records import (
     encode_name,
     hash_struct,
 )
-from tests import city
+from tests import bundles, city
 from tests.city import (
     ACT,
     AUTHORITY,
@@ -120,6 +123,27 @@ def test_leak_03_no_time_goes_back_and_none_is_out_of_any_calendar() -> None:
             refused = make.refusal(log.state, encode(replace(record, time=time)))
             assert refused is not None
             assert refused.rule == "H2"
+
+
+def test_leak_03_a_record_stamped_2050_in_a_finished_bundle_is_named_with_both_times(tmp_path: Path) -> None:
+    log = city.paid()
+    honest = bundles.write(tmp_path / "honest", log)
+    assert audit(honest.folder).findings == []
+    # The thief holds the keys of the log, the watcher and the anchor, and the rules alone have no clock.
+    anchored = bundles.anchors(log.records)
+    log.wait(city.RETENTION_END_S - log.now)
+    log.add(make.usdt_rate(mark="2050"))
+    place = len(log.records) - 1
+    covering = int(anchored[-1]["time"]) + 60
+    anchored.append(bundles.anchor(log.records, place + 1, time=str(covering)))
+    named = [
+        one
+        for one in audit(bundles.write(tmp_path / "stamped", log, anchored=anchored).folder).findings
+        if one.rule == "T3"
+    ]
+    assert [one.where for one in named] == [f"record {place}"]
+    assert str(city.RETENTION_END_S) in named[0].why
+    assert str(covering) in named[0].why
 
 
 def test_leak_05_a_rate_cannot_be_walked_away_in_one_day() -> None:

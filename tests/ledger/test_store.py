@@ -2,21 +2,24 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from itertools import pairwise
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import exc, insert, text
 
-from ledger import evidence_index, store, tables
+from ledger import evidence_index, rules, store, tables
 from ledger.database import engine as open_engine
 from ledger.database import reading
 from ledger.lookup import index_named
 from ledger.records import Invalid, Transfer, Unavailable, decode
 from ledger.tables import INSERT_ONLY
+from ledger.writer import Writer
 from tests import city
 from tests.ledger.running import Ledger, fees, template
+from tests.simulation.workload import whole_year
 
 REFUSED = (exc.DBAPIError, psycopg.Error)
 
@@ -268,27 +271,54 @@ def test_a_transfer_is_found_by_its_id(ledger: Ledger):
         assert store.position_of_transfer(connection, fee.id) == len(log.records)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(moves=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 2**100)), min_size=1, max_size=12))
-def test_a_balance_at_any_second_is_what_replay_says(tmp_path_factory, moves):
-    folder = tmp_path_factory.mktemp("balance")
-    engine, heads = open_engine(f"sqlite:///{folder}/ledger.db"), open_engine(f"sqlite:///{folder}/heads.db")
-    ledger = Ledger(folder, engine, heads)
-    writer, log = ledger.opened()
-    for number, (wait, amount) in enumerate(moves):
+def test_ff80_a_balance_at_any_second_is_what_replay_says(opened: tuple[Ledger, Writer, city.Log], moves):
+    # Each example goes on where the last one ended: the property is of all that was ever recorded.
+    ledger, writer, log = opened
+    start = ledger.clock.now
+    for wait, amount in moves:
         ledger.clock.now += wait
-        ledger.ask(replace(fees(log, number, 1)[0], amount=amount))
+        ledger.ask(replace(fees(log, writer.state.size, 1)[0], amount=amount))
         writer.drain()
-    transfers = [record for data in ledger.records() if isinstance(record := decode(data), Transfer)]
-    with reading(engine) as connection:
-        for second in range(log.now - 1, ledger.clock.now + 2):
-            money = sum(record.amount for record in transfers if record.time <= second)
-            assert store.balance_at(connection, "treasury-usdt", second) == money
-            assert store.balance_at(connection, "fees-usdt", second) == -money
+    state, times = rules.State(), [decode(data).time for data in ledger.records()]
+    replayed = iter(zip(ledger.records(), times, strict=True))
+    following = next(replayed)
+    with reading(ledger.engine) as connection:
+        for second in range(start - 1, ledger.clock.now + 2):
+            while following is not None and following[1] <= second:
+                rules.apply(state, following[0])
+                following = next(replayed, None)
+            for account, known in state.accounts.items():
+                assert store.balance_at(connection, account, second) == known.balance
         assert store.balance_at(connection, "nobody", ledger.clock.now) == 0
-        assert store.balances(connection)["treasury-usdt"] == sum(amount for _, amount in moves)
-    engine.dispose()
-    heads.dispose()
+        money = sum(record.amount for record in map(decode, ledger.records()) if isinstance(record, Transfer))
+        assert store.balances(connection)["treasury-usdt"] == money
+
+
+@pytest.fixture
+def opened(ledger: Ledger) -> tuple[Ledger, Writer, city.Log]:
+    """A ledger in which the city is registered, its writer, and the same as a log."""
+    return ledger, *ledger.opened()
+
+
+def test_ff80_a_balance_at_any_second_of_a_whole_year_is_what_replay_says(ledger: Ledger):
+    writer, log = ledger.writer(), whole_year()
+    ledger.feed(writer, log.records)
+    state, then = rules.State(), dict[int, dict[str, int]]()
+    for data in log.records:
+        rules.apply(state, data)
+        then[decode(data).time] = {name: account.balance for name, account in state.accounts.items()}
+    # Money went in all directions: orders, a refund, an exchange, what was undone.
+    assert state.paid_orders
+    assert state.booked_refunds
+    assert state.reversed
+    with reading(ledger.engine) as connection:
+        for start, end in pairwise([*then, 2**40]):
+            for second in {start, end - 1}:
+                for account in state.accounts:
+                    expected = then[start].get(account, 0)
+                    assert store.balance_at(connection, account, second) == expected, (account, second)
 
 
 def test_a_dead_database_is_unavailable_and_never_a_verdict(ledger: Ledger):
