@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gateway.city_fees import service as city_fees
+from gateway.city_fees.catalogue import fee
 from gateway.pages.checkout import renewal_of
 from gateway.pages.words import LANGUAGES, load
 from gateway.payments.return_url import RETURN_URL_MOST
@@ -74,6 +77,20 @@ def test_a_city_fee_that_ran_out_has_one_next_bill_however_often_the_button_is_p
     run_out(town)
     last = press(town, next_id)
     assert (press(town, old.id), len({old.id, next_id, last})) == (next_id, 3)
+
+
+def test_a_next_bill_stays_the_next_one_when_the_fee_has_another_price_meanwhile(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    old = town.bill("USDT")
+    run_out(town)
+    next_id = press(town, old.id)
+    today = fee(old.title)
+    dearer = replace(today, coefficient_thousandths=2 * today.coefficient_thousandths)
+    monkeypatch.setattr(city_fees, "fee", lambda _: dearer)
+    assert press(town, old.id) == next_id
+    run_out(town)
+    assert town.payments.look(press(town, next_id))[0].tiyn == 2 * old.tiyn
 
 
 def test_of_many_presses_at_once_one_bill_is_made(town: Town):
