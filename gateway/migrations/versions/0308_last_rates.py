@@ -5,8 +5,8 @@ from alembic import op
 
 from ledger.database import Amount, Integer64
 
-revision = "0371"
-down_revision = "0303"
+revision = "0308"
+down_revision = "0305"
 branch_labels = None
 depends_on = None
 
