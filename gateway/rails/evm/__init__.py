@@ -12,7 +12,7 @@ from gateway.rails.evm.pool import Head, Pool
 from gateway.rails.evm.quotes import Quotes
 from gateway.rails.evm.reading import EvmRail, gone
 from gateway.rails.evm.rpc import HttpNode, Node, Refused, WebNode
-from gateway.rails.evm.split import coin_document, evidence_document, payout_document
+from gateway.rails.evm.split import payout_document
 from gateway.rails.evm.treasury_logs import order_paid
 
 __all__ = [
@@ -30,8 +30,6 @@ __all__ = [
     "Refused",
     "Term",
     "WebNode",
-    "coin_document",
-    "evidence_document",
     "gone",
     "log_of",
     "order_paid",
