@@ -126,7 +126,8 @@ def test_a_city_goes_on_after_a_restart_with_the_same_chain_and_ledger(day: Path
         city.worker.round()
         believed = city.rate_desk.current("USDT")
         assert believed.numerator > 0
-        assert city.worker.publish() == before.records
+        # A rate may have been due meanwhile, and is in it.
+        assert city.worker.publish() in {before.records, before.records + 1}
     assert audit(str(folder / "bundle")).is_valid
 
 
