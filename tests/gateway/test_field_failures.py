@@ -424,6 +424,7 @@ def test_ff52_creating_an_invoice_asks_no_node(town: Town, node: Node):
 
 def test_ff52_a_flood_of_bills_is_stopped_by_address_and_of_invoices_by_key(town: Town):
     client, gateway = town.client(), town.city.gateway
+    town.stay_in_one_minute()
     gateway.bill_quota.most, gateway.invoice_quota.most = 5, 5
     bills = [client.post("/v1/fees/bills", json={"fee": "parking-year"}).status_code for _ in range(7)]
     assert bills == [201] * 5 + [429] * 2
