@@ -406,7 +406,8 @@ def test_a_kill_loses_at_most_what_was_not_acknowledged(tmp_path: Path):
         transactions = [transfer(nonce).hex() for nonce in range(len(acknowledged), len(acknowledged) + 300)]
         with subprocess.Popen(
             [sys.executable, "-c", WRITER], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            # It waits while nobody reads: so it cannot have come to its end when it is killed.
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=4096,
         ) as process:  # fmt: skip
             assert process.stdin
             assert process.stdout
@@ -936,7 +937,7 @@ def test_anvil_answers_the_same(chain: DevChain, url: str, anvil_url: str):
             raw = signed(nonce, account, **members)
             sent = over_http(node, "eth_sendRawTransaction", "0x" + raw.hex())["result"]
             # A node mines after it has answered; here the block is there before the answer.
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while not (receipt := over_http(node, "eth_getTransactionReceipt", sent)["result"]):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)

@@ -7,7 +7,6 @@ import contextlib
 import socketserver
 import ssl
 import threading
-import time
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -162,7 +161,7 @@ class _Talk:
         if how is Misbehaviour.DROPS_AFTER:
             return False
         if how is Misbehaviour.HANGS_AFTER:
-            time.sleep(5)
+            self.server.stopped.wait(120)
             return False
         self.say("250 taken")
         return True

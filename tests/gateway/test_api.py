@@ -183,6 +183,7 @@ def test_every_gated_route_refuses_no_key_and_a_wrong_key(town: Town):
 
 def test_who_tries_keys_is_slowed_and_told_for_how_long(town: Town):
     client = town.client()
+    town.stay_in_one_minute()
     town.city.gateway.limits.failures.most = 5
     wrong = {"Authorization": "Bearer qz_0123456789abcdef_x"}
     answers = [client.get("/v1/invoices", headers=wrong) for _ in range(6)]
@@ -193,6 +194,7 @@ def test_who_tries_keys_is_slowed_and_told_for_how_long(town: Town):
 
 def test_each_answer_says_what_is_left_of_the_quota(town: Town):
     client = town.client()
+    town.stay_in_one_minute()
     town.city.gateway.limits.keys.most = 3
     answers = [client.get("/v1/merchant", headers=town.bearer) for _ in range(4)]
     assert [answer.headers["RateLimit-Remaining"] for answer in answers] == ["2", "1", "0", "0"]

