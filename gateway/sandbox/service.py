@@ -59,21 +59,33 @@ class Sandbox:
                 reject("text", where, "1 visible character or more, and no control characters or surrogates")
         for _ in range(ATTEMPTS):
             now = self._clock()
+            with reading(self._engine) as connection:
+                known, attempt = self._known(connection, order, now)
+            if known is not None:
+                return known
+            # The rate may have to be asked for, and is kept for all: no transaction waits for that.
+            invoice = self._quoted(order, attempt, now)
             with self._engine.begin() as connection:
-                same = store.newest(connection, order.merchant_id, order.reference)
-                attempt = 0
-                if same is not None:
-                    derived = self._derive(connection, same, now)
-                    again = derived.paid_minor == 0 and derived.status in {Status.EXPIRED, Status.VOID}
-                    if not again:
-                        return self._same(same, order), derived
-                    attempt = same.attempt + 1
-                invoice = self._quoted(order, attempt, now)
+                known, _ = self._known(connection, order, now)
+                if known is not None:
+                    return known
                 if store.add(connection, invoice):
                     derived = self._derive(connection, invoice, now)
                     self._tell(connection, invoice, derived, now)
                     return invoice, derived
         raise Unavailable("sandbox", f"overtaken {ATTEMPTS} times by the same request")
+
+    def _known(
+        self, connection: Connection, order: Order, now: int
+    ) -> tuple[tuple[SandboxInvoice, Derived] | None, int]:
+        """The invoice that this reference has already, or else which attempt of it comes next."""
+        same = store.newest(connection, order.merchant_id, order.reference)
+        if same is None:
+            return None, 0
+        derived = self._derive(connection, same, now)
+        if derived.paid_minor == 0 and derived.status in {Status.EXPIRED, Status.VOID}:
+            return None, same.attempt + 1
+        return (self._same(same, order), derived), 0
 
     def _same(self, same: SandboxInvoice, order: Order) -> SandboxInvoice:
         if (same.tiyn, same.purpose, same.asset) != (order.tiyn, order.purpose, order.asset):

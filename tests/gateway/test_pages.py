@@ -555,5 +555,6 @@ def _without_rates(city: PageCity):
     from gateway.rate_desk import RateDesk
 
     ours = city.city.gateway.payments
-    desk = RateDesk({"USDT": ()}, RATES, ours.clock, ours.engine)
+    # An hour on, so that the last good rate is too old as well.
+    desk = RateDesk({"USDT": ()}, RATES, lambda: ours.clock() + 3_600, ours.engine)
     return Payments(ours.engine, ours.view, ours.clock, desk, ours.chain)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -134,6 +138,62 @@ def test_ff31_two_processes_have_one_last_good_rate(town: Town):
 
 def test_ff31_two_processes_have_one_last_good_rate_on_postgresql(postgres_town: Town):
     check_two_processes(postgres_town)
+
+
+# What a process of the gateway does for a rate: its list, its desk, the database; with a clock that is told.
+PROCESS = """
+import sys, httpx
+from pathlib import Path
+from gateway import db
+from gateway.rate_desk import RateDesk
+from gateway.rate_plan import policy_of, read_plan, sources_of
+from ledger.records import Unavailable
+database, path, now = sys.argv[1:]
+plan = read_plan(Path(path))
+sources = sources_of(plan, httpx.Client(trust_env=False), None, 0)
+try:
+    rate = RateDesk(sources, policy_of(plan), lambda: int(now), db.engine(database)).current("USDT")
+    print(rate.time_s, float(rate.fraction * 10**4))
+except Unavailable as refused:
+    print(refused)
+"""
+
+
+def process(town: Town, path: Path) -> str:
+    """What a process that starts now says of the rate, and ends."""
+    rates = town.city.outside.rates
+    bank = {"kind": "national_bank", "url": rates.daily_url, "currency": "USD", "max_age_s": 4 * 86_400}
+    exchanges = [
+        {
+            "kind": "exchange",
+            "name": name,
+            "url": rates.exchange_url(name),
+            "symbol": "USDT/KZT",
+            "max_age_s": 600,
+        }
+        for name in rates.exchanges
+    ]
+    path.write_text(json.dumps({"assets": {"USDT": {"decimals": 6, "sources": [bank, *exchanges]}}}))
+    database = town.city.gateway.engine.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-c", PROCESS, database, str(path), str(town.city.clock())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_ff31_a_process_that_starts_is_held_to_what_another_believed_and_ended(town: Town, tmp_path: Path):
+    path = tmp_path / "rates.json"
+    assert process(town, path) == f"{town.city.clock()} 512.1"
+    town.wait(3_600)
+    price(town, "570.00")
+    assert "Q4" in (told := process(town, path))
+    assert "1131 basis points from the last good rate, at most 1000" in told
+    # This one, which runs on, is held to it as well.
+    with pytest.raises(Unavailable, match="Q4"):
+        town.city.rate_desk.current("USDT")
+    price(town, "520.00")
+    assert process(town, path) == f"{town.city.clock()} 520.0"
+    town.wait(PAUSE_S)
+    assert town.city.rate_desk.current("USDT").time_s == town.city.clock() - PAUSE_S
 
 
 def test_ff31_two_processes_that_ask_at_once_are_held_against_each_other(town: Town):

@@ -136,3 +136,14 @@ def test_a_sandbox_key_makes_no_live_key_and_opens_nothing_live(
     assert live not in client.get("/v1/keys", headers=headers).text
     for path in ("/v1/statements", "/v1/payment-links"):
         assert client.get(path, headers=headers).json()["rule"] == "sandbox"
+
+
+def test_a_rate_that_has_to_be_asked_for_holds_up_no_transaction(
+    town: Town, tried: tuple[TestClient, dict[str, str]]
+):
+    """It is kept in the same database: on a file, who held the write lock meanwhile would wait for itself."""
+    client, bearer = tried
+    town.wait(3_600)
+    order = {"amount": "1250000", "asset": "USDT", "title": "Tea", "reference": "after an hour"}
+    made = client.post("/v1/invoices", json=order, headers=bearer)
+    assert made.status_code == 201, made.text
