@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from gateway.steps.loop import Loop, Step
 from ledger.records import Rate, Unavailable
 from ledger.timekeeping import SKEW_S, ChainTime, Timekeeper
 from ledger.writer import only_writer, submit
-from tests.gateway.conftest import Town
+from tests.gateway.conftest import Town, opened
 from tests.gateway.test_merchant_pages import Visitor
 from tests.gateway.test_refused_bookings import asked
 
@@ -23,9 +24,13 @@ DAY = 86_400
 
 
 def ask(town: Town, mark: bytes = b"\1") -> None:
-    """Something that waits for the writer; whether the rules take it is all one here."""
-    with town.city.gateway.engine.begin() as connection:
-        submit(connection, Rate(0, "USDT", 1, 1, mark * 32, mark * 32), town.city.clock())
+    """Something that waits for the writer: the rate is as it was."""
+    city = town.city
+    last = city.writer.state.last_rate.get("USDT")
+    numerator, denominator = (51_200, 1_000_000) if last is None else (last.numerator, last.denominator)
+    with city.gateway.engine.begin() as connection:
+        rate = Rate(0, "USDT", numerator, denominator, mark * 32, mark * 31 + b"\0")
+        submit(connection, rate, city.clock())
 
 
 def waiting(town: Town) -> int:
@@ -91,3 +96,22 @@ def test_a_machine_whose_clock_is_ahead_of_the_chain_lets_another_write_and_come
     sequencer.record()
     assert (sequencer.is_writer, waiting(town)) == (True, 0)
     sequencer.close()
+
+
+def test_a_sample_city_that_died_goes_on_from_the_time_that_it_recorded(built_town: Path, tmp_path: Path):
+    folder = tmp_path / "city"
+    shutil.copytree(built_town, folder)
+    noted = (folder / "clock").read_text()
+    with opened(folder) as town:
+        town.city.clock.wait(DAY)
+        ask(town)
+        town.record()
+        recorded = town.city.writer.state.time
+    assert recorded >= int(noted) + DAY
+    # It had not noted its time yet when it died.
+    (folder / "clock").write_text(noted)
+    with opened(folder) as town:
+        assert town.city.clock() == recorded
+        ask(town, b"\2")
+        town.record()
+        assert waiting(town) == 0
