@@ -60,6 +60,11 @@ class GoingBack:
             with self._engine.begin() as connection:
                 rows.set_refund(connection, id, problem=str(error))
 
+    def look_for(self, refund: Refund) -> None:
+        """See at once whether a wallet has sent a refund; Unavailable where the chain cannot be asked."""
+        if refund.source is Source.MERCHANT and refund.state in UNDER_WAY:
+            self._wallets.look(refund)
+
     def follow(self) -> int:
         """One round over all that is under way; returns how many moved."""
         moved, after = 0, (-1, "")
@@ -91,6 +96,11 @@ class GoingBack:
             return 0
 
     def _begin(self, id: str) -> None:
+        with reading(self._engine) as connection:
+            asked = rows.refund(connection, id)
+        assert asked is not None
+        # A node is asked before anything is locked.
+        beginning = self._wallets.beginning(asked) if asked.source is Source.MERCHANT else None
         now = self._clock()
         with self._engine.begin() as connection:
             refund = self._moves.locked(connection, id)
@@ -99,9 +109,9 @@ class GoingBack:
             noted: dict[str, Any] = {"problem": None}
             if refund.source is Source.CITY:
                 noted["record_id"] = self._promise(connection, refund, now)
-            elif self._sight is not None:
-                # Nothing that was sent before now can be this refund.
-                noted["since_block"] = (store.cursor(connection, self._sight.rail) or 0) + 1
+            elif beginning is not None:
+                noted["since_block"] = beginning.since_block
+                noted["earlier"] = rows.encode_earlier(beginning.earlier)
             self._moves.move(connection, refund, RefundState.PENDING, "", now, **noted)
 
     # --- by the Treasury contract ---------------------------------------------------------

@@ -158,7 +158,12 @@ class Refunds:
         return self.look(id)
 
     def cancel(self, id: str, actor: str, why: str) -> Refund:
-        """Let a refund not go; refused once it may be under way."""
+        """Let a refund not go; refused once it may be under way.
+
+        What a wallet may have sent by now is looked for first, at the newest block: Unavailable where the
+        chain cannot be asked.
+        """
+        self._going.look_for(self.look(id))
         now = self._clock()
         with self._engine.begin() as connection:
             refund = _one(connection, id)
