@@ -21,6 +21,7 @@ from gateway.payments.receivers import WAIT_S, plain_terms, typed_terms
 from gateway.payments.refund_model import MOVES, Proof, Refund, RefundState, Source
 from gateway.payments.refunds import Refunds
 from gateway.payments.store import Invoice
+from gateway.payments.store import refunds as rows
 from gateway.rails.evm.sight import EvmSight
 from gateway.rails.evm.treasury import EvmTreasury
 from ledger import store as ledger_store
@@ -239,18 +240,23 @@ def test_what_may_have_been_sent_is_not_cancelled_while_the_chain_cannot_be_aske
 
 
 def test_a_transfer_that_ended_another_refund_does_not_hide_the_next_one(town: Town):
-    """Two of the same amount are open; the first is final before the second is sent."""
+    """Two of the same amount are open, and the first is final before anybody looks for the second."""
     invoice, refunds = paid(town), refunds_of(town)
     asked = [refunds.request(ACTOR, invoice.id, None, 1_000, None, f"k{number}") for number in range(2)]
     both = [refunds.approve(one.id, ACTOR) for one in asked]
-    for one in both:
-        send(town, one)
-        # Not a round in between, nor one after each alone: the order in which it is seen decides nothing.
-        town.finalise()
-        refunds.follow()
-        send_nothing = refunds.follow()
-        assert send_nothing == 0
-    assert {refunds.look(one.id).state for one in both} == {RefundState.FINAL}
+    send(town, both[0])
+    town.finalise()
+    refunds.follow()
+    assert [refunds.look(one.id).state.value for one in both] == ["final", "pending"]
+    send(town, both[1])
+    town.finalise()
+    with town.city.gateway.engine.begin() as connection:
+        # As one that was begun before rounds kept how far they had looked.
+        rows.set_refund(connection, both[1].id, scanned_block=None)
+    refunds.follow()
+    first, second = (refunds.look(one.id) for one in both)
+    assert (first.state, second.state) == (RefundState.FINAL, RefundState.FINAL)
+    assert first.transfer_key != second.transfer_key
 
 
 def test_a_round_asks_for_what_is_new_however_long_ago_a_refund_was_asked(town: Town):
