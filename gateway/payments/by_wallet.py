@@ -244,6 +244,5 @@ class Wallets:
             if state is refund.state:
                 rows.set_refund(connection, id, transfer_key=moved.key)
                 return 1
-            noted = {"transfer_key": moved.key, "problem": None}
-            self._moves.move(connection, refund, state, f"transfer {moved.key}", now, **noted)
+            self._moves.move(connection, refund, state, f"transfer {moved.key}", now, transfer_key=moved.key)
         return 1
