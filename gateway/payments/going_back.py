@@ -18,7 +18,8 @@ from gateway.db import Connection, reading
 from gateway.payments import store
 from gateway.payments.by_bank import Bank
 from gateway.payments.by_wallet import Wallets
-from gateway.payments.outgoing import Outgoing, Promised, Sight, TreasuryDoor
+from gateway.payments.outgoing import Outgoing, Sight, TreasuryDoor
+from gateway.payments.promises import Promises
 from gateway.payments.refund_model import MOVES, UNDER_WAY, Refund, RefundState, Source
 from gateway.payments.refund_moves import RefundMoves, booked_transfer
 from gateway.payments.service import Payments
@@ -26,7 +27,7 @@ from gateway.payments.store import refunds as rows
 from gateway.rails import BankEntry, Evidence
 from gateway.sending.call import State
 from ledger import store as ledger_store
-from ledger.records import Approval, Invalid, Unavailable, decode, hash_struct
+from ledger.records import Invalid, Unavailable, decode, hash_struct
 from ledger.records import Refund as RefundRecord
 from ledger.rules import TENGE
 from ledger.writer import submit
@@ -52,7 +53,7 @@ class GoingBack:
         self._engine, self._clock = payments.engine, payments.clock
         self._moves = RefundMoves(payments)
         self._wallets = Wallets(payments, sight, self._moves)
-        self._bank = Bank(payments, self._moves)
+        self._bank, self._promises = Bank(payments, self._moves), Promises(payments)
 
     def start(self, id: str) -> None:
         """Begin an approved refund; what cannot begin now is begun by the next round."""
@@ -154,7 +155,7 @@ class GoingBack:
     def _follow_city(self, refund: Refund) -> int:
         if refund.outgoing_id is not None:
             return self._follow_call(refund)
-        promised = self._promised(refund)
+        promised = self._promises.of(refund)
         if refund.asset == TENGE:
             # A bank's transfer is made by people, and the bank's files tell when it has gone.
             return self._bank.settle(refund, promised)
@@ -181,30 +182,6 @@ class GoingBack:
     def _next_attempt(self, refund: Refund) -> int:
         with reading(self._engine) as connection:
             return len(rows.attempts_of(connection, KIND, refund.id)) + 1
-
-    def _promised(self, refund: Refund) -> Promised | None:
-        """The refund on the ledger once it is in effect; Invalid if the ledger refused it."""
-        assert refund.record_id is not None
-        with reading(self._engine) as connection:
-            answer = ledger_store.answer(connection, refund.record_id)
-        if answer is None:
-            return None
-        record = decode(answer.data)
-        assert isinstance(record, RefundRecord)
-        digest = hash_struct(record)
-        state = self._payments.view.refresh()
-        if digest not in state.refunds:
-            return None
-        assert refund.evidence_key is not None
-        with reading(self._engine) as connection:
-            seen = store.evidence(connection, refund.evidence_key)
-        assert seen is not None
-        assert seen.position is not None
-        receipt = self._payments.view.receipt(record.receipt_hash)
-        assert receipt is not None, "a refund is in effect and its receipt is not on the ledger"
-        later = map(decode, ledger_store.records(self._engine, answer.position + 1))
-        approvals = [one for one in later if isinstance(one, Approval) and one.approves == digest]
-        return Promised(record, answer.position, receipt, seen.position, approvals)
 
     def _follow_call(self, refund: Refund) -> int:
         assert self._outgoing is not None
@@ -260,7 +237,7 @@ class GoingBack:
             raise Unavailable(
                 self._sight.rail, "the refund was executed and no Transfer to the receiver is seen"
             )
-        promised = self._promised(refund)
+        promised = self._promises.of(refund)
         assert promised is not None
         now = self._clock()
         with self._engine.begin() as connection:

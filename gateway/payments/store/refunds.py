@@ -225,6 +225,35 @@ def encode_earlier(transactions: Collection[bytes]) -> str:
     return json.dumps([one.hex() for one in sorted(transactions)])
 
 
+# --- approvals on the ledger ------------------------------------------------------------
+
+
+def open_promises(connection: Connection) -> list[bytes]:
+    """The submissions of Refund records whose refunds are not at their end."""
+    column = tables.refund.c
+    ends = (RefundState.FINAL.value, RefundState.CANCELLED.value)
+    rows = connection.execute(
+        select(column.record_id).where(column.record_id.is_not(None), column.state.not_in(ends))
+    )
+    return [bytes(row.record_id) for row in rows]
+
+
+def add_approvals(connection: Connection, found: Collection[tuple[int, bytes]]) -> None:
+    """Note where approvals stand, and what they approve: position, hash."""
+    for position, approves in found:
+        new = insert_into(connection, tables.approval_place).values(position=position, approves=approves)
+        connection.execute(new.on_conflict_do_nothing(index_elements=["position"]))
+
+
+def approvals_of(connection: Connection, approves: bytes) -> list[int]:
+    """Where the approvals of a record stand, in their order."""
+    column = tables.approval_place.c
+    rows = connection.execute(
+        select(column.position).where(column.approves == approves).order_by(column.position)
+    )
+    return [row.position for row in rows]
+
+
 # --- tries ------------------------------------------------------------------------------
 
 
