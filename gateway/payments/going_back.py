@@ -18,7 +18,8 @@ from gateway.db import Connection, reading
 from gateway.payments import store
 from gateway.payments.by_bank import Bank
 from gateway.payments.by_wallet import Wallets
-from gateway.payments.outgoing import Outgoing, Sight, TreasuryDoor
+from gateway.payments.credited import Credited
+from gateway.payments.outgoing import Moved, Outgoing, Sight, TreasuryDoor
 from gateway.payments.promises import Promises
 from gateway.payments.refund_model import MOVES, UNDER_WAY, Refund, RefundState, Source
 from gateway.payments.refund_moves import RefundMoves, booked_transfer
@@ -53,6 +54,7 @@ class GoingBack:
         self._engine, self._clock = payments.engine, payments.clock
         self._moves = RefundMoves(payments)
         self._wallets = Wallets(payments, sight, self._moves)
+        self._credited = Credited(payments, sight, self._book_paid)
         self._bank, self._promises = Bank(payments, self._moves), Promises(payments)
 
     def start(self, id: str) -> None:
@@ -76,8 +78,11 @@ class GoingBack:
             with reading(self._engine) as connection:
                 page = rows.refunds_in(connection, UNDER_WAY, AT_ONCE, after)
             moved += self._wallets.follow([one for one in page if one.source is Source.MERCHANT])
+            credited = [one for one in page if one.credited_block is not None]
+            moved += self._credited.follow(credited)
             for refund in page:
-                moved += self._follow_one(refund)
+                if refund.credited_block is None:
+                    moved += self._follow_one(refund)
             if len(page) < AT_ONCE:
                 return moved
             after = (page[-1].created_s, page[-1].id)
@@ -161,6 +166,11 @@ class GoingBack:
             return self._bank.settle(refund, promised)
         if promised is None or self._treasury is None or self._outgoing is None or self._sight is None:
             return 0
+        with reading(self._engine) as connection:
+            before = rows.credited_before(connection, refund)
+        if before is not None:
+            # What is credited is pulled together, and then no movement would be of one refund.
+            raise Unavailable("treasury", f"it goes after {before}, which the same receiver has to pull")
         # Proofs are made before the transaction; only what is stored is decided inside it.
         attempt = self._next_attempt(refund)
         call = self._treasury.refund_call(f"{refund.id}/{attempt}", promised)
@@ -224,31 +234,42 @@ class GoingBack:
         return 1
 
     def _note_paid(self, refund: Refund, transaction: bytes | None, block: int | None) -> int:
-        """The call is final: the Transfer that it made is the proof, and the ledger books it (W5)."""
+        """The call is final: the Transfer that it made is the proof."""
         assert self._sight is not None
         assert block is not None
-        seen = self._sight.moved(refund.asset, {self._sight.treasury}, {refund.receiver}, block, block)
+        assert transaction is not None
+        seen = self._sight.moved(
+            refund.asset, {self._sight.treasury}, {refund.receiver}, block, block, is_final=True
+        )
         mine = [
             one for one in seen if (one.transaction, one.amount_minor) == (transaction, refund.amount_minor)
         ]
-        if not mine:
-            # Success is the expected Transfer, not the absence of an error (field failure 21). Treasury
-            # credits whoever cannot receive: then it is pulled later, and this waits for it.
+        if mine:
+            return int(self._book_paid(refund, mine[0]))
+        # Success is the expected Transfer, not the absence of an error (field failure 21). Treasury
+        # credits whoever cannot receive: then it is the receiver's to pull, and this waits for it.
+        if not self._credited.note(refund, block, transaction):
             raise Unavailable(
                 self._sight.rail, "the refund was executed and no Transfer to the receiver is seen"
             )
+        self._note_state(refund, RefundState.SENT, "credited by the treasury")
+        return 1
+
+    def _book_paid(self, refund: Refund, moved: Moved) -> bool:
+        """The ledger books a refund by the movement that ended it (W5); False while it is behind."""
         promised = self._promises.of(refund)
-        assert promised is not None
+        if promised is None:
+            return False
         now = self._clock()
         with self._engine.begin() as connection:
             locked = self._moves.locked(connection, refund.id)
-            if locked.state is RefundState.FINAL:
-                return 0
-            evidence = ledger_store.add_document(connection, mine[0].document)
+            if locked.state is RefundState.FINAL or rows.is_transfer_taken(connection, moved.key):
+                return False
+            evidence = ledger_store.add_document(connection, moved.document)
             record = booked_transfer(refund, promised, evidence)
             submit(connection, record, now)
             tries = rows.attempts_of(connection, KIND, refund.id)
             rows.set_attempt(connection, KIND, refund.id, tries[-1][0], "final", "")
-            noted = {"transfer_key": mine[0].key, "transfer_id": record.id, "problem": None}
-            self._moves.move(connection, locked, RefundState.FINAL, f"transfer {mine[0].key}", now, **noted)
-        return 1
+            noted = {"transfer_key": moved.key, "transfer_id": record.id, "problem": None}
+            self._moves.move(connection, locked, RefundState.FINAL, f"transfer {moved.key}", now, **noted)
+        return True
