@@ -59,11 +59,23 @@ class Credited:
                 groups.setdefault((one.asset, first), []).append(one)
         for (asset, first), mine in sorted(groups.items()):
             last = min(final, first + BLOCKS_A_ROUND - 1)
-            try:
-                moved += self._scan(asset, mine, first, last)
-            except Unavailable as error:
-                LOGGER.warning("%d credited refunds wait: %s", len(mine), error)
+            moved += self._follow_group(asset, mine, first, last)
         return moved
+
+    def _follow_group(self, asset: str, refunds: Sequence[Refund], first: int, last: int) -> int:
+        assert self._sight is not None
+        try:
+            return self._scan(asset, refunds, first, last)
+        except Unavailable as error:
+            LOGGER.warning("%d credited refunds wait: %s", len(refunds), error)
+            if len(refunds) == 1:
+                return 0
+        try:
+            self._sight.head()
+        except Unavailable:
+            return 0
+        # The chain can be asked, and not this: what fails of one receiver stops no other.
+        return sum(self._follow_group(asset, [one], first, last) for one in refunds)
 
     def _scan(self, asset: str, refunds: Sequence[Refund], first: int, last: int) -> int:
         assert self._sight is not None
