@@ -211,9 +211,9 @@ class Refunding:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A record with its place in the head that a report to the Watchdog names."""
+    """A record with its place in the head that a report to the Watchdog names; bytes where it may be none."""
 
-    record: Record
+    record: Record | bytes
     index: int
     path: Sequence[bytes]
     approvals: Sequence[Approval] = ()
@@ -961,7 +961,8 @@ def _shown(shown: Placed | Sequence[Placed] | Record) -> object:
         return [_shown(each) for each in shown]
     if isinstance(shown.record, Order):
         return (_members(shown.record), shown.index, list(shown.path), _signatures(shown.approvals))
-    return (encode(shown.record), shown.index, list(shown.path))
+    data = shown.record if isinstance(shown.record, bytes) else encode(shown.record)
+    return (data, shown.index, list(shown.path))
 
 
 def _execution(execution: Execution, head_time_s: int) -> tuple[object, ...]:

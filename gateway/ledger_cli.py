@@ -1,16 +1,22 @@
-"""`qazyna ledger`: what an operator does to the ledger itself."""
+"""`qazyna ledger`: what an operator does to the ledger itself: found it, book, restore."""
 
 from __future__ import annotations
 
+import re
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gateway.operator_cli import check_tables
 from ledger.records import reject
+from ledger.target import Target, open_target, read
 
-app = typer.Typer(no_args_is_help=True, help="The ledger itself: its founding.")
+app = typer.Typer(
+    no_args_is_help=True, help="The ledger itself: found it, book what the treasury paid, restore it."
+)
 
 
 @app.callback()
@@ -37,7 +43,6 @@ def found(
     """
     from gateway.contracts_cli import load_founding
     from gateway.founding import Founder, first_round, read_acts
-    from gateway.operator_cli import check_tables
     from gateway.server import Server
     from gateway.settings import Settings
     from ledger.following import Follower
@@ -63,6 +68,111 @@ def found(
         _tell(len(rounds), stand.rounds, len(stand.waiting), "")
         if stand.waiting and stand.rounds == len(rounds):
             reject("found", "rounds", f"{len(stand.waiting)} proposals wait after {stand.rounds} rounds")
+
+
+@app.command()
+def restore(
+    bundle: Annotated[
+        str, typer.Option(help="the public bundle: a folder, an address of /log, or a URL of fsspec")
+    ] = "",
+) -> None:
+    """Bring a lost or older database up to the public bundle; without --bundle, the one of the settings.
+
+    Every record goes through the rules again and must lead to the signed root. Run it again if it dies: it
+    goes on. No worker may be the writer meanwhile. What is not public does not come back: evidence, invoices,
+    merchants, what still waited.
+    """
+    from gateway.server import Server
+    from gateway.settings import Settings
+    from ledger.restore import restore as restore_ledger
+    from ledger.writer import Writer, only_writer
+
+    settings = Settings()
+    with Server(settings) as server, ExitStack() as stack:
+        keys = server.log_keys()
+        source = _source(bundle) if bundle else open_target(settings.bundle_place)
+        # Before there is a table: a bundle that is not there costs nothing.
+        read(source, "checkpoint")
+        server.upgrade()
+        stack.enter_context(only_writer(server.engine, settings.folder / "writer.lock"))
+        came = restore_ledger(server.engine, server.heads, source, keys, keys.verifiers(), _Twentieths())
+        # As any writer starts: what it takes up must be what was signed.
+        writer = Writer(server.engine, server.heads, keys, server.clock)
+        size, root = writer.tree.size, writer.tree.root().hex()
+        print(f"restored: {came} records came back, the ledger has {size}, root {root}")
+        for index, rule in sorted(writer.state.breaches.items()):
+            how = "acknowledged" if index in writer.state.acknowledged else "which no act acknowledges"
+            print(f"breach: record {index} breaks {rule}, {how}")
+
+
+@app.command()
+def book(
+    order: Annotated[str, typer.Argument(metavar="HASH", help="0x and the order's hashStruct")],
+    transaction: Annotated[str, typer.Argument(help="0x and the transaction that executed it")],
+    pull: Annotated[
+        str, typer.Option(help="0x and a later pull, where the payee could not receive and was credited")
+    ] = "",
+) -> None:
+    """Have the ledger book an order that the Treasury contract has paid; the writer records it.
+
+    Asked for again, nothing comes of it twice. What the ledger refused is asked for again, once a day.
+    """
+    from gateway.budget.acts import ask_to_book, payment
+    from gateway.rails.evm.receipts import final_logs
+    from gateway.server import Server
+    from gateway.settings import Settings
+    from ledger.following import Follower
+
+    named, places = _hash(order, "HASH"), [_hash(transaction, "TRANSACTION")]
+    places += [_hash(pull, "--pull")] if pull else []
+    with Server(Settings()) as server:
+        check_tables(server)
+        logs = [log for place in places for log in final_logs(server.pool, place)]
+        record, document = payment(Follower(server.engine, server.heads).follow(), logs, named)
+        id = ask_to_book(server.engine, record, document, server.clock())
+    moved = f"{record.amount} {record.asset} from {record.credit} to {record.debit}"
+    print(f"asked: transfer 0x{id.hex()} of {moved}; the writer records it")
+
+
+def _hash(text: str, where: str) -> bytes:
+    if not re.fullmatch(r"0x[0-9a-fA-F]{64}", text):
+        reject("book", where, f"{text[:80]!a} has {len(text)} characters, expected 0x and 32 bytes in hex")
+    return bytes.fromhex(text[2:])
+
+
+class _Twentieths:
+    """Says how far long work is, at most twenty times for each part of it."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, int] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        part = 20 * done // total if total else 20
+        if part > self._said.get(what, 0):
+            self._said[what] = part
+            print(f"{what}: {done} of {total} records", file=sys.stderr)
+
+
+class _Readable:
+    """A bundle behind an address, or in a folder of somebody else's: it is read, and never written."""
+
+    def __init__(self, place: str) -> None:
+        from ledger.audit.source import open_source
+
+        self._source = open_source(place)
+
+    def find(self, path: str) -> bytes | None:
+        """The content of a file; None where there is none."""
+        return self._source.read(path)
+
+    def write(self, path: str, content: bytes) -> None:  # noqa: ARG002 - of a Target
+        """Nothing of a bundle that is read is written."""
+        raise AssertionError(path)
+
+
+def _source(place: str) -> Target:
+    is_ours = "://" in place and not place.startswith(("http://", "https://"))
+    return open_target(place) if is_ours else _Readable(place)
 
 
 def _dry(line: str) -> None:

@@ -52,7 +52,7 @@ def ask(
     word = _word(act)
     if not 0 < days <= 366:
         reject("C:resumption", "--days", f"{days} is not in 1 to 366")
-    town = _city(city, rpc, deployment)
+    town = city_of(city, rpc, deployment)
     head = town.head_at(size)
     with answering("newest block"):
         now = town.w3.eth.get_block("latest")["timestamp"]
@@ -92,7 +92,7 @@ def _brought(
     typed = read_typed_data(read_json(file))
     if not isinstance(typed.record, Resumption):
         reject("C:resumption", str(file), f"is a {type(typed.record).__name__}, not what `ask` writes")
-    town = _city(city, rpc)
+    town = city_of(city, rpc)
     place = town.deployment
     found, here = (typed.chain_id, typed.council, typed.ledger), (place.chain_id, place.council, place.ledger)
     if found != here:
@@ -114,7 +114,7 @@ def _signature(file: Path, typed: Typed) -> bindings.Signature:
     return Signature(signer, until, v, r, s)
 
 
-def _city(city: Path, rpc: str, noted: Path | None = None) -> bindings.City:
+def city_of(city: Path, rpc: str, noted: Path | None = None) -> bindings.City:
     """The contracts of a founding; what `deploy --write` noted says from which block on events are read."""
     from contracts import bindings, deployment
 

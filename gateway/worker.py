@@ -17,6 +17,7 @@ from eth_account.signers.local import LocalAccount
 from contracts.bindings import City
 from gateway.api.idempotency import forget_old
 from gateway.app import Gateway
+from gateway.budget.bookings import Bookings
 from gateway.db import Engine
 from gateway.mail.sending import Mailer
 from gateway.merchants.service import tell_applied
@@ -92,6 +93,7 @@ class Worker:
         self._coins = CoinWatch(
             gateway.engine, rail, gateway.clock, self._flushes.note_coin, gateway.payments.states
         )
+        self._bookings = Bookings(rail.pool, rail.place, gateway.engine, gateway.payments.view, gateway.clock)
         # A process without the relayer's key sends nothing; another does.
         self.sender = None if relayer is None else Sender(gateway.engine, rail.pool, relayer, gateway.clock)
 
@@ -187,6 +189,7 @@ class Worker:
             Step("late", payments.decide_late, every_s=5, budget_s=60),
             Step("expire", payments.expire, every_s=5, budget_s=60),
             Step("book", payments.book_again, every_s=30, budget_s=60),
+            Step("orders", self._bookings.follow, every_s=30, budget_s=120),
             # These two are done by whoever is the one writer.
             Step("record", self.record, every_s=0.05, budget_s=60, shared=True),
             Step("changes", self.tell_changes, every_s=10, budget_s=60),

@@ -10,7 +10,7 @@ What is not public does not come back: answers to refused submissions, and what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -43,7 +43,18 @@ _PLACES = {
 }
 
 
-def restore(engine: Engine, heads: Engine, bundle: Target, keys: LogKeys, log: Verifiers) -> int:
+# What is being done, how many records are done, and of how many.
+Progress = Callable[[str, int, int], None]
+
+
+def restore(
+    engine: Engine,
+    heads: Engine,
+    bundle: Target,
+    keys: LogKeys,
+    log: Verifiers,
+    progress: Progress = lambda _what, _done, _total: None,
+) -> int:
     """Bring a ledger's database up to a published bundle; returns how many records came back.
 
     log: the log's keys, all of which must have signed the checkpoint. Hold only_writer() around it.
@@ -62,7 +73,8 @@ def restore(engine: Engine, heads: Engine, bundle: Target, keys: LogKeys, log: V
         # The signed heads would refuse a database that is behind them, which is just what is mended here.
         scratch = open_engine(f"sqlite:///{Path(folder) / 'heads.db'}")
         try:
-            came, tree = _go_on(_Restoring(engine, scratch, keys, lambda: 0), bundle, checkpoint, signed)
+            writer = _Restoring(engine, scratch, keys, lambda: 0)
+            came, tree = _go_on(writer, bundle, checkpoint, signed, progress)
         finally:
             scratch.dispose()
     _take_documents(engine, bundle)
@@ -106,7 +118,7 @@ class _Restoring(Writer):
 
 
 def _go_on(
-    writer: Writer, bundle: Target, checkpoint: Checkpoint, signed: store.Head | None
+    writer: Writer, bundle: Target, checkpoint: Checkpoint, signed: store.Head | None, progress: Progress
 ) -> tuple[int, Tree]:
     """Write what the database lacks; the records that it has must be the published ones."""
     had = writer.tree.size
@@ -123,12 +135,16 @@ def _go_on(
     for data in _published(bundle, 0, checkpoint.size):
         _check(tree, roots)
         tree.append(leaf_hash(data))
+        if tree.size % TILE_WIDTH == 0:
+            progress("read", tree.size, checkpoint.size)
     _check(tree, roots)
+    progress("read", tree.size, checkpoint.size)
     came = 0
     for time_s, group in groupby(_published(bundle, had, checkpoint.size), _time):
         writer.clock = lambda time_s=time_s: time_s  # type: ignore[misc]
         while batch := list(islice(group, BATCH_RECORDS)):
             came += _write(writer, batch)
+            progress("written", had + came, checkpoint.size)
     if writer.tree.root() != checkpoint.root:
         why = f"the records led to {writer.tree.root().hex()}, signed is {checkpoint.root.hex()}"
         reject("L9", "database", why)

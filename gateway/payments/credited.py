@@ -1,7 +1,7 @@
 """Refunds that Treasury credited, since the receiver could not receive: they end when the receiver pulls.
 
-A pull takes all that is credited to one receiver in one asset, and the ledger books one movement for each
-refund. So nothing more is sent to a receiver who has a refund to pull, and a pull is of one.
+A pull takes all that is credited to one receiver in one asset, so that one can end several refunds: each is
+proved by what the treasury said of it itself (decision 0029).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.db import reading
 from gateway.payments.by_wallet import BLOCKS_A_ROUND
-from gateway.payments.outgoing import Moved, Sight
+from gateway.payments.outgoing import Credit, Moved, Outgoing, Pull, Sight
 from gateway.payments.refund_model import Refund
 from gateway.payments.service import Payments
 from gateway.payments.store import refunds as rows
@@ -28,14 +28,16 @@ Book = Callable[[Refund, Moved], bool]
 class Credited:
     """Watches for what receivers pull."""
 
-    def __init__(self, payments: Payments, sight: Sight | None, book: Book) -> None:
-        self._engine, self._sight, self._book = payments.engine, sight, book
+    def __init__(
+        self, payments: Payments, sight: Sight | None, outgoing: Outgoing | None, book: Book
+    ) -> None:
+        self._engine, self._sight = payments.engine, sight
+        self._outgoing, self._book = outgoing, book
 
     def note(self, refund: Refund, block: int, transaction: bytes) -> bool:
         """Note that a call which is final credited its receiver; False where it did not."""
         assert self._sight is not None
-        asked = (refund.asset, refund.receiver, refund.amount_minor, block, transaction)
-        if not self._sight.is_credited(*asked):
+        if not self._sight.is_credited(_credit(refund, block, transaction)):
             return False
         with self._engine.begin() as connection:
             rows.set_refund(connection, refund.id, credited_block=block, problem=f"{WAITS} (block {block})")
@@ -79,29 +81,35 @@ class Credited:
 
     def _scan(self, asset: str, refunds: Sequence[Refund], first: int, last: int) -> int:
         assert self._sight is not None
-        left = self._sight.pulled(asset, {one.receiver for one in refunds}, first, last)
-        with reading(self._engine) as connection:
-            taken = rows.transfers_taken(connection, [one.key for one in left])
+        pulls = self._sight.pulled(asset, {one.receiver for one in refunds}, first, last)
         ended, waiting = 0, []
         for refund in refunds:
-            mine = [one for one in left if one.receiver == refund.receiver and one.key not in taken]
-            fitting = next((one for one in mine if one.amount_minor == refund.amount_minor), None)
-            if fitting is None:
-                self._tell_others(refund, mine)
+            paid = self._paid(refund, [one for one in pulls if one.receiver == refund.receiver])
+            if paid is None:
                 waiting.append(refund.id)
-                continue
-            left.remove(fitting)
-            # What cannot be booked yet is looked at again, from the same block on.
-            ended += self._book(refund, fitting)
+            else:
+                # What cannot be booked yet is looked at again, from the same block on.
+                ended += self._book(refund, paid)
         with self._engine.begin() as connection:
             rows.set_scanned(connection, waiting, last)
         return ended
 
-    def _tell_others(self, refund: Refund, pulled: Sequence[Moved]) -> None:
-        """A pull of another amount: what was credited besides went with it, and a person has to look."""
-        if not pulled:
-            return
-        amounts = " and ".join(str(one.amount_minor) for one in pulled)
-        why = f"credited, and the receiver pulled {amounts}, the refund is of {refund.amount_minor}"
-        with self._engine.begin() as connection:
-            rows.set_refund(connection, refund.id, problem=why)
+    def _paid(self, refund: Refund, pulls: Sequence[Pull]) -> Moved | None:
+        """What a refund paid by the first of these pulls that took it."""
+        assert self._sight is not None
+        assert refund.credited_block is not None
+        fitting = [one for one in pulls if one.block >= refund.credited_block]
+        if not fitting:
+            return None
+        assert self._outgoing is not None
+        assert refund.outgoing_id is not None
+        with reading(self._engine) as connection:
+            outcome = self._outgoing.outcome(connection, refund.outgoing_id)
+        assert outcome.transaction is not None
+        credit = _credit(refund, refund.credited_block, outcome.transaction)
+        found = (self._sight.paid_by_pull(credit, one) for one in fitting)
+        return next((one for one in found if one is not None), None)
+
+
+def _credit(refund: Refund, block: int, transaction: bytes) -> Credit:
+    return Credit(refund.asset, refund.receiver, refund.amount_minor, block, transaction)

@@ -54,7 +54,7 @@ class GoingBack:
         self._engine, self._clock = payments.engine, payments.clock
         self._moves = RefundMoves(payments)
         self._wallets = Wallets(payments, sight, self._moves)
-        self._credited = Credited(payments, sight, self._book_paid)
+        self._credited = Credited(payments, sight, outgoing, self._book_paid)
         self._bank, self._promises = Bank(payments, self._moves), Promises(payments)
 
     def start(self, id: str) -> None:
@@ -166,11 +166,6 @@ class GoingBack:
             return self._bank.settle(refund, promised)
         if promised is None or self._treasury is None or self._outgoing is None or self._sight is None:
             return 0
-        with reading(self._engine) as connection:
-            before = rows.credited_before(connection, refund)
-        if before is not None:
-            # What is credited is pulled together, and then no movement would be of one refund.
-            raise Unavailable("treasury", f"it goes after {before}, which the same receiver has to pull")
         # Proofs are made before the transaction; only what is stored is decided inside it.
         attempt = self._next_attempt(refund)
         call = self._treasury.refund_call(f"{refund.id}/{attempt}", promised)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ledger import rules
 from ledger.audit.bundle import Bundle
 from ledger.audit.movements import transfers
-from ledger.audit.moves import COIN, Move, Place, coin_moves, token_moves
+from ledger.audit.moves import COIN, Move, Place, coin_moves, is_pulled_later, token_moves
 from ledger.audit.replay import SKEW_S, Replayed
 from ledger.audit.rpc import Refused, Rpc
 from ledger.audit.trust import hexadecimal, number, parse_json
@@ -105,54 +105,80 @@ def _check_holding(
     findings: Findings,
 ) -> None:
     moves = _movements(node, done.state, holding, block)
+    waiting = len(verdict.pending)
+    matched = _check_records(node, bundle, done, block, holding, moves, verdict, findings)
+    _check_left(node, bundle, done, holding, moves, matched, verdict, findings)
+    if len(verdict.pending) == waiting:
+        _check_balance(node, holding, block, findings)
+
+
+def _check_records(
+    node: Rpc,
+    bundle: Bundle,
+    done: Replayed,
+    block: int,
+    holding: Holding,
+    moves: dict[Place, Move],
+    verdict: Verdict,
+    findings: Findings,
+) -> dict[Place, int]:
+    """Each transfer has its movement; returns which records name which."""
     matched: dict[Place, int] = {}
-    pending = False
     for index, transfer in transfers(done, "chain"):
         if not holding.accounts & {transfer.debit, transfer.credit}:
             continue
+        where = f"record {index}"
         try:
             evidence = _evidence(bundle, index, transfer)
-            move = moves.get(evidence.place)
-            if evidence.place in matched:
-                reject(
-                    "T8",
-                    f"record {index}",
-                    f"record {matched[evidence.place]} has the same movement as evidence",
-                )
-            matched[evidence.place] = index
+            place = evidence.place
+            if place in matched:
+                reject("T8", where, f"record {matched[place]} has the same movement as evidence")
+            matched[place] = index
+            move = moves.get(place)
             if move is None and _is_later(node, evidence, block):
-                verdict.pending.append(f"record {index}: its movement is not final for {node.name}")
-                pending = True
+                verdict.pending.append(f"{where}: its movement is not final for {node.name}")
                 continue
             _check_match(node, done, holding, index, transfer, evidence, move)
+            if move is not None and move.block is None:
+                if not is_pulled_later(node, move, holding.owner, block):
+                    told = f"{move.amount} {holding.asset} were credited to 0x{move.to.hex()}"
+                    reject("T8", where, f"{told}, which has not pulled them by block {block}")
+                verdict.pending.append(f"{where}: the pull of its credit is not final for {node.name}")
         except Invalid as broken:
             findings.add("T8", broken.where, broken.why, amount=transfer.amount, asset=transfer.asset)
+    return matched
+
+
+def _check_left(
+    node: Rpc,
+    bundle: Bundle,
+    done: Replayed,
+    holding: Holding,
+    moves: dict[Place, Move],
+    matched: dict[Place, int],
+    verdict: Verdict,
+    findings: Findings,
+) -> None:
+    """Each movement is a transfer, or is newer than the ledger."""
     last_block = max((a.block for a in bundle.anchors if a.chain_id == node.chain_id), default=None)
-    due: dict[tuple[bytes, int], int] = {}
-    for order in _unpaid(done, holding):
-        due[order] = due.get(order, 0) + 1
+    due = _unpaid(done, holding)
     for place, move in sorted(moves.items(), key=lambda item: (item[1].log.block, item[1].log.index)):
-        if place in matched:
+        # What is credited and not pulled has not moved.
+        if place in matched or move.block is None:
             continue
-        log, amount, went_out = move.log, move.amount, move.is_out
-        key = (move.to, amount)
-        ordered = went_out and due.get(key, 0) > 0
-        if ordered:
-            due[key] -= 1
+        amount, went_out = move.amount, move.is_out
+        ordered = went_out and due.get(move.authority) == (move.to, amount)
         way = "debit to" if went_out else "receipt at"
-        what = f"{way} 0x{key[0].hex()} of {amount} {holding.asset}"
-        where = f"transaction 0x{log.transaction.hex()} log {log.index}"
-        if (ordered or not went_out) and _is_fresh(node, log.block, last_block, done.state.time):
+        what = f"{way} 0x{move.to.hex()} of {amount} {holding.asset}"
+        where = f"transaction 0x{place[0].hex()} log {place[1]}"
+        if (ordered or not went_out) and _is_fresh(node, move.block, last_block, done.state.time):
             verdict.pending.append(f"{where}: {what} is newer than the ledger")
-            pending = True
             continue
-        why = f"{what} in block {log.block} is no transfer of the ledger" + (
+        why = f"{what} in block {move.block} is no transfer of the ledger" + (
             "" if ordered or not went_out else " and no order or refund authorises it"
         )
         weight = "critical" if went_out else "high"
         findings.add("T8", where, why, amount=amount, asset=holding.asset, severity=weight)
-    if not pending:
-        _check_balance(node, holding, block, findings)
 
 
 def _evidence(bundle: Bundle, index: int, transfer: Transfer) -> Evidence:
@@ -193,9 +219,10 @@ def _check_match(
         )
         reject("T8", where, f"no movement of {holding.asset} is {place}")
     comes_in = transfer.debit in holding.accounts
-    to = holding.owner
-    if not comes_in:
-        to = _recipient(done.state, transfer, where)
+    to = holding.owner if comes_in else _recipient(done.state, transfer, where)
+    if comes_in == move.is_out:
+        way = "left" if move.is_out else "came to"
+        reject("T8", where, f"its movement {way} 0x{holding.owner.hex()}, the ledger means the other way")
     rows: Iterable[tuple[str, bytes, bytes, bytes]] = (
         ("block", move.log.block_hash, evidence.block_hash, move.log.block_hash),
         ("token", move.token, evidence.token, holding.token),
@@ -206,6 +233,10 @@ def _check_match(
         if not chain == stated == recorded:
             found = f"on the chain 0x{chain.hex()}, in the evidence 0x{stated.hex()}"
             reject("T8", where, f"{name} is {found}, the ledger means 0x{recorded.hex()}")
+    if move.is_out and move.authority != transfer.authority:
+        # Two orders may be alike but for their name: the payment of one is none of the other.
+        by = f"by 0x{move.authority.hex()}" if move.authority else "by no order or refund"
+        reject("T8", where, f"it left {by}, the ledger means 0x{transfer.authority.hex()}")
 
 
 def _recipient(state: rules.State, transfer: Transfer, where: str) -> bytes:
@@ -224,18 +255,20 @@ def _word(amount: int) -> bytes:
     return amount.to_bytes(WORD, "big")
 
 
-def _unpaid(done: Replayed, holding: Holding) -> Iterable[tuple[bytes, int]]:
-    """To whom and how much orders and refunds in effect still let go."""
+def _unpaid(done: Replayed, holding: Holding) -> dict[bytes, tuple[bytes, int]]:
+    """To whom and how much each order and refund in effect still lets go."""
     state = done.state
+    due: dict[bytes, tuple[bytes, int]] = {}
     for digest, order in state.orders.items():
         over = digest in state.paid_orders or digest in state.void_orders
         if order.account in holding.accounts and not over:
-            yield state.accounts[order.payee].record.owner[12:], order.amount
+            due[digest] = state.accounts[order.payee].record.owner[12:], order.amount
     for digest, refund in state.refunds.items():
         came = rules.receipt(state, refund.receipt_hash)
         account = "" if came is None else came.debit
         if account in holding.accounts and digest not in state.booked_refunds:
-            yield refund.to[12:], refund.amount
+            due[digest] = refund.to[12:], refund.amount
+    return due
 
 
 def _is_fresh(node: Rpc, block: int, last_block: int | None, last_time: int) -> bool:

@@ -35,7 +35,7 @@ from gateway.merchants.policy import Over, Policy, set_policy
 from gateway.payments import store
 from gateway.payments.booking import transfer_id
 from gateway.payments.model import MOVES, Status
-from gateway.payments.outgoing import CoinSent, Moved, Seen
+from gateway.payments.outgoing import CoinSent, Credit, Moved, Pull, Seen
 from gateway.payments.refund_model import MOVES as REFUND_MOVES
 from gateway.payments.refund_model import RefundState
 from gateway.payments.refunds import Refunds
@@ -102,11 +102,14 @@ class Chain:
     def is_coin(self, asset: str) -> bool:
         return False
 
-    def is_credited(self, asset: str, to: bytes, amount_minor: int, block: int, transaction: bytes) -> bool:
+    def is_credited(self, credit: Credit) -> bool:
         return False
 
-    def pulled(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Moved]:
+    def pulled(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Pull]:
         return []
+
+    def paid_by_pull(self, credit: Credit, pull: Pull) -> Moved | None:
+        return None
 
     def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
         raise AssertionError("no coin here")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from contracts.bindings import COIN
+from gateway.db import reading
+from gateway.payments.outgoing import Credit, Pull
 from gateway.payments.refund_model import Refund, RefundState, Source
 from gateway.payments.store import Invoice
-from gateway.rails.evm.credits import proof_of_pull, pulls
-from gateway.rails.evm.logs import TRANSFER, Log
-from gateway.rails.evm.treasury_logs import PULLED
+from gateway.rails.evm.treasury_logs import REFUNDED
 from ledger import store as ledger_store
 from ledger.records import Unavailable, keccak256
 from tests.gateway.anvil_town import AnvilTown
 from tests.gateway.test_anvil_flushes import deny
-from tests.gateway.test_refunds import ACTOR, Counting, Treasury, paid, payer
+from tests.gateway.test_refunds import ACTOR, Through, Treasury, paid, payer
 
 
 def asked(town: AnvilTown, treasury: Treasury, invoice: Invoice, amount: int, number: int) -> Refund:
@@ -36,138 +35,101 @@ def go(treasury: Treasury) -> None:
     treasury.settle()
 
 
-def test_a_refund_that_is_credited_waits_for_the_pull_and_is_booked_by_it(anvil_town: AnvilTown):
+def test_refunds_that_are_credited_wait_for_the_pull_and_are_booked_by_it(anvil_town: AnvilTown):
     town = anvil_town
     treasury = Treasury(town)
-    sight = Counting(treasury.refunds._sight)
     refunds = treasury.refunds
-    invoices = [paid(town) for _ in range(2)]
-    first = asked(town, treasury, invoices[0], 100, 1)
+    asked_for = [asked(town, treasury, paid(town), 100 + number, number) for number in range(2)]
     treasury.anchor()
     deny(town, payer(town))
     go(treasury)
-    # Another to the same receiver is promised, and due.
-    second = asked(town, treasury, invoices[1], 100, 2)
-    treasury.anchor()
-    go(treasury)
-    waiting = refunds.look(first.id)
-    assert waiting.state is RefundState.SENT
-    assert str(waiting.problem).startswith("credited, waiting for the receiver to pull")
-    assert town.city.city.credit("treasury", payer(town), town.token) == 100
-    # The next one to the same receiver goes after it: pulled together, no movement would be of one refund.
-    assert f"it goes after {first.id}" in str(refunds.look(second.id).problem)
-    assert len(treasury.sender.queued) == 1
-    # Round after round it is looked for in what is new alone, and nothing is raised.
-    refunds._going._credited._sight = sight
+    for refund in asked_for:
+        waiting = refunds.look(refund.id)
+        assert waiting.state is RefundState.SENT
+        assert str(waiting.problem).startswith("credited, waiting for the receiver to pull")
+    assert town.city.city.credit("treasury", payer(town), town.token) == 201
+    # Round after round it is looked for in what is new alone, and nothing else is asked.
+    credited = refunds._going._credited
+    watched = credited._sight = Watched(credited._sight)
     for _ in range(3):
         town.mine(40)
         town.finalise()
-        sight.asked.clear()
+        watched.asked.clear()
         refunds.follow()
-        assert sum(last - first_block + 1 for first_block, last in sight.asked) <= 40 + 70
-        assert refunds.look(first.id).problem == waiting.problem
-    assert [record.amount for record in town.revenue()].count(100) == 0
-    # Let receive again, anybody pulls for it.
+        assert [last - first + 1 <= 40 + 70 for first, last in watched.asked] == [True]
+    assert len(treasury.sender.queued) == 2
+    assert not {100, 101} & {record.amount for record in town.revenue()}
+    # What cannot be read of one receiver stops no other.
+    stranger = replace(waiting, id="r_other", receiver=b"\x05" * 20)
+    watched.fails_for = stranger.receiver
+    town.mine(5)
+    watched.asked.clear()
+    assert credited.follow([stranger, *map(refunds.look, (one.id for one in asked_for))]) == 0
+    assert len(watched.asked) == 2
+    watched.fails_for = b""
+    # Let receive again, anybody pulls for it, all at once.
     town.transact(town.payer, town.token, keccak256(b"deny(address)")[:4] + bytes(32))
     had = town.city.city.balance(town.token, payer(town))
-    receipt = town.city.city.pull(town.city.keys.account("relayer"), "treasury", payer(town), town.token)
+    town.city.city.pull(town.city.keys.account("relayer"), "treasury", payer(town), town.token)
     refunds.follow()
-    assert refunds.look(first.id).state is RefundState.SENT, "it is not final yet"
+    assert {refunds.look(one.id).state for one in asked_for} == {RefundState.SENT}, "not final yet"
     town.finalise()
     refunds.follow()
-    ended = refunds.look(first.id)
-    assert (ended.state, ended.problem) == (RefundState.FINAL, None)
-    assert town.city.city.balance(town.token, payer(town)) == had + 100
+    assert town.city.city.balance(town.token, payer(town)) == had + 201
     town.record()
-    went = [record for record in town.revenue() if record.amount == 100]
-    with ledger_store.reading(town.city.gateway.engine) as connection:
-        evidence = json.loads(ledger_store.document(connection, went[0].evidence))
-    # What docs/bundle.md demands: the Transfer log of the token, and no log of Treasury.
-    log = next(log for log in receipt["logs"] if bytes(log["topics"][0]) == TRANSFER)
-    told = {name: evidence[name] for name in ("kind", "token", "to", "amount", "logIndex", "transaction")}
-    assert told == {
-        "kind": "evm-log", "token": "0x" + town.token.hex(), "to": "0x" + payer(town).hex(), "amount": "100",
-        "logIndex": str(log["logIndex"]), "transaction": "0x" + bytes(receipt["transactionHash"]).hex(),
-    }  # fmt: skip
-    # Now the other one goes, by itself.
-    for _ in range(2):
-        go(treasury)
-    assert refunds.look(second.id).state is RefundState.FINAL
-    town.record()
-    assert [record.amount for record in town.revenue()].count(100) == 2
+    for number, refund in enumerate(asked_for):
+        ended = refunds.look(refund.id)
+        assert (ended.state, ended.problem) == (RefundState.FINAL, None)
+        [went] = [record for record in town.revenue() if record.amount == 100 + number]
+        with reading(town.city.gateway.engine) as connection:
+            evidence = json.loads(ledger_store.document(connection, went.evidence))
+        # What docs/bundle.md demands: what the treasury said of this refund, and no log of the pull.
+        assert (evidence["to"], evidence["amount"]) == ("0x" + payer(town).hex(), str(100 + number))
+        told = town.city.outside.web3.eth.get_transaction_receipt(evidence["transaction"])["logs"]
+        log = next(one for one in told if one["logIndex"] == int(evidence["logIndex"]))
+        assert bytes(log["topics"][0]) == REFUNDED
+    assert refunds.follow() == 0
 
 
-def log(topics: tuple[bytes, ...], data: int, index: int) -> Log:
-    treasury, token = b"\x01" * 20, b"\x02" * 20
-    at = token if topics[0] == TRANSFER else treasury
-    return Log(at, topics, data.to_bytes(32, "big"), 9, b"\x09" * 32, b"\x08" * 32, index)
-
-
-def test_of_the_coin_the_pull_itself_is_the_proof_and_what_was_not_asked_for_is_none():
-    treasury, to, other = b"\x01" * 20, b"\x03" * 20, b"\x04" * 20
-
-    def word(address: bytes) -> bytes:
-        return address.rjust(32, b"\0")
-
-    said = [
-        log((PULLED, word(to), word(COIN)), 7, 1),
-        log((PULLED, word(other), word(COIN)), 7, 2),
-        log((PULLED, word(to), word(b"\x02" * 20)), 7, 3),
-        log((TRANSFER, word(treasury), word(to)), 7, 4),
-    ]
-
-    class Node:
-        def logs(self, asked: dict[str, object], *, is_final: bool = False) -> list[Log]:
-            assert is_final
-            assert (asked["fromBlock"], asked["toBlock"]) == ("0x5", "0x9")
-            return said
-
-    [found] = pulls(Node(), treasury, COIN, {to}, 5, 9)
-    assert found is said[0]
-    proof = proof_of_pull(31337, "ETH", COIN, found, [])
-    assert proof is not None
-    document = json.loads(proof.document)
-    assert (document["kind"], document["amount"], document["logIndex"]) == ("evm-coin", "7", "1")
-    # A token's pull is proved by its Transfer alone, of the same amount and after it.
-    assert proof_of_pull(31337, "USDT", b"\x02" * 20, said[2], []) is None
-
-
-def test_a_pull_of_another_amount_ends_nothing_and_is_shown_with_both_numbers(anvil_town: AnvilTown):
+def test_a_pull_before_the_credit_is_no_pull_of_it(anvil_town: AnvilTown):
+    """The receiver had been credited before, and had pulled that."""
     town = anvil_town
     treasury = Treasury(town)
-    refund = asked(town, treasury, paid(town), 100, 1)
+    refunds = treasury.refunds
+    first = asked(town, treasury, paid(town), 100, 1)
+    invoice = paid(town)
     treasury.anchor()
     deny(town, payer(town))
     go(treasury)
-    sight = treasury.refunds._sight
-
-    class Joint(Counting):
-        """As if an order to the same receiver had been credited too."""
-
-        def pulled(self, asset, receivers, first: int, last: int):
-            made = self._sight.pulled(asset, receivers, first, last)
-            return [type(one)(**{**vars(one), "amount_minor": 150}) for one in made]
-
-    # What is told of another receiver cannot be read: this one is looked at all the same.
-    other = replace(refund, id="r_other", receiver=b"\x05" * 20, credited_block=1)
-
-    class Half(Counting):
-        def pulled(self, asset, receivers, first: int, last: int):
-            if other.receiver in receivers:
-                raise Unavailable("chain", "a pull that moved nothing")
-            self.asked.append((first, last))
-            return self._sight.pulled(asset, receivers, first, last)
-
-    half, credited = Half(sight), treasury.refunds._going._credited
-    credited._sight = half
-    same = replace(treasury.refunds.look(refund.id), credited_block=1, scanned_block=None)
-    assert credited.follow([other, same]) == 0
-    assert len(half.asked) == 1
-    credited._sight = Joint(sight)
     town.transact(town.payer, town.token, keccak256(b"deny(address)")[:4] + bytes(32))
     town.city.city.pull(town.city.keys.account("relayer"), "treasury", payer(town), town.token)
     town.finalise()
-    treasury.refunds.follow()
-    found = treasury.refunds.look(refund.id)
-    assert found.state is RefundState.SENT
-    assert "the receiver pulled 150, the refund is of 100" in str(found.problem)
+    second = asked(town, treasury, invoice, 100, 2)
+    treasury.anchor()
+    assert refunds.look(first.id).state is RefundState.FINAL
+    deny(town, payer(town))
+    go(treasury)
+    town.finalise()
+    refunds.follow()
+    found = refunds.look(second.id)
+    assert (found.state, found.credited_block is not None) == (RefundState.SENT, True)
+    pull = Pull(payer(town), found.credited_block, 100)
+    with reading(town.city.gateway.engine) as connection:
+        outcome = treasury.sender.outcome(connection, found.outgoing_id)
+    credit = Credit("USDT", payer(town), 100, found.credited_block, outcome.transaction)
+    assert refunds._going._credited._sight.paid_by_pull(credit, pull) is None
+
+
+class Watched(Through):
+    """Eyes that note which blocks are asked for pulls, and fail for one receiver."""
+
+    def __init__(self, sight) -> None:
+        super().__init__(sight)
+        self.asked: list[tuple[int, int]] = []
+        self.fails_for = b""
+
+    def pulled(self, asset, receivers, first: int, last: int) -> object:
+        if self.fails_for in receivers:
+            raise Unavailable("chain", "a log that cannot be read")
+        self.asked.append((first, last))
+        return self._sight.pulled(asset, receivers, first, last)

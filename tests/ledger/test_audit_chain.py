@@ -81,6 +81,14 @@ class Node:
         topics = [_topic("Transfer(address,address,uint256)"), address_word(payer), address_word(to)]
         self.log(token, topics, _word(amount), block, transaction, 3)
 
+    def tell(
+        self, event: str, authority: bytes, to: bytes, amount: int, block: int, transaction: bytes
+    ) -> None:
+        """The treasury says by which order or refund the movement that follows is made."""
+        topics = [_topic(f"{event}(bytes32,bytes32,address,address,uint256)"), authority, authority]
+        data = address_word(city.TOKEN) + _word(amount)
+        self.log(city.TREASURY, [*topics, address_word(to)], data, block, transaction, 2)
+
     def view(self, at: bytes, signature: str, answer: bytes, *words: bytes) -> None:
         self.views[at, keccak256(signature.encode())[:4] + b"".join(words)] = answer
 
@@ -198,6 +206,7 @@ def _pay(town: Town, order: Any, **changed: str) -> None:
     document = evidence(120, transaction, order.amount, city.PAYEE_ADDRESS, **changed)
     town.documents |= bundles.documents(document)
     town.log.add(replace(city.payment(order, order_hash), evidence=sha256(document).digest()))
+    town.node.tell("Executed", order_hash, city.PAYEE_ADDRESS, order.amount, 120, transaction)
     town.node.move(city.TREASURY, city.PAYEE_ADDRESS, order.amount, 120, transaction)
 
 
@@ -362,6 +371,12 @@ DIFFERS: list[tuple[str, str, Callable[[Town], None]]] = [
         "record ",
         lambda town: _logs_of(town, city.TOKEN)[0]["topics"].__setitem__(2, _hex(address_word(THIEF))),
     ),
+    (
+        "T8",
+        "record ",
+        lambda town: _logs_of(town, city.TREASURY)[0]["topics"].__setitem__(1, _hex(bytes(32))),
+    ),
+    ("T8", "record ", _forget(city.TREASURY, 0)),
     ("T8", "record ", _unpublished),
     ("T8", "record ", _again(token=_hex(THIEF))),
     ("T8", "record ", _again(chainId="1")),
@@ -405,6 +420,7 @@ def _refund(town: Town, to: bytes, went_to: bytes = PAYER, *, booked: bool = Tru
     refund = Refund(0, city.digest("refund"), receipt, 4_000_000, to, city.digest("asked for"))
     authority = log.act(refund)
     transaction = city.digest("transaction refund")
+    town.node.tell("Refunded", authority, went_to, 4_000_000, 140, transaction)
     town.node.move(city.TREASURY, went_to, 4_000_000, 140, transaction)
     town.node.view(city.TOKEN, "balanceOf(address)", _word(6_000_000), address_word(city.TREASURY))
     if booked:
@@ -439,6 +455,77 @@ def test_a_refund_that_went_elsewhere_is_named(
     finding = audit(town.folder, rpcs=[serve(town.node)]).findings[0]
     assert (finding.rule, finding.severity, finding.amount) == ("T8", "critical", 4_000_000)
     assert why in finding.why
+
+
+def _credited_refund(town: Town, pulled: int | None, **names: str) -> None:
+    """A refund whose receiver could not take the token, was credited, and pulled so much later; what its evidence names."""
+    log, node, amount = town.log, town.node, 4_000_000
+    receipt = next(iter(log.state.receipts))
+    refund = Refund(0, city.digest("refund"), receipt, amount, address_word(PAYER), city.digest("asked for"))
+    authority = log.act(refund)
+    first, later = city.digest("transaction refund"), city.digest("transaction pull")
+    topics = [_topic("Credited(address,address,uint256)"), address_word(PAYER), address_word(city.TOKEN)]
+    node.tell("Refunded", authority, PAYER, amount, 140, first)
+    node.log(city.TREASURY, topics, _word(amount), 140, first, 3)
+    if pulled is not None:
+        topics[0] = _topic("Pulled(address,address,uint256)")
+        node.log(city.TREASURY, topics, _word(pulled), 150, later, 2)
+        node.move(city.TREASURY, PAYER, pulled, 150, later)
+    held = 10_000_000 - (pulled or 0)
+    node.view(city.TOKEN, "balanceOf(address)", _word(held), address_word(city.TREASURY))
+    document = evidence(140, first, amount, PAYER, **({"logIndex": "2"} | names))
+    town.documents |= bundles.documents(document)
+    back = (city.digest("refund booked"), "fees-usdt", "treasury-usdt", "USDT", amount, city.CODE)
+    log.add(Transfer(0, *back, authority, sha256(document).digest()))
+    _anchor_all(town)
+
+
+_OF_THE_PULL = {
+    "logIndex": "3",
+    "transaction": _hex(city.digest("transaction pull")),
+    "blockHash": _hex(city.digest("block 150")),
+}
+
+
+@pytest.mark.parametrize(
+    ("pulled", "names", "why"),
+    [
+        (4_000_000, {}, ""),
+        (None, {}, "which has not pulled them by block 9000"),
+        # Another sum than was credited, which the contract does not send.
+        (3_999_999, {}, "which has not pulled them by block 9000"),
+        (3_999_999, {}, "no order or refund authorises it"),
+        (4_000_000, {"logIndex": "3"}, "no movement of USDT is log 3"),
+        # The Transfer of the pull is what the pull emptied, and no payment of its own.
+        (4_000_000, _OF_THE_PULL, "no movement of USDT is log 3"),
+    ],
+)
+def test_a_token_that_was_credited_has_gone_once_it_is_pulled(
+    town: Town, serve: Callable[[Node], str], pulled: int | None, names: dict[str, str], why: str
+) -> None:
+    _credited_refund(town, pulled, **names)
+    found = [finding.why for finding in audit(town.folder, rpcs=[serve(town.node)]).findings]
+    assert [one for one in found if why in one] if why else found == []
+
+
+def test_what_came_in_is_no_refund_that_went_to_the_treasury_itself(
+    town: Town, serve: Callable[[Node], str]
+) -> None:
+    log, amount = town.log, 4_000_000
+    receipt = next(iter(log.state.receipts))
+    to = address_word(city.TREASURY)
+    authority = log.act(Refund(0, city.digest("refund"), receipt, amount, to, city.digest("asked for")))
+    transaction = city.digest("transaction of another payer")
+    town.node.move(PAYER, city.TREASURY, amount, 140, transaction)
+    document = evidence(140, transaction, amount, city.TREASURY)
+    town.documents |= bundles.documents(document)
+    back = (city.digest("refund booked"), "fees-usdt", "treasury-usdt", "USDT", amount, city.CODE)
+    log.add(Transfer(0, *back, authority, sha256(document).digest()))
+    _anchor_all(town)
+    found = [one.why for one in audit(town.folder, rpcs=[serve(town.node)]).findings if one.rule == "T8"]
+    assert found == [
+        f"its movement came to 0x{city.TREASURY.hex()}, the ledger means the other way",
+    ]
 
 
 def test_a_refund_that_has_gone_and_is_not_yet_booked_is_pending(

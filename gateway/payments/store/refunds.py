@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.db import insert_into, newest_first
-from gateway.payments.refund_model import UNDER_WAY, Proof, Refund, RefundState, Source
+from gateway.payments.refund_model import Proof, Refund, RefundState, Source
 from gateway.payments.store import tables
 
 # How many values one question names: databases bound it.
@@ -147,25 +147,6 @@ def refunds_in(
         .limit(most)
     )
     return [_refund_of(row) for row in rows]
-
-
-def credited_before(connection: Connection, refund: Refund) -> str | None:
-    """Another refund of the same asset that is credited to the same receiver, and that it has not pulled."""
-    column = tables.refund.c
-    found: str | None = connection.execute(
-        select(column.id)
-        .where(
-            column.state.in_(sorted(state.value for state in UNDER_WAY)),
-            column.source == refund.source.value,
-            column.asset == refund.asset,
-            column.receiver == refund.receiver,
-            column.credited_block.is_not(None),
-            column.id != refund.id,
-        )
-        .order_by(column.created_s, column.id)
-        .limit(1)
-    ).scalar()
-    return found
 
 
 def _note(connection: Connection, id: str, state: RefundState, actor: str, why: str, at_s: int) -> None:

@@ -12,8 +12,8 @@ from gateway.rails.evm.pool import Head, Pool
 from gateway.rails.evm.quotes import Quotes
 from gateway.rails.evm.reading import EvmRail, gone
 from gateway.rails.evm.rpc import HttpNode, Node, Refused, WebNode
-from gateway.rails.evm.split import coin_document, evidence_document
-from gateway.rails.evm.treasury_logs import coin_paid
+from gateway.rails.evm.split import payout_document
+from gateway.rails.evm.treasury_logs import order_paid
 
 __all__ = [
     "FLUSHED",
@@ -30,10 +30,9 @@ __all__ = [
     "Refused",
     "Term",
     "WebNode",
-    "coin_document",
-    "coin_paid",
-    "evidence_document",
     "gone",
     "log_of",
+    "order_paid",
+    "payout_document",
     "rail_name",
 ]

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from contracts.bindings import COIN
 from contracts.transactions import CONTRACTS
-from gateway.payments.outgoing import CoinSent, Moved, Seen
+from gateway.payments.outgoing import CoinSent, Credit, Moved, Pull, Seen
 from gateway.rails.evm.coin_proof import No, read_coin
-from gateway.rails.evm.credits import is_credited, proof_of_pull, pulls
+from gateway.rails.evm.credits import is_credited, pulls
 from gateway.rails.evm.logs import TRANSFER, Log, check_shape, read_log
 from gateway.rails.evm.place import Place
 from gateway.rails.evm.pool import Endpoint, Pool
 from gateway.rails.evm.rpc import Refused, data, to_hex
-from gateway.rails.evm.split import coin_document, evidence_document, evidence_key
-from gateway.rails.evm.treasury_logs import CREDITED, REFUNDED, coin_sent
+from gateway.rails.evm.split import evidence_document, evidence_key, payout_document
+from gateway.rails.evm.treasury_logs import CREDITED, EXECUTED, PULLED, REFUNDED, payouts
 from ledger.records import WORD, Unavailable, keccak256, reject
 
 RANGE_BLOCKS = 2_000
@@ -64,37 +64,41 @@ class EvmSight:
     ) -> list[Moved]:
         """The Transfers of a token between these, in the order of the chain: the node filters by topic.
 
-        Of the coin: what the treasury says that it refunded, where it is the sender. is_final: nodes that
+        Where the treasury is the sender, also what it says that it refunded and no Transfer says; of what it
+        credited only what was pulled in the same blocks (`pulled` finds the others). is_final: nodes that
         agree about the final block must agree about these too, since nobody looks at them again.
         """
         found: list[Moved] = []
-        if self.is_coin(asset) and self.treasury not in senders:
-            return found
         for start in range(first, last + 1, self._range_blocks):
             end = min(start + self._range_blocks - 1, last)
-            if self.is_coin(asset):
-                found += self._coin_refunded(asset, receivers, start, end, is_final=is_final)
-            else:
+            if self.treasury in senders:
+                told = self._told(start, end, EXECUTED, REFUNDED, CREDITED, PULLED, is_final=is_final)
+                found += self._refunded(asset, receivers, told)
+            if not self.is_coin(asset):
                 token = self.token(asset)
                 found += self._moved(token, asset, senders, receivers, start, end, is_final=is_final)
         return found
 
-    def _coin_refunded(
-        self, asset: str, receivers: Collection[bytes], first: int, last: int, *, is_final: bool
-    ) -> list[Moved]:
-        asked = {
-            "fromBlock": to_hex(first), "toBlock": to_hex(last), "address": to_hex(self.treasury),
-            "topics": [[to_hex(REFUNDED), to_hex(CREDITED)]],
-        }  # fmt: skip
-        logs = self.logs(asked, is_final=is_final)
-        sent = [(log, to) for to in receivers for log in coin_sent(logs, self.treasury, REFUNDED, to)]
+    def _refunded(self, asset: str, receivers: Collection[bytes], told: list[Log]) -> list[Moved]:
+        """What the treasury refunded and no Transfer says: of the coin all, of a token what was credited."""
+        token = self.token(asset)
         return [
             Moved(
-                evidence_key(self.chain_id, log), asset, self.treasury, to, log.word(1), log.block,
-                log.transaction, coin_document(self.chain_id, log, to, log.word(1)),
+                evidence_key(self.chain_id, paid.log), asset, self.treasury, paid.to, paid.amount,
+                paid.log.block, paid.log.transaction, payout_document(self.chain_id, paid),
             )
-            for log, to in sorted(sent, key=lambda one: (one[0].block, one[0].index))
+            for paid in payouts(told, self.treasury, REFUNDED)
+            if paid.token == token and paid.to in receivers and paid.evidence is paid.log
         ]  # fmt: skip
+
+    def _told(self, first: int, last: int, *topics: bytes, is_final: bool) -> list[Log]:
+        """What the treasury said in a range of blocks."""
+        asked = {
+            "fromBlock": to_hex(first), "toBlock": to_hex(last), "address": to_hex(self.treasury),
+            "topics": [[to_hex(topic) for topic in topics]],
+        }  # fmt: skip
+        logs = self.logs(asked, is_final=is_final)
+        return [log for log in logs if log.at == self.treasury and first <= log.block <= last]
 
     def _moved(
         self,
@@ -175,26 +179,33 @@ class EvmSight:
             raise Unavailable(self.rail, str(found))
         return list(found)
 
-    def is_credited(self, asset: str, to: bytes, amount_minor: int, block: int, transaction: bytes) -> bool:
+    def is_credited(self, credit: Credit) -> bool:
         """Whether a transaction of a final block credited a receiver, who could not receive."""
-        token = self.token(asset)
-        return is_credited(self, self.treasury, token, to, amount_minor, block, transaction)
+        return is_credited(self, self.treasury, self.token(credit.asset), credit)
 
-    def pulled(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Moved]:
-        """What receivers pulled of what was credited to them, in final blocks, with what proves it."""
+    def pulled(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Pull]:
+        """When receivers pulled what was credited to them, in a range of final blocks."""
         token, found = self.token(asset), []
         for start in range(first, last + 1, self._range_blocks):
             end = min(start + self._range_blocks - 1, last)
-            for log in pulls(self, self.treasury, token, receivers, start, end):
-                moved: list[Moved] = []
-                if token != COIN:
-                    to = {log.address(1)}
-                    moved = self.moved(asset, {self.treasury}, to, log.block, log.block, is_final=True)
-                proof = proof_of_pull(self.chain_id, asset, token, log, moved)
-                if proof is None:
-                    raise Unavailable(self.rail, f"a pull in block {log.block} moved nothing that is seen")
-                found.append(proof)
+            logs = pulls(self, self.treasury, token, receivers, start, end)
+            found += [Pull(log.address(1), log.block, log.word(0)) for log in logs]
         return found
+
+    def paid_by_pull(self, credit: Credit, pull: Pull) -> Moved | None:
+        """What a refund paid that was credited, once a pull took it; None where this pull did not."""
+        told: list[Log] = []
+        for block in sorted({credit.block, pull.block}):
+            told += self._told(block, block, EXECUTED, REFUNDED, CREDITED, PULLED, is_final=True)
+        found = self._refunded(credit.asset, {credit.receiver}, told)
+        return next(
+            (
+                one
+                for one in found
+                if (one.transaction, one.amount_minor) == (credit.transaction, credit.amount_minor)
+            ),
+            None,
+        )
 
     def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
         """What a transaction sent of the chain's coin; of a final block all nodes that agree must say it."""

@@ -8,6 +8,7 @@ from contracts.bindings import COIN
 from gateway.rails import Evidence, Kind, Stage
 from gateway.rails.evm.logs import FLUSHED, PAID, Log, check_shape
 from gateway.rails.evm.place import Place
+from gateway.rails.evm.treasury_logs import Payout
 
 AMOUNT_LIMIT = 1 << 128
 
@@ -25,6 +26,13 @@ def evidence_document(chain_id: int, transfer: Log, amount: int) -> bytes:
 def coin_document(chain_id: int, log: Log, to: bytes, amount: int) -> bytes:
     """The public evidence that the coin moved, by the log of the contract of the city that says so."""
     return _document("evm-coin", chain_id, log, COIN, to, amount)
+
+
+def payout_document(chain_id: int, payout: Payout) -> bytes:
+    """The public evidence that an order or a refund was paid, by the log that says that it left."""
+    assert payout.evidence is not None
+    kind = "evm-coin" if payout.token == COIN else "evm-log"
+    return _document(kind, chain_id, payout.evidence, payout.token, payout.to, payout.amount)
 
 
 def _document(kind: str, chain_id: int, log: Log, token: bytes, to: bytes, amount: int) -> bytes:
