@@ -56,6 +56,26 @@ class CoinSent:
 
 
 @dataclass(frozen=True)
+class Credit:
+    """What Treasury credited by a transaction of a block, since the receiver could not receive."""
+
+    asset: str
+    receiver: bytes
+    amount_minor: int
+    block: int
+    transaction: bytes
+
+
+@dataclass(frozen=True)
+class Pull:
+    """A receiver took all that was credited to it in an asset, in a block."""
+
+    receiver: bytes
+    block: int
+    amount_minor: int
+
+
+@dataclass(frozen=True)
 class Seen:
     """How far a chain is: its newest block, and up to which it is final."""
 
@@ -87,9 +107,31 @@ class Sight(Protocol):
         ...
 
     def moved(
-        self, asset: str, senders: Collection[bytes], receivers: Collection[bytes], first: int, last: int
+        self,
+        asset: str,
+        senders: Collection[bytes],
+        receivers: Collection[bytes],
+        first: int,
+        last: int,
+        *,
+        is_final: bool = False,
     ) -> list[Moved]:
-        """The transfers of an asset from one of these to one of those, in a range of blocks."""
+        """The transfers of an asset from one of these to one of those, in a range of blocks.
+
+        is_final: all of them are final, so that nodes must agree on the answer. None where last < first.
+        """
+        ...
+
+    def is_credited(self, credit: Credit) -> bool:
+        """Whether a transaction of a final block had Treasury credit a receiver, who could not receive."""
+        ...
+
+    def pulled(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Pull]:
+        """When receivers pulled what Treasury had credited to them, in a range of final blocks."""
+        ...
+
+    def paid_by_pull(self, credit: Credit, pull: Pull) -> Moved | None:
+        """What a refund paid that was credited, once a pull took it; None where this pull did not."""
         ...
 
     def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:

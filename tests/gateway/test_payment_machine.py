@@ -35,7 +35,7 @@ from gateway.merchants.policy import Over, Policy, set_policy
 from gateway.payments import store
 from gateway.payments.booking import transfer_id
 from gateway.payments.model import MOVES, Status
-from gateway.payments.outgoing import CoinSent, Moved, Seen
+from gateway.payments.outgoing import CoinSent, Credit, Moved, Pull, Seen
 from gateway.payments.refund_model import MOVES as REFUND_MOVES
 from gateway.payments.refund_model import RefundState
 from gateway.payments.refunds import Refunds
@@ -102,6 +102,15 @@ class Chain:
     def is_coin(self, asset: str) -> bool:
         return False
 
+    def is_credited(self, credit: Credit) -> bool:
+        return False
+
+    def pulled(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Pull]:
+        return []
+
+    def paid_by_pull(self, credit: Credit, pull: Pull) -> Moved | None:
+        return None
+
     def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
         raise AssertionError("no coin here")
 
@@ -112,8 +121,16 @@ class Chain:
         return Seen(self.latest, self.final)
 
     def moved(
-        self, asset: str, senders: Collection[bytes], receivers: Collection[bytes], first: int, last: int
+        self,
+        asset: str,
+        senders: Collection[bytes],
+        receivers: Collection[bytes],
+        first: int,
+        last: int,
+        *,
+        is_final: bool = False,
     ) -> list[Moved]:
+        assert not is_final or last <= self.final
         return [
             one
             for one in self.transfers
@@ -126,7 +143,8 @@ class Chain:
     def send(self, sender: bytes, receiver: bytes, amount: int) -> None:
         self.latest += 1
         key = f"evm:1:{self.latest}:{len(self.transfers)}:{next(_numbers)}"
-        self.transfers.append(Moved(key, "USDT", sender, receiver, amount, self.latest, b"\1" * 32, b"{}"))
+        transaction = sha256(key.encode()).digest()
+        self.transfers.append(Moved(key, "USDT", sender, receiver, amount, self.latest, transaction, b"{}"))
 
 
 @dataclass

@@ -13,8 +13,8 @@ from gateway.budget.desk import Desk
 from gateway.db import reading
 from gateway.measures import store as measures
 from gateway.metrics import Health, Measures, registry_of, serve
-from gateway.payments.going_back import _booked
 from gateway.payments.refund_model import RefundState
+from gateway.payments.refund_moves import booked_transfer
 from ledger.store import add_document
 from ledger.writer import submit
 from tests.gateway.conftest import Town
@@ -36,11 +36,11 @@ def refused_refund(town: Town) -> str:
     treasury.refunds.follow()
     gone = treasury.refunds.look(refund.id)
     assert gone.state is RefundState.FINAL
-    promised = treasury.refunds._going._promised(gone)
+    promised = treasury.refunds._going._promises.of(gone)
     assert promised is not None
     engine = town.city.gateway.engine
     with engine.begin() as connection:
-        ours = _booked(gone, promised, add_document(connection, b"what the chain says of the refund"))
+        ours = booked_transfer(gone, promised, add_document(connection, b"what the chain says of the refund"))
         connection.execute(text("DELETE FROM ledger_inbox"))
     Desk(town.city.writer).propose(replace(ours, id=b"\7" * 32))
     with engine.begin() as connection:

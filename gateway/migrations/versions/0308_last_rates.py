@@ -6,7 +6,7 @@ from alembic import op
 from ledger.database import Amount, Integer64
 
 revision = "0308"
-down_revision = "0305"
+down_revision = "0307"
 branch_labels = None
 depends_on = None
 

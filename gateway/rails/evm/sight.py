@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from contracts.bindings import COIN
 from contracts.transactions import CONTRACTS
-from gateway.payments.outgoing import CoinSent, Moved, Seen
+from gateway.payments.outgoing import CoinSent, Credit, Moved, Pull, Seen
 from gateway.rails.evm.coin_proof import No, read_coin
+from gateway.rails.evm.credits import is_credited, pulls
 from gateway.rails.evm.logs import TRANSFER, Log, check_shape, read_log
 from gateway.rails.evm.place import Place
 from gateway.rails.evm.pool import Endpoint, Pool
@@ -51,32 +53,35 @@ class EvmSight:
         return Seen(head.latest, head.final)
 
     def moved(
-        self, asset: str, senders: Collection[bytes], receivers: Collection[bytes], first: int, last: int
+        self,
+        asset: str,
+        senders: Collection[bytes],
+        receivers: Collection[bytes],
+        first: int,
+        last: int,
+        *,
+        is_final: bool = False,
     ) -> list[Moved]:
         """The Transfers of a token between these, in the order of the chain: the node filters by topic.
 
-        Where the treasury is the sender, also what it says that it refunded and no Transfer says.
+        Where the treasury is the sender, also what it says that it refunded and no Transfer says; of what it
+        credited only what was pulled in the same blocks (`pulled` finds the others). is_final: nodes that
+        agree about the final block must agree about these too, since nobody looks at them again.
         """
-        found = self._refunded(asset, receivers, first, last) if self.treasury in senders else []
-        if self.is_coin(asset):
-            return found
+        found: list[Moved] = []
         for start in range(first, last + 1, self._range_blocks):
             end = min(start + self._range_blocks - 1, last)
-            found += self._moved(self.token(asset), asset, senders, receivers, start, end)
+            if self.treasury in senders:
+                told = self._told(start, end, EXECUTED, REFUNDED, CREDITED, PULLED, is_final=is_final)
+                found += self._refunded(asset, receivers, told)
+            if not self.is_coin(asset):
+                token = self.token(asset)
+                found += self._moved(token, asset, senders, receivers, start, end, is_final=is_final)
         return found
 
-    def _refunded(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Moved]:
-        """What the treasury refunded and no Transfer log says: of the coin all, of a token what was credited.
-
-        A credit counts once it was pulled in a final block.
-        """
-        told = self._told(first, last, EXECUTED, REFUNDED, CREDITED, PULLED)
-        token, topics = self.token(asset), {log.topics[0] for log in told}
-        if not {REFUNDED, CREDITED} & topics:
-            return []
-        final = self._pool.head().final
-        if CREDITED in topics and final > last:
-            told += self._told(last + 1, final, PULLED)
+    def _refunded(self, asset: str, receivers: Collection[bytes], told: list[Log]) -> list[Moved]:
+        """What the treasury refunded and no Transfer says: of the coin all, of a token what was credited."""
+        token = self.token(asset)
         return [
             Moved(
                 evidence_key(self.chain_id, paid.log), asset, self.treasury, paid.to, paid.amount,
@@ -86,23 +91,14 @@ class EvmSight:
             if paid.token == token and paid.to in receivers and paid.evidence is paid.log
         ]  # fmt: skip
 
-    def _told(self, first: int, last: int, *topics: bytes) -> list[Log]:
+    def _told(self, first: int, last: int, *topics: bytes, is_final: bool) -> list[Log]:
         """What the treasury said in a range of blocks."""
-        found: list[Log] = []
-        for start in range(first, last + 1, self._range_blocks):
-            end = min(start + self._range_blocks - 1, last)
-            asked = {
-                "fromBlock": to_hex(start),
-                "toBlock": to_hex(end),
-                "address": to_hex(self.treasury),
-                "topics": [[to_hex(topic) for topic in topics]],
-            }
-            try:
-                logs = [read_log(raw) for raw in self._asked("eth_getLogs", asked) if not raw.get("removed")]
-            except _MALFORMED as error:
-                raise Unavailable(self.rail, f"{type(error).__name__}: {error}"[:300]) from error
-            found += [log for log in logs if log.at == self.treasury and start <= log.block <= end]
-        return found
+        asked = {
+            "fromBlock": to_hex(first), "toBlock": to_hex(last), "address": to_hex(self.treasury),
+            "topics": [[to_hex(topic) for topic in topics]],
+        }  # fmt: skip
+        logs = self.logs(asked, is_final=is_final)
+        return [log for log in logs if log.at == self.treasury and first <= log.block <= last]
 
     def _moved(
         self,
@@ -112,6 +108,8 @@ class EvmSight:
         receivers: Collection[bytes],
         first: int,
         last: int,
+        *,
+        is_final: bool,
     ) -> list[Moved]:
         topics = [
             [to_hex(TRANSFER)],
@@ -124,9 +122,8 @@ class EvmSight:
             "address": to_hex(token),
             "topics": topics,
         }
-        answer = self._asked("eth_getLogs", asked)
+        logs = self.logs(asked, is_final=is_final)
         try:
-            logs = [read_log(raw) for raw in answer if not raw.get("removed")]
             for log in logs:
                 self._check(log, token, senders, receivers, first, last)
         except _MALFORMED as error:
@@ -161,14 +158,54 @@ class EvmSight:
             document=evidence_document(self.chain_id, log, amount),
         )
 
-    def _asked(self, method: str, *parameters: object) -> list[dict[str, object]]:
-        try:
-            found = self._pool.ask(method, *parameters)
-        except Refused as error:
-            raise Unavailable(self.rail, str(error)) from error
-        if not isinstance(found, list):
-            raise Unavailable(self.rail, f"{method} answered no list")
+    def logs(self, asked: Mapping[str, object], *, is_final: bool = False) -> list[Log]:
+        """What eth_getLogs answers; of final blocks what all nodes that agree about them answer."""
+
+        def read(endpoint: Endpoint) -> tuple[Log, ...] | Refused:
+            try:
+                told = endpoint.node.ask("eth_getLogs", asked)
+                if not isinstance(told, list):
+                    raise TypeError("eth_getLogs answered no list")
+                # When a block was made is told by some nodes and not by others, and decides nothing here.
+                logs = [replace(read_log(raw), time_s=None) for raw in told if not raw.get("removed")]
+                return tuple(sorted(logs, key=lambda log: (log.block, log.index)))
+            except Refused as error:
+                return error
+            except _MALFORMED as error:
+                raise Unavailable(endpoint.node.name, f"{type(error).__name__}: {error}"[:300]) from error
+
+        found = self._pool.confirmed(read) if is_final else self._pool.read(read)
+        if isinstance(found, Refused):
+            raise Unavailable(self.rail, str(found))
+        return list(found)
+
+    def is_credited(self, credit: Credit) -> bool:
+        """Whether a transaction of a final block credited a receiver, who could not receive."""
+        return is_credited(self, self.treasury, self.token(credit.asset), credit)
+
+    def pulled(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Pull]:
+        """When receivers pulled what was credited to them, in a range of final blocks."""
+        token, found = self.token(asset), []
+        for start in range(first, last + 1, self._range_blocks):
+            end = min(start + self._range_blocks - 1, last)
+            logs = pulls(self, self.treasury, token, receivers, start, end)
+            found += [Pull(log.address(1), log.block, log.word(0)) for log in logs]
         return found
+
+    def paid_by_pull(self, credit: Credit, pull: Pull) -> Moved | None:
+        """What a refund paid that was credited, once a pull took it; None where this pull did not."""
+        told: list[Log] = []
+        for block in sorted({credit.block, pull.block}):
+            told += self._told(block, block, EXECUTED, REFUNDED, CREDITED, PULLED, is_final=True)
+        found = self._refunded(credit.asset, {credit.receiver}, told)
+        return next(
+            (
+                one
+                for one in found
+                if (one.transaction, one.amount_minor) == (credit.transaction, credit.amount_minor)
+            ),
+            None,
+        )
 
     def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
         """What a transaction sent of the chain's coin; of a final block all nodes that agree must say it."""
