@@ -13,7 +13,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gateway import contracts_cli, keys_cli, ledger_cli, operator_cli, resumption_cli, signing_cli
+from gateway import (
+    contracts_cli,
+    erasure_cli,
+    keys_cli,
+    ledger_cli,
+    operator_cli,
+    resumption_cli,
+    signing_cli,
+)
 from ledger.proof import check_receipt, parse_receipt, parse_vkey
 from ledger.records import Invalid, Unavailable, as_json, decode
 from ledger.store import asking
@@ -26,6 +34,7 @@ app = typer.Typer(
 )
 contracts_cli.app.add_typer(resumption_cli.app, name="resume")
 app.add_typer(contracts_cli.app, name="contracts")
+app.add_typer(erasure_cli.app, name="erase")
 app.add_typer(keys_cli.app, name="keys")
 app.add_typer(ledger_cli.app, name="ledger")
 app.command()(signing_cli.sign)
