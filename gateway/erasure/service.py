@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from gateway.erasure import store
 from gateway.erasure.listing import Listing, Reason, Request, Target, What, check_request, evidence_name
 from gateway.erasure.person import pattern_of, text_of
 from gateway.payments import store as payments
-from gateway.payments.refund_model import RefundState, Source
+from gateway.payments.refund_model import Refund, RefundState, Source
 from gateway.payments.state import Clock
 from gateway.payments.store import Decision, Seen
-from gateway.payments.store.refunds import refunds_of_invoice
+from gateway.payments.store.refunds import refunds_of_evidence, refunds_of_invoice
 from gateway.rails import Kind, Stage
 from gateway.rails.tenge.rail import read_file_keys
 from ledger.records import Unavailable, reject
@@ -67,7 +68,7 @@ class Erasure:
                 if pattern.search(content):
                     found.targets.add(Target(What.PRIVATE, commitment.hex()))
                     for seen in store.evidence_under(connection, commitment):
-                        self._take_evidence(seen, found)
+                        self._take_evidence(connection, seen, found)
             for what, words in store.WORDS.items():
                 for key, told, of in store.words_of(connection, words):
                     # Of changes only those of a contact: account and wallet are accounting.
@@ -81,20 +82,24 @@ class Erasure:
         return found
 
     def _take_invoice(self, connection: Connection, invoice_id: str, found: Found) -> None:
-        for refund in refunds_of_invoice(connection, invoice_id):
-            done = refund.state in {RefundState.FINAL, RefundState.CANCELLED}
-            if refund.source is Source.CITY and refund.asset == TENGE and not done:
-                reject("L7", f"refund {refund.id}", f"it is {refund.state.value}: it has to end first")
+        self._take_refunds(connection, refunds_of_invoice(connection, invoice_id), found)
         for seen in payments.evidence_of(connection, invoice_id):
             if seen.kind in _BANK:
-                self._take_evidence(seen, found)
-        for commitment in store.refund_commitments(connection, invoice_id):
+                self._take_evidence(connection, seen, found)
+
+    def _take_refunds(self, connection: Connection, refunds: Sequence[Refund], found: Found) -> None:
+        by_bank = [one for one in refunds if one.source is Source.CITY and one.asset == TENGE]
+        for refund in by_bank:
+            if refund.state not in {RefundState.FINAL, RefundState.CANCELLED}:
+                reject("L7", f"refund {refund.id}", f"it is {refund.state.value}: it has to end first")
+        for commitment in store.refund_commitments(connection, by_bank):
             found.targets.add(Target(What.PRIVATE, commitment.hex()))
 
-    def _take_evidence(self, seen: Seen, found: Found) -> None:
+    def _take_evidence(self, connection: Connection, seen: Seen, found: Found) -> None:
         if _waits(seen):
             # Else nobody could ever be given it back.
             reject("L7", seen.key, "this money waits in the queue: decide about it first, then erase")
+        self._take_refunds(connection, refunds_of_evidence(connection, seen.key), found)
         found.targets.add(Target(What.EVIDENCE, evidence_name(seen.key)))
         if seen.evidence_hash is not None and not seen.document:
             found.targets.add(Target(What.PRIVATE, seen.evidence_hash.hex()))

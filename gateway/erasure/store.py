@@ -7,7 +7,7 @@ personal in it; a test goes through all of them, so that a new table cannot be f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, delete, func, select, text, update
@@ -18,14 +18,12 @@ from gateway.erasure.person import text_of
 from gateway.merchants import store as _merchants
 from gateway.merchants.links import store as _links
 from gateway.payments import store as payments
-from gateway.payments.refund_model import Source
+from gateway.payments.refund_model import Refund
 from gateway.payments.store import Seen, tables
-from gateway.payments.store.refunds import refunds_of_invoice
 from gateway.sandbox import store as _sandbox
 from gateway.webhooks import store as webhooks
 from ledger import store as ledger_store
 from ledger.records import Transfer, decode
-from ledger.rules import TENGE
 
 # What stands where something was.
 ERASED: Final = "erased"
@@ -89,25 +87,15 @@ def evidence_under(connection: Connection, commitment: bytes) -> list[Seen]:
     return [seen for key in list(keys) if (seen := payments.evidence(connection, key)) is not None]
 
 
-def has_private(connection: Connection, commitment: bytes) -> bool:
-    """Whether what it hides is there."""
-    return payments.private(connection, commitment) is not None
-
-
-def refund_commitments(connection: Connection, invoice_id: str) -> list[bytes]:
-    """What the ledger's bookings of an invoice's refunds by bank commit to."""
-    waiting: dict[bytes, bytes] | None = None
+def refund_commitments(connection: Connection, refunds: Sequence[Refund]) -> list[bytes]:
+    """What the ledger's bookings of refunds by bank commit to, recorded or about to be."""
     found = []
-    for refund in refunds_of_invoice(connection, invoice_id):
-        if refund.source is not Source.CITY or refund.asset != TENGE or refund.transfer_id is None:
-            continue
-        recorded = ledger_store.answer(connection, refund.transfer_id)
-        if recorded is not None:
-            data: bytes | None = recorded.data
-        else:
-            if waiting is None:
-                waiting = {one.id: one.template for one in ledger_store.waiting(connection, 1_000_000)}
-            data = waiting.get(refund.transfer_id)
+    for id in [one.transfer_id for one in refunds if one.transfer_id is not None]:
+        recorded = ledger_store.answer(connection, id)
+        data = None if recorded is None else recorded.data
+        if data is None:
+            waiting = {one.id: one.template for one in ledger_store.waiting(connection, 1_000_000)}
+            data = waiting.get(id)
         booked = None if data is None else decode(data)
         if isinstance(booked, Transfer):
             found.append(booked.evidence)

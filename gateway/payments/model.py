@@ -153,9 +153,10 @@ def derive(
 ) -> Derived:
     """The state that the evidence makes.
 
-    The weakest piece that is needed decides: an invoice is final when final money covers it, and
-    what goes back on top of it. Money that is gone does not count, money of a flush was counted as
-    its deposit, and late money counts once it was accepted.
+    The weakest piece that is needed decides: an invoice is final when final money covers it, and what goes
+    back on top of it, since only final money is ever given back. Goods would go otherwise for a payment
+    that can be taken back, after the first was refunded. Money that is gone does not count, money of a
+    flush was counted as its deposit, and late money counts once it was accepted.
     now: up to when all payments are known, which is not the clock while a rail is blind
     (field failure 07); clock: the clock, where it is another.
     """

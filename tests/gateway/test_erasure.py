@@ -377,6 +377,54 @@ def test_money_that_waits_for_a_decision_is_not_made_nobodys(town: Town, tmp_pat
     assert NAME not in everything(town.city.gateway.engine)
 
 
+def test_a_refund_by_bank_ends_first_and_is_then_erased_with_its_payment(town: Town, tmp_path: Path):
+    with_account_for_unmatched(town)
+    town.transfer_in_tenge(700, "no reference", payer_name=NAME, payer_iban=IBAN)
+    town.take_bank_files()
+    town.record()
+    queue, refunds = town.city.gateway.unmatched, Refunds(town.payments)
+    assert queue is not None
+    refund = queue.refund(town.unmatched()[0].key, sha256(IBAN.encode()).digest(), "clerk", "as asked")
+    erasure = erasure_of(town, tmp_path / "erasures.jsonl")
+    with pytest.raises(Invalid, match="has to end first"):
+        erasure.person(IBAN)
+    refunds.approve(refund.id, "clerk")
+    town.record()
+    records = [decode(data) for data in ledger_store.records(town.city.gateway.engine)]
+    [(position, promise)] = [(at, one) for at, one in enumerate(records) if isinstance(one, RefundRecord)]
+    keys = town.city.keys
+    seats = [keys.account("authority"), keys.account("auditor")]
+    Desk(town.city.writer).approve(Proposed(position, promise), seats)
+    # As the bank books what went out to them.
+    commitment = booked_by_bank(town, refund.id)
+    found = erasure.person(IBAN)
+    assert Target(What.PRIVATE, commitment.hex()) in found.targets
+    erasure.carry_out(found, Reason.WITHDRAWN, "R-6")
+    assert NAME not in everything(town.city.gateway.engine)
+    assert refunds.look(refund.id).state is RefundState.FINAL
+
+
+def booked_by_bank(town: Town, id: str) -> bytes:
+    """A refund is final by an entry of the bank that is kept behind a commitment."""
+    entry = json.dumps({"end_to_end_id": id, "name": NAME}).encode()
+    with town.city.gateway.engine.begin() as connection:
+        refund = rows.refund(connection, id)
+        assert refund is not None
+        commitment = sha256(bytes(32) + entry).digest()
+        store.add_private(connection, commitment, bytes(32), entry)
+        [receipt] = town.revenue()
+        booked = Transfer(
+            time=0, id=sha256(b"refunded " + id.encode()).digest(), debit=receipt.credit, credit=receipt.debit,
+            asset="KZT", amount=refund.amount_minor, purpose=receipt.purpose,
+            authority=hash_struct(promise_of(town)), evidence=commitment,
+        )  # fmt: skip
+        submit(connection, booked, town.city.clock())
+        for state in (RefundState.SENT, RefundState.FINAL):
+            rows.set_refund_state(connection, id, state, "bank", "", town.city.clock())
+        rows.set_refund(connection, id, transfer_id=booked.id)
+    return commitment
+
+
 @pytest.mark.parametrize("request_", ["", "from Aliya", IIN, "R-7012345678", "x" * 41, "Алия"])
 def test_a_reference_that_could_name_somebody_is_refused(town: Town, tmp_path: Path, request_: str):
     bill = pay_in_tenge(town)

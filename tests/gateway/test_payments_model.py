@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from gateway.payments.model import MOVES, Note, Payment, Status, Terms, derive, follow, worth
+from gateway.payments.model import MOVES, Note, Payment, Returned, Status, Terms, derive, follow, worth
 from gateway.payments.service import is_settled
 from gateway.rails import Kind, Stage
 
@@ -184,3 +184,22 @@ def test_tenge_count_at_the_quoted_rate_rounded_down_and_no_other_asset_counts()
     assert (short.status, short.paid_minor) == (Status.DETECTED, DUE - 1)
     assert derive(TERMS, [paid(10**30, asset="SHIB")], 1).paid_minor == 0
     assert derive(TERMS, [paid(10**30, asset="SHIB")], 1).status is Status.OPEN
+
+
+def test_a_surplus_that_goes_back_before_it_is_final_is_paid_out_of_final_money_and_that_then_decides():
+    surplus = paid(500, Stage.PAID)
+    back = [Returned("USDT", 500, is_final=False)]
+    assert derive(TERMS, [paid(DUE), surplus], 5, back).status is Status.PAID
+    assert derive(TERMS, [paid(DUE), paid(500)], 5, back).status is Status.FINAL
+    assert derive(TERMS, [paid(DUE), paid(500, Stage.GONE)], 5, back).status is Status.REFUND_PENDING
+    assert derive(TERMS, [paid(DUE, Stage.PAID), paid(500)], 5, back).status is Status.PAID
+
+
+def test_what_was_given_back_and_is_paid_again_is_final_only_when_the_new_money_is():
+    """Else goods go for a payment that can still be taken back, after the first one was refunded."""
+    back = [Returned("USDT", DUE, is_final=True)]
+    assert derive(TERMS, [paid(DUE)], 5, back).status is Status.REFUNDED
+    for stage in ORDER:
+        derived = derive(TERMS, [paid(DUE), paid(DUE, stage)], 5, back)
+        assert derived.status is Status(stage.value)
+        assert is_settled(derived.status) is (stage in {Stage.PAID, Stage.FINAL})

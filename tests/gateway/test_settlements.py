@@ -165,6 +165,22 @@ def test_ff43_after_a_timeout_a_payout_is_asked_about_by_our_own_reference(vasp:
     assert len(vasp.simulator.payouts) == 1
 
 
+def test_a_new_payout_is_told_before_a_silent_provider_is_asked_about_old_ones(
+    vasp: Vasp, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gateway.payments.settlements.AT_ONCE", 2)
+    for _ in range(3):
+        vasp.earned(1)
+        vasp.instruct()
+        assert vasp.follow().state is PayoutState.INSTRUCTED
+    # All three are due to be asked about, and have been for longer than the new one.
+    vasp.town.city.clock.wait(ASK_AGAIN_S + 1)
+    vasp.earned(1)
+    vasp.instruct()
+    assert vasp.follow().state is PayoutState.INSTRUCTED
+    assert len(vasp.simulator.payouts) == 4
+
+
 def test_a_confirmation_that_never_comes_is_fetched_and_one_that_comes_early_is_taken(vasp: Vasp):
     vasp.earned(1)
     payout = vasp.instruct()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, case, insert, select, update
 
 from gateway.db import insert_into, newest_first
 from gateway.payments.store import tables
@@ -240,13 +240,18 @@ def payouts_of(connection: Connection, merchant_id: str, before: tuple[int, str]
 
 
 def payouts_due(connection: Connection, states: Collection[PayoutState], now: int, most: int) -> list[Payout]:
-    """Payouts in these states whose time has come, the longest due first."""
+    """Payouts in these states whose time has come, the longest due first.
+
+    What a provider has accepted is only asked about, again and again: it comes after what nobody was told,
+    or a provider that confirms late would keep new payouts waiting.
+    """
+    is_accepted = case((tables.payout.c.state == PayoutState.INSTRUCTED.value, 1), else_=0)
     rows = connection.execute(
         select(tables.payout)
         .where(
             tables.payout.c.state.in_(sorted(state.value for state in states)), tables.payout.c.due_s <= now
         )
-        .order_by(tables.payout.c.due_s, tables.payout.c.id)
+        .order_by(is_accepted, tables.payout.c.due_s, tables.payout.c.id)
         .limit(most)
     )
     return [_payout_of(row) for row in rows]
