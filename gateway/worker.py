@@ -114,9 +114,11 @@ class Worker:
                     continue
                 problem = None
                 try:
-                    found = read_file(content, [self.gateway.bank_iban])
+                    found, entries = read_file(content, [self.gateway.bank_iban])
                     # All of a file or nothing of it: what fails is undone before the failure is noted.
                     with connection.begin_nested():
+                        if self.gateway.refunds is not None:
+                            found = self.gateway.refunds.take_bank(connection, entries, found)
                         touched.extend(self.gateway.payments.take(connection, found))
                 except Invalid as error:
                     problem = str(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -23,8 +25,10 @@ from gateway.api.schemas import (
     UnreadFile,
 )
 from gateway.db import reading
+from gateway.kz import check_iban
 from gateway.merchants.roles import Caller
 from gateway.payments import store
+from gateway.payments.store.bank import returned_why
 from gateway.payments.unmatched import Unmatched as Queue
 from ledger.records import reject
 
@@ -46,8 +50,10 @@ def unmatched(
     with reading(gateway_of(request).engine) as connection:
         found = store.unmatched(connection, place(after, (0, "")), limit)
         files = store.unread_files(connection)
+        # Of what came back of a refund the bank's reason is told.
+        whys = {piece.key: returned_why(connection, piece.key) for piece in found}
     return Unmatched(
-        money=[unmatched_money(piece) for piece in found],
+        money=[unmatched_money(replace(one, problem=one.problem or whys[one.key])) for one in found],
         files=[UnreadFile(name=name, problem=problem, read_s=read_s) for name, problem, read_s in files],
         next=next_of([(piece.seen_s, piece.key) for piece in found], limit),
     )
@@ -71,8 +77,15 @@ def keep(body: Decide, request: Request, caller: Decider) -> UnmatchedMoney:
 def send_back(body: SendBack, request: Request, caller: Decider) -> RefundAnswer:
     """Send back what came by bank and belongs to no invoice; the city's seats sign it too."""
     gateway = gateway_of(request)
-    to = bytes.fromhex(body.to[2:])
-    return refund_answer(gateway, unmatched_of(gateway).refund(_key(body), to, caller.key_id, body.why))
+    if (body.to is None) == (body.iban is None):
+        reject("schema", "to", "name the account by iban or by to, and not by both")
+    if body.iban is not None:
+        check_iban(body.iban, "iban")
+        to = sha256(body.iban.encode()).digest()
+    else:
+        to = bytes.fromhex(str(body.to)[2:])
+    refund = unmatched_of(gateway).refund(_key(body), to, caller.key_id, body.why, iban=body.iban)
+    return refund_answer(gateway, refund)
 
 
 def unmatched_of(gateway: Gateway) -> Queue:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from gateway.api import city, invoices, merchants, operators, refunds, statements, webhooks
+from gateway.api import city, city_refunds, invoices, merchants, operators, refunds, statements, webhooks
 
 router = APIRouter()
-for part in (invoices, refunds, merchants, webhooks, statements, operators, city):
+for part in (invoices, refunds, merchants, webhooks, statements, operators, city_refunds, city):
     router.include_router(part.router)

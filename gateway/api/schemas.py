@@ -625,9 +625,52 @@ class Assign(Decide):
 
 
 class SendBack(Decide):
-    """to: the SHA-256 of the payer's IBAN, as the ledger names it."""
+    """Where to: `iban`, which the bank is to pay, or `to`, its SHA-256 as the ledger names it; one of them.
 
-    to: HashText
+    With `to` alone the account is the one that the bank told with the money, if that is the one named.
+    """
+
+    to: Annotated[HashText | None, Field(examples=[None])] = None
+    iban: Annotated[str | None, Field(max_length=40, examples=["KZ86125KZT5004100100"])] = None
+
+
+class BankPayment(BaseModel):
+    """How the bank is to pay a refund: from which account, to which, how many tiyn, with which reference.
+
+    reference: as the payment's end-to-end reference, or in its text where the bank asks for none. to: null
+    where only the account's hash is known.
+    """
+
+    debit_account: Annotated[str, Field(examples=["KZ86125KZT5004100100"])]
+    to: Annotated[str | None, Field(examples=["KZ86125KZT5004100100"])]
+    amount: Number
+    reference: Annotated[str, Field(examples=["REFUND0123456789ABCDEF01234567"])]
+
+
+class BankBooked(BaseModel):
+    """What the bank booked under a refund's reference. why: it does not count, or came back."""
+
+    key: Annotated[str, Field(examples=["bank:KZ86125KZT5004100100:debit:500000:BANK000000017"])]
+    amount: Number
+    back: Annotated[bool, Field(examples=[False])]
+    state: Annotated[str, Field(examples=["used"])]
+    why: Annotated[str, Field(examples=[""])]
+    seen_s: Seconds
+
+
+class CityRefund(BaseModel):
+    """A refund of the city's. pay: what to have the bank pay now; booked: what the bank told of it."""
+
+    refund: RefundAnswer
+    pay: BankPayment | None
+    booked: list[BankBooked]
+
+
+class CityRefundList(BaseModel):
+    """A page of the city's refunds, newest first."""
+
+    refunds: list[CityRefund]
+    next: Next
 
 
 class UnreadFile(BaseModel):

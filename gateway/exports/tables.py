@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 Shape = Literal["jsonl", "csv"]
 FORMAT: Final = "qazyna tables 1"
 MANIFEST: Final = "manifest.json"
-# Personal: what a salted commitment hides (L7), and letters with the address that they go to.
+# Personal: what a salted commitment hides (L7), letters with the address that they go to, a refund's account.
 # Without them everything else is whole, and proofs stay valid.
-PRIVATE: Final = frozenset({"private_evidence", "email_outbox"})
+PRIVATE: Final = frozenset({"private_evidence", "email_outbox", "refund_account"})
 NULL_IN_CSV: Final = "\\N"
 Say = Callable[[str], None]
 

@@ -9,9 +9,11 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from gateway.api.auth import gate
+from gateway.api.city_refunds import check_of_city
 from gateway.api.operations import state_of
 from gateway.api.operators import unmatched_of
-from gateway.api.paging import next_of, place
+from gateway.api.paging import END_OF_TIME, next_of, place
+from gateway.api.refunds import refunds_of
 from gateway.api.schemas import RateState
 from gateway.db import reading
 from gateway.kz import check_iban
@@ -23,6 +25,7 @@ from gateway.pages.session import PageRoute
 from gateway.pages.watch import queues
 from gateway.pages.words import tongue_of
 from gateway.payments import store
+from gateway.payments.city_refunds import city_refunds
 from ledger.records import reject
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -60,6 +63,43 @@ def _rate(request: Request, found: RateState) -> str:
     return tongue_of(request).rate(int(numerator), int(denominator), decimals)
 
 
+@router.get("/operator/refunds")
+def refunds(
+    request: Request, caller: Annotated[Caller, Depends(gate("unmatched.read"))], after: str | None = None
+) -> HTMLResponse:
+    """The city's refunds, newest first: what to have the bank pay, and what it booked."""
+    gateway = gateway_of(request)
+    found = city_refunds(gateway.engine, place(after, (END_OF_TIME, "")), ROWS)
+    return shown(
+        request,
+        "operator_refunds.html",
+        refunds=found,
+        account=gateway.bank_iban,
+        decimals={one.refund.asset: gateway.view.decimals(one.refund.asset) for one in found},
+        next=next_of([(one.refund.created_s, one.refund.id) for one in found], ROWS),
+    )
+
+
+@router.post("/operator/refunds")
+def let_go(
+    request: Request,
+    caller: Annotated[Caller, Depends(gate("unmatched.write"))],
+    id: Text = "",
+    what: Text = "",
+    why: Text = "",
+) -> Response:
+    """Let a refund of the city go, or not."""
+    gateway = gateway_of(request)
+    check_of_city(gateway, id)
+    if what == "approve":
+        refunds_of(gateway).approve(id, caller.key_id)
+    elif what == "cancel":
+        refunds_of(gateway).cancel(id, caller.key_id, why)
+    else:
+        reject("schema", "what", "choose what becomes of the refund")
+    return RedirectResponse("/operator/refunds", 303)
+
+
 @router.post("/operator/unmatched")
 def decide(
     request: Request,
@@ -81,7 +121,7 @@ def decide(
     elif what == "refund":
         account = iban.replace(" ", "")
         check_iban(account, "iban")
-        queue.refund(key, sha256(account.encode()).digest(), caller.key_id, why)
+        queue.refund(key, sha256(account.encode()).digest(), caller.key_id, why, iban=account)
     else:
         reject("schema", "what", "choose what becomes of the money")
     return RedirectResponse("/operator", 303)

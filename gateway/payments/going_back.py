@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
 from gateway.db import Connection, reading
 from gateway.payments import store
+from gateway.payments.by_bank import Bank
 from gateway.payments.by_wallet import Wallets
 from gateway.payments.outgoing import Outgoing, Promised, Sight, TreasuryDoor
 from gateway.payments.refund_model import MOVES, UNDER_WAY, Refund, RefundState, Source
-from gateway.payments.refund_moves import RefundMoves
+from gateway.payments.refund_moves import RefundMoves, booked_transfer
 from gateway.payments.service import Payments
 from gateway.payments.store import refunds as rows
+from gateway.rails import BankEntry, Evidence
 from gateway.sending.call import State
 from ledger import store as ledger_store
-from ledger.records import Approval, Invalid, Transfer, Unavailable, decode, hash_struct, reject
+from ledger.records import Approval, Invalid, Unavailable, decode, hash_struct
 from ledger.records import Refund as RefundRecord
 from ledger.rules import TENGE
 from ledger.writer import submit
@@ -50,6 +52,7 @@ class GoingBack:
         self._engine, self._clock = payments.engine, payments.clock
         self._moves = RefundMoves(payments)
         self._wallets = Wallets(payments, sight, self._moves)
+        self._bank = Bank(payments, self._moves)
 
     def start(self, id: str) -> None:
         """Begin an approved refund; what cannot begin now is begun by the next round."""
@@ -59,6 +62,11 @@ class GoingBack:
             LOGGER.warning("refund %s does not begin: %s", id, error)
             with self._engine.begin() as connection:
                 rows.set_refund(connection, id, problem=str(error))
+
+    def look_for(self, refund: Refund) -> None:
+        """See at once whether a wallet has sent a refund; Unavailable where the chain cannot be asked."""
+        if refund.source is Source.MERCHANT and refund.state in UNDER_WAY:
+            self._wallets.look(refund)
 
     def follow(self) -> int:
         """One round over all that is under way; returns how many moved."""
@@ -91,6 +99,11 @@ class GoingBack:
             return 0
 
     def _begin(self, id: str) -> None:
+        with reading(self._engine) as connection:
+            asked = rows.refund(connection, id)
+        assert asked is not None
+        # A node is asked before anything is locked.
+        beginning = self._wallets.beginning(asked) if asked.source is Source.MERCHANT else None
         now = self._clock()
         with self._engine.begin() as connection:
             refund = self._moves.locked(connection, id)
@@ -99,10 +112,16 @@ class GoingBack:
             noted: dict[str, Any] = {"problem": None}
             if refund.source is Source.CITY:
                 noted["record_id"] = self._promise(connection, refund, now)
-            elif self._sight is not None:
-                # Nothing that was sent before now can be this refund.
-                noted["since_block"] = (store.cursor(connection, self._sight.rail) or 0) + 1
+            elif beginning is not None:
+                noted["since_block"] = beginning.since_block
+                noted["earlier"] = rows.encode_earlier(beginning.earlier)
             self._moves.move(connection, refund, RefundState.PENDING, "", now, **noted)
+
+    def take_bank(
+        self, connection: Connection, entries: Sequence[BankEntry], came: Sequence[Evidence]
+    ) -> list[Evidence]:
+        """Note what a bank's file says of refunds (gateway/payments/by_bank.py); returns what came."""
+        return self._bank.take(connection, entries, came)
 
     # --- by the Treasury contract ---------------------------------------------------------
 
@@ -137,8 +156,8 @@ class GoingBack:
             return self._follow_call(refund)
         promised = self._promised(refund)
         if refund.asset == TENGE:
-            # A bank's transfer is made by people; `by_bank` is told when it has gone.
-            return 0
+            # A bank's transfer is made by people, and the bank's files tell when it has gone.
+            return self._bank.settle(refund, promised)
         if promised is None or self._treasury is None or self._outgoing is None or self._sight is None:
             return 0
         # Proofs are made before the transaction; only what is stored is decided inside it.
@@ -158,41 +177,6 @@ class GoingBack:
             rows.set_attempt(connection, KIND, refund.id, attempt, "queued", "", outgoing_id=id)
             rows.set_refund(connection, refund.id, outgoing_id=id, problem=None)
         return 1
-
-    def by_bank(self, id: str, entry: bytes, actor: str) -> Refund:
-        """Take the bank's booking of a refund: it names our own reference, and the ledger books it (W5).
-
-        entry: the booked debit as the bank's statement has it. It is personal, so the ledger gets a
-        salted commitment to it.
-        """
-        with reading(self._engine) as connection:
-            refund = rows.refund(connection, id)
-        if refund is None or refund.source is not Source.CITY or refund.asset != TENGE:
-            reject("not_found", "refund", f"no refund by bank is called {id[:40]!a}")
-        if refund.id.encode() not in entry:
-            reject("P6", "entry", f"the bank's entry does not name our reference {refund.id}")
-        if refund.state is RefundState.FINAL:
-            return refund
-        promised = self._promised(refund) if refund.record_id is not None else None
-        if promised is None:
-            reject("F3", "refund", "the ledger has no promise in effect: the seats have not signed it")
-        now = self._clock()
-        with self._engine.begin() as connection:
-            locked = self._moves.locked(connection, id)
-            if locked.state is RefundState.FINAL:
-                return locked
-            salt = secrets.token_bytes(32)
-            commitment = sha256(salt + entry).digest()
-            store.add_private(connection, commitment, salt, entry)
-            record = _booked(refund, promised, commitment)
-            submit(connection, record, now)
-            why = f"{actor}: booked by the bank"
-            self._moves.move(
-                connection, locked, RefundState.FINAL, why, now, transfer_id=record.id, problem=None
-            )
-            moved = rows.refund(connection, id)
-            assert moved is not None
-        return moved
 
     def _next_attempt(self, refund: Refund) -> int:
         with reading(self._engine) as connection:
@@ -284,25 +268,10 @@ class GoingBack:
             if locked.state is RefundState.FINAL:
                 return 0
             evidence = ledger_store.add_document(connection, mine[0].document)
-            record = _booked(refund, promised, evidence)
+            record = booked_transfer(refund, promised, evidence)
             submit(connection, record, now)
             tries = rows.attempts_of(connection, KIND, refund.id)
             rows.set_attempt(connection, KIND, refund.id, tries[-1][0], "final", "")
             noted = {"transfer_key": mine[0].key, "transfer_id": record.id, "problem": None}
             self._moves.move(connection, locked, RefundState.FINAL, f"transfer {mine[0].key}", now, **noted)
         return 1
-
-
-def _booked(refund: Refund, promised: Promised, evidence: bytes) -> Transfer:
-    """What the ledger books when a refund has gone (SPEC W5): the receipt's accounts, the other way round."""
-    return Transfer(
-        time=0,
-        id=sha256(b"refunded " + refund.id.encode()).digest(),
-        debit=promised.receipt.credit,
-        credit=promised.receipt.debit,
-        asset=promised.receipt.asset,
-        amount=refund.amount_minor,
-        purpose=promised.receipt.purpose,
-        authority=hash_struct(promised.refund),
-        evidence=evidence,
-    )

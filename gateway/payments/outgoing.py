@@ -87,9 +87,19 @@ class Sight(Protocol):
         ...
 
     def moved(
-        self, asset: str, senders: Collection[bytes], receivers: Collection[bytes], first: int, last: int
+        self,
+        asset: str,
+        senders: Collection[bytes],
+        receivers: Collection[bytes],
+        first: int,
+        last: int,
+        *,
+        is_final: bool = False,
     ) -> list[Moved]:
-        """The transfers of an asset from one of these to one of those, in a range of blocks."""
+        """The transfers of an asset from one of these to one of those, in a range of blocks.
+
+        is_final: all of them are final, so that nodes must agree on the answer. None where last < first.
+        """
         ...
 
     def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:

@@ -56,9 +56,11 @@ class Proof(StrEnum):
 
 @dataclass(frozen=True)
 class Refund:
-    """One refund. amount_minor: base units of the asset that was received; receiver: 20 bytes.
+    """One refund. amount_minor: base units of the asset; receiver: an address, or the SHA-256 of an IBAN.
 
-    ripe_s: before that nobody but an owner may let it go.
+    ripe_s: before that nobody but an owner may let it go. since_block: no transfer before it can be this
+    refund, nor can one of the transactions that are `earlier`. scanned_block: up to this final block the
+    chain has no transfer of it. credited_block: Treasury credited it there, since nobody received it.
     """
 
     id: str
@@ -81,6 +83,15 @@ class Refund:
     record_id: bytes | None = None
     transfer_id: bytes | None = None
     problem: str | None = None
+    earlier: frozenset[bytes] = frozenset()
+    scanned_block: int | None = None
+    credited_block: int | None = None
+
+    @property
+    def unseen_from(self) -> int:
+        """The first block in which its transfer can still be."""
+        first = self.since_block or 0
+        return first if self.scanned_block is None else max(first, self.scanned_block + 1)
 
     @property
     def returned(self) -> Returned:

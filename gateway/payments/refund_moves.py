@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any, Final
 
 from gateway.db import Connection
 from gateway.payments import store
+from gateway.payments.outgoing import Promised
 from gateway.payments.refund_model import MOVES, Refund, RefundState
 from gateway.payments.service import Payments
 from gateway.payments.store import refunds as rows
+from ledger.records import Transfer, hash_struct
 
 STEP: Final = "refunds"
 
@@ -37,3 +40,18 @@ class RefundMoves:
         rows.set_refund_state(connection, refund.id, state, STEP, why, now, **noted)
         if refund.invoice_id is not None:
             self._payments.states.follow(connection, refund.invoice_id, now, changed=True)
+
+
+def booked_transfer(refund: Refund, promised: Promised, evidence: bytes) -> Transfer:
+    """What the ledger books when a refund has gone (SPEC W5): the receipt's accounts, the other way round."""
+    return Transfer(
+        time=0,
+        id=sha256(b"refunded " + refund.id.encode()).digest(),
+        debit=promised.receipt.credit,
+        credit=promised.receipt.debit,
+        asset=promised.receipt.asset,
+        amount=refund.amount_minor,
+        purpose=promised.receipt.purpose,
+        authority=hash_struct(promised.refund),
+        evidence=evidence,
+    )

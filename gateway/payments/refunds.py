@@ -9,6 +9,7 @@ the outgoing transfer is final, never when it was sent (field failure 30).
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -22,7 +23,7 @@ from gateway.payments.refund_model import MOVES, Proof, Refund, RefundState, Sou
 from gateway.payments.service import Payments
 from gateway.payments.store import Decision, Invoice, Seen
 from gateway.payments.store import refunds as rows
-from gateway.rails import BOOKS, PAYS, Kind, Stage
+from gateway.rails import BOOKS, PAYS, BankEntry, Evidence, Kind, Stage
 from ledger.records import reject
 from ledger.rules import TENGE
 
@@ -158,7 +159,12 @@ class Refunds:
         return self.look(id)
 
     def cancel(self, id: str, actor: str, why: str) -> Refund:
-        """Let a refund not go; refused once it may be under way."""
+        """Let a refund not go; refused once it may be under way.
+
+        What a wallet may have sent by now is looked for first, at the newest block: Unavailable where the
+        chain cannot be asked.
+        """
+        self._going.look_for(self.look(id))
         now = self._clock()
         with self._engine.begin() as connection:
             refund = _one(connection, id)
@@ -188,9 +194,14 @@ class Refunds:
             rows.set_refund(connection, id, reported=transaction, problem=why)
         return self.look(id)
 
-    def by_bank(self, id: str, entry: bytes, actor: str) -> Refund:
-        """Take the bank's booking of a refund in tenge, which names our own reference (field failure 43)."""
-        return self._going.by_bank(id, entry, actor)
+    def take_bank(
+        self, connection: Connection, entries: Sequence[BankEntry], came: Sequence[Evidence]
+    ) -> list[Evidence]:
+        """Note what a bank's file says of refunds, in the transaction that takes the file.
+
+        Returns the money that the file says came: `came`, less and more what came back of refunds.
+        """
+        return self._going.take_bank(connection, entries, came)
 
     def retry(self, id: str, actor: str, why: str) -> Refund:
         """Try once more what certainly did not go, and what the ledger still promises."""

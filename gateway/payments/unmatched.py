@@ -7,6 +7,7 @@ claimed for a year becomes the city's (LEAKS 12), by a step that lists it first.
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from hashlib import sha256
 from typing import Final
 
 from gateway.db import Connection, reading
+from gateway.kz import check_iban
 from gateway.payments import store
 from gateway.payments.refund_model import Proof, Refund, RefundState, Source
 from gateway.payments.service import Payments
 from gateway.payments.settled import note_settled
-from gateway.payments.store import Decided, Decision, Invoice, Seen
+from gateway.payments.store import Decided, Decision, Invoice, Seen, bank
 from gateway.payments.store import refunds as rows
 from gateway.rails import BOOKS, PAYS, Kind, Stage
 from ledger.records import ZERO_HASH, reject
@@ -55,8 +57,11 @@ class Unmatched:
     def _waiting(self, connection: Connection, seen: Seen) -> Waiting:
         invoice = None if seen.invoice_id is None else store.invoice(connection, seen.invoice_id)
         decided = store.decisions_of(connection, seen.key)
+        returned = bank.returned_why(connection, seen.key)
         if seen.problem is not None:
             why = seen.problem
+        elif returned is not None and not decided:
+            why = returned
         elif decided:
             why = decided[-1].why
         else:
@@ -123,12 +128,18 @@ class Unmatched:
                 self._payments.states.follow(connection, seen.invoice_id, now, changed=True)
         return self._look(evidence_key)
 
-    def refund(self, evidence_key: str, to: bytes, actor: str, why: str) -> Refund:
+    def refund(
+        self, evidence_key: str, to: bytes, actor: str, why: str, *, iban: str | None = None
+    ) -> Refund:
         """Send back what came by bank and belongs to no invoice, all of it; the city's seats sign it too.
 
-        to: SHA-256 of the payer's IBAN, as the ledger names it. Money on a chain is refunded by its
-        invoice (`Refunds.request`): there its source and its bounds are known.
+        to: SHA-256 of the payer's IBAN, as the ledger names it; iban: the account itself, which the bank is
+        to pay. Without it the account that the bank told with the money is taken, where `to` names it. Money
+        on a chain is refunded by its invoice (`Refunds.request`): there its source and its bounds are known.
         """
+        if iban is not None:
+            check_iban(iban, "iban")
+            assert sha256(iban.encode()).digest() == to, "two names of one account"
         now = self._clock()
         if len(to) != 32 or to == ZERO_HASH:
             reject("E2", "to", "a bank account is named by the 32 bytes of its IBAN's SHA-256")
@@ -162,6 +173,8 @@ class Unmatched:
                 connection, refund, "city", key, sha256(evidence_key.encode() + to).digest(), actor, why
             )
             assert added, "decided under the lock"
+            if (account := iban or _told_account(connection, seen, to)) is not None:
+                bank.add_account(connection, refund.id, account)
         return refund
 
     def _look(self, key: str) -> Seen:
@@ -255,6 +268,13 @@ def _check_recorded(seen: Seen) -> None:
     """What was counted apart is matched out of its receipt, so that has to be on the ledger first."""
     if seen.transfer_id is not None and seen.position is None:
         reject("V5", seen.key, "its receipt is being recorded; ask again in a moment")
+
+
+def _told_account(connection: Connection, seen: Seen, to: bytes) -> str | None:
+    """The account that the money came from, as the bank told it, if that is where it is to go."""
+    told = None if seen.evidence_hash is None else store.private(connection, seen.evidence_hash)
+    account = None if told is None else json.loads(told).get("debtor_iban")
+    return account if account and sha256(account.encode()).digest() == to else None
 
 
 def _check_sendable(seen: Seen) -> None:

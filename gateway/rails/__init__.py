@@ -58,3 +58,28 @@ class Evidence:
     document: bytes = b""
     at_s: int | None = None
     private: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class BankEntry:
+    """What the bank has booked that may be of a payment that the city made: money out, or back again.
+
+    key: the bank's identity of the movement; is_back: it came back, and otherwise it left. undoes: the key of
+    what it takes back, where the bank says so. reference: the end-to-end reference, or "" where the bank told
+    none; text: what else was written on it. receiver_iban: to whose account, where the bank tells it.
+    transactions: above 1 for a batch that is not listed. is_evidence: it is told as Evidence under the same
+    key too, as money that came. reason: the bank's code for why it comes back. private is personal.
+    """
+
+    key: str
+    is_back: bool
+    asset: str
+    amount_minor: int
+    reference: str
+    text: str = field(repr=False)
+    receiver_iban: str | None = field(repr=False)
+    transactions: int
+    undoes: str | None = None
+    is_evidence: bool = False
+    reason: str = ""
+    private: bytes = field(default=b"", repr=False)

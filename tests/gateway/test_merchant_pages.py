@@ -57,6 +57,8 @@ SCOPED = {
     ("GET", "/pos/{id}"): "invoices.read",
     ("GET", "/operator"): "unmatched.read",
     ("POST", "/operator/unmatched"): "unmatched.write",
+    ("GET", "/operator/refunds"): "unmatched.read",
+    ("POST", "/operator/refunds"): "unmatched.write",
 }
 
 

@@ -112,8 +112,16 @@ class Chain:
         return Seen(self.latest, self.final)
 
     def moved(
-        self, asset: str, senders: Collection[bytes], receivers: Collection[bytes], first: int, last: int
+        self,
+        asset: str,
+        senders: Collection[bytes],
+        receivers: Collection[bytes],
+        first: int,
+        last: int,
+        *,
+        is_final: bool = False,
     ) -> list[Moved]:
+        assert not is_final or last <= self.final
         return [
             one
             for one in self.transfers
@@ -126,7 +134,8 @@ class Chain:
     def send(self, sender: bytes, receiver: bytes, amount: int) -> None:
         self.latest += 1
         key = f"evm:1:{self.latest}:{len(self.transfers)}:{next(_numbers)}"
-        self.transfers.append(Moved(key, "USDT", sender, receiver, amount, self.latest, b"\1" * 32, b"{}"))
+        transaction = sha256(key.encode()).digest()
+        self.transfers.append(Moved(key, "USDT", sender, receiver, amount, self.latest, transaction, b"{}"))
 
 
 @dataclass

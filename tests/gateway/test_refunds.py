@@ -13,21 +13,26 @@ from contracts import transactions
 from gateway.budget.desk import Desk, Proposed
 from gateway.db import reading
 from gateway.demo import Day, enact_all
+from gateway.merchants import store as merchants
 from gateway.merchants.policy import Over, Policy, set_policy
+from gateway.payments import by_wallet
 from gateway.payments.going_back import GoingBack
 from gateway.payments.receivers import WAIT_S, plain_terms, typed_terms
 from gateway.payments.refund_model import MOVES, Proof, Refund, RefundState, Source
 from gateway.payments.refunds import Refunds
 from gateway.payments.store import Invoice
+from gateway.payments.store import refunds as rows
 from gateway.rails.evm.sight import EvmSight
 from gateway.rails.evm.treasury import EvmTreasury
 from ledger import store as ledger_store
-from ledger.records import Account, Contract, Invalid, Transfer, decode, hash_struct
+from ledger.records import Account, Contract, Invalid, Transfer, Unavailable, decode, hash_struct
 from ledger.records import Refund as RefundRecord
-from tests.gateway.conftest import DAY, Town
+from tests.gateway.conftest import DAY, MERCHANT_IBAN, Town
 from tests.gateway.sending import TownSender
 
 ACTOR = "key_1"
+# How far the chain of the town is ahead of what is final in it, at most.
+UNFINAL = 5
 
 
 def refunds_of(town: Town) -> Refunds:
@@ -143,6 +148,206 @@ def test_what_was_sent_before_the_refund_was_asked_is_not_it(town: Town):
     town.finalise()
     refunds.follow()
     assert refunds.look(refund.id).state is RefundState.PENDING
+
+
+def transfer_like(town: Town, amount: int) -> str:
+    """The merchant pays its customer, outside of any refund."""
+    made = town.city.city.transfer(town.city.keys.account("merchant"), town.token, payer(town), amount)
+    return str(made)
+
+
+def test_what_the_merchant_had_just_paid_the_same_customer_is_no_refund_of_it(town: Town):
+    """A minute later it approves a refund of the same amount, and nothing of this minute is final."""
+    invoice, refunds = paid(town), refunds_of(town)
+    transfer_like(town, 1_000)
+    refund = refunds.approve(refunds.request(ACTOR, invoice.id, None, 1_000, None, "k").id, ACTOR)
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.PENDING
+    town.finalise()
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.PENDING
+    send(town, refund)
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.SENT
+
+
+def test_what_was_sent_before_is_no_refund_in_a_later_block_either(town: Town):
+    """Its block goes, and the same transaction comes again above the block from which on it would count."""
+    invoice, refunds, web3 = paid(town), refunds_of(town), town.city.outside.web3
+    merchant = town.city.keys.account("merchant")
+    signed = merchant.sign_transaction(
+        {
+            "to": Web3.to_checksum_address(town.token), "value": 0, "gas": 100_000, "gasPrice": 10**11,
+            "data": b"\xa9\x05\x9c\xbb" + payer(town).rjust(32, b"\0") + (1_000).to_bytes(32, "big"),
+            "nonce": web3.eth.get_transaction_count(merchant.address), "chainId": web3.eth.chain_id,
+        }
+    )  # fmt: skip
+    snapshot = web3.provider.make_request("evm_snapshot", [])["result"]
+    web3.eth.send_raw_transaction(signed.raw_transaction)
+    town.mine()
+    refund = refunds.approve(refunds.request(ACTOR, invoice.id, None, 1_000, None, "k").id, ACTOR)
+    web3.provider.make_request("evm_revert", [snapshot])
+    town.mine(5)
+    web3.eth.send_raw_transaction(signed.raw_transaction)
+    town.mine()
+    block = web3.eth.get_transaction_receipt(signed.hash)["blockNumber"]
+    assert block >= refund.since_block
+    for _ in range(2):
+        refunds.follow()
+        assert refunds.look(refund.id).state is RefundState.PENDING
+        town.finalise()
+    send(town, refund)
+    town.finalise()
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.FINAL
+
+
+def test_a_refund_that_was_sent_is_not_cancelled_before_the_next_round_has_seen_it(town: Town):
+    invoice, refunds = paid(town), refunds_of(town)
+    refund = refunds.approve(refunds.request(ACTOR, invoice.id, None, 1_000, None, "k1").id, ACTOR)
+    send(town, refund)
+    # No round has looked yet.
+    with pytest.raises(Invalid, match="it is sent and may be under way"):
+        refunds.cancel(refund.id, ACTOR, "to ask again")
+    town.finalise()
+    refunds.follow()
+    assert refunds.look(refund.id).state is RefundState.FINAL
+    # What was not sent is cancelled, and asked again it is not ended by what another one was ended by.
+    second = refunds.approve(refunds.request(ACTOR, invoice.id, None, 1_000, None, "k2").id, ACTOR)
+    assert refunds.cancel(second.id, ACTOR, "a mistake").state is RefundState.CANCELLED
+    third = refunds.approve(refunds.request(ACTOR, invoice.id, None, 1_000, None, "k3").id, ACTOR)
+    town.finalise()
+    refunds.follow()
+    assert refunds.look(third.id).state is RefundState.PENDING
+
+
+def test_what_may_have_been_sent_is_not_cancelled_while_the_chain_cannot_be_asked(town: Town):
+    invoice = paid(town)
+    sight = Broken(refunds_of(town)._sight)
+    refunds = Refunds(town.payments, sight)
+    refund = refunds.approve(refunds.request(ACTOR, invoice.id, None, 1_000, None, "k").id, ACTOR)
+    sight.is_away = True
+    with pytest.raises(Unavailable):
+        refunds.cancel(refund.id, ACTOR, "no")
+    assert refunds.look(refund.id).state is RefundState.PENDING
+    # Nor does one begin of which nobody knows what was sent before.
+    other = refunds.approve(refunds.request(ACTOR, invoice.id, None, 5, None, "k2").id, ACTOR)
+    assert (other.state, "away" in str(other.problem)) == (RefundState.APPROVED, True)
+    sight.is_away = False
+    assert refunds.cancel(refund.id, ACTOR, "no").state is RefundState.CANCELLED
+    refunds.follow()
+    assert refunds.look(other.id).state is RefundState.PENDING
+
+
+def test_a_transfer_that_ended_another_refund_does_not_hide_the_next_one(town: Town):
+    """Two of the same amount are open, and the first is final before anybody looks for the second."""
+    invoice, refunds = paid(town), refunds_of(town)
+    asked = [refunds.request(ACTOR, invoice.id, None, 1_000, None, f"k{number}") for number in range(2)]
+    both = [refunds.approve(one.id, ACTOR) for one in asked]
+    send(town, both[0])
+    town.finalise()
+    refunds.follow()
+    assert [refunds.look(one.id).state.value for one in both] == ["final", "pending"]
+    send(town, both[1])
+    town.finalise()
+    with town.city.gateway.engine.begin() as connection:
+        # As one that was begun before rounds kept how far they had looked.
+        rows.set_refund(connection, both[1].id, scanned_block=None)
+    refunds.follow()
+    first, second = (refunds.look(one.id) for one in both)
+    assert (first.state, second.state) == (RefundState.FINAL, RefundState.FINAL)
+    assert first.transfer_key != second.transfer_key
+
+
+def test_a_round_asks_for_what_is_new_however_long_ago_a_refund_was_asked(town: Town):
+    invoice = paid(town)
+    sight = Counting(refunds_of(town)._sight)
+    refunds = Refunds(town.payments, sight)
+    old = refunds.approve(refunds.request(ACTOR, invoice.id, None, 7, None, "never sent").id, ACTOR)
+    for number in range(4):
+        town.mine(300)
+        town.finalise()
+        sight.asked.clear()
+        refunds.follow()
+        blocks = sum(max(last - first + 1, 0) for first, last in sight.asked)
+        # What is new, and the blocks that are not final.
+        assert blocks <= 300 + 2 * UNFINAL, (number, sight.asked)
+    assert refunds.look(old.id).scanned_block == town.city.outside.web3.eth.get_block("finalized")["number"]
+    # A refund that is further behind is caught up with in bounded pieces, and found.
+    send(town, old)
+    town.mine(50)
+    town.finalise()
+    sight.asked.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(by_wallet, "BLOCKS_A_ROUND", 20)
+        for _ in range(20):
+            refunds.follow()
+            assert all(last - first < 20 for first, last in sight.asked)
+    assert refunds.look(old.id).state is RefundState.FINAL
+
+
+def test_one_merchants_question_that_fails_stops_no_other_merchant(town: Town):
+    mine = paid(town)
+    with town.city.gateway.engine.begin() as connection:
+        other = merchants.Merchant(
+            "m_fedcba9876543210", "Other", "990140000011", MERCHANT_IBAN, town.city.keys.address("builder")
+        )
+        merchants.add_merchant(connection, other, town.city.clock())
+    theirs = paid(town, merchant_id=other.id, payee=other.wallet)
+    sight = Counting(refunds_of(town)._sight)
+    refunds = Refunds(town.payments, sight)
+    asked = [refunds.request(ACTOR, one.id, None, 9, None, "k") for one in (theirs, mine, mine)]
+    asked[2] = refunds.request(ACTOR, mine.id, None, 8, None, "k2")
+    for one in asked:
+        refunds.approve(one.id, ACTOR)
+    # A wallet that has written more logs than a node will tell about.
+    sight.fails_for = other.wallet
+    send(town, refunds.look(asked[1].id))
+    refunds.follow()
+    assert [refunds.look(one.id).state.value for one in asked] == ["pending", "sent", "pending"]
+    assert "too many" in str(refunds.look(asked[0].id).problem)
+    assert refunds.look(asked[2].id).problem is None
+    sight.fails_for = b""
+    town.finalise()
+    refunds.follow()
+    assert [refunds.look(one.id).state.value for one in asked] == ["pending", "final", "pending"]
+    assert refunds.look(asked[0].id).problem is None
+
+
+class Through:
+    """The town's eyes, seen through."""
+
+    def __init__(self, sight) -> None:
+        self._sight = sight
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._sight, name)
+
+
+class Broken(Through):
+    """Eyes that close."""
+
+    is_away = False
+
+    def head(self) -> object:
+        if self.is_away:
+            raise Unavailable("chain", "away")
+        return self._sight.head()
+
+
+class Counting(Through):
+    """Eyes that note what they are asked, and fail for whoever asks about one wallet."""
+
+    def __init__(self, sight) -> None:
+        super().__init__(sight)
+        self.asked: list[tuple[int, int]] = []
+        self.fails_for = b""
+
+    def moved(self, asset, senders, receivers, first: int, last: int, **more: object) -> object:
+        self.asked.append((first, last))
+        if self.fails_for in senders:
+            raise Unavailable("chain", "too many logs")
+        return self._sight.moved(asset, senders, receivers, first, last, **more)
 
 
 def test_ff30_refunded_is_said_when_the_outgoing_transfer_is_final_and_a_reorganisation_takes_it_back(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -10,6 +11,9 @@ from sqlalchemy import Connection, insert, select, update
 from gateway.db import insert_into, newest_first
 from gateway.payments.refund_model import Proof, Refund, RefundState, Source
 from gateway.payments.store import tables
+
+# How many values one question names: databases bound it.
+KEYS_AT_ONCE = 500
 
 
 def _refund_of(row: Any) -> Refund:
@@ -34,6 +38,9 @@ def _refund_of(row: Any) -> Refund:
         record_id=None if row.record_id is None else bytes(row.record_id),
         transfer_id=None if row.transfer_id is None else bytes(row.transfer_id),
         problem=row.problem,
+        earlier=frozenset(map(bytes.fromhex, json.loads(row.earlier))),
+        scanned_block=row.scanned_block,
+        credited_block=row.credited_block,
     )
 
 
@@ -185,10 +192,37 @@ def refund_reported(connection: Connection, transaction: bytes) -> str | None:
 
 def is_transfer_taken(connection: Connection, key: str) -> bool:
     """Whether a transfer on chain stands for a refund already: one for each (field failure 15)."""
-    return (
-        connection.execute(select(tables.refund.c.id).where(tables.refund.c.transfer_key == key)).first()
-        is not None
-    )
+    return bool(transfers_taken(connection, [key]))
+
+
+def transfers_taken(connection: Connection, keys: Collection[str]) -> dict[str, str]:
+    """Which refund each of these transfers stands for, where it does."""
+    column, found = tables.refund.c, {}
+    asked = sorted(keys)
+    for start in range(0, len(asked), KEYS_AT_ONCE):
+        some = asked[start : start + KEYS_AT_ONCE]
+        rows = connection.execute(select(column.id, column.transfer_key).where(column.transfer_key.in_(some)))
+        found.update({row.transfer_key: row.id for row in rows})
+    return found
+
+
+def set_scanned(connection: Connection, ids: Sequence[str], block: int) -> None:
+    """Note that up to a final block the chain has nothing more of these refunds; never less than before."""
+    column = tables.refund.c
+    for start in range(0, len(ids), KEYS_AT_ONCE):
+        connection.execute(
+            update(tables.refund)
+            .where(
+                column.id.in_(ids[start : start + KEYS_AT_ONCE]),
+                column.scanned_block.is_(None) | (column.scanned_block < block),
+            )
+            .values(scanned_block=block)
+        )
+
+
+def encode_earlier(transactions: Collection[bytes]) -> str:
+    """Transactions as the column `earlier` holds them."""
+    return json.dumps([one.hex() for one in sorted(transactions)])
 
 
 # --- tries ------------------------------------------------------------------------------

@@ -253,6 +253,11 @@ refund = Table(
     Column("request", Hash32, nullable=False),
     # From which block on its outgoing transfer can be, and which transfer it was: one for each refund.
     Column("since_block", Integer64, nullable=True),
+    # Transactions that had sent the like before, in blocks that could go and come again higher up (JSON).
+    Column("earlier", Text, nullable=False, server_default="[]"),
+    # Up to this final block nothing on the chain is its end; and the block in which Treasury credited it.
+    Column("scanned_block", Integer64, nullable=True),
+    Column("credited_block", Integer64, nullable=True),
     Column("outgoing_id", Text, nullable=True, unique=True),
     # The coin leaves no log: whoever sent it names the transaction, and one is of one refund.
     Column("reported", Hash32, nullable=True, unique=True),
@@ -314,6 +319,34 @@ payout_item = Table(
     Column("settlement_id", Text, ForeignKey("settlement.id"), primary_key=True),
     Column("payout_id", Text, ForeignKey("payout.id"), nullable=False, index=True),
 )
+refund_account = Table(
+    # To which account the bank is to pay a refund: the ledger has the SHA-256 alone. Personal, can be erased.
+    "refund_account",
+    metadata,
+    Column("refund_id", Text, ForeignKey("refund.id"), primary_key=True),
+    Column("iban", Text, nullable=False),
+)
+bank_refund = Table(
+    # What the bank booked under the reference of a refund: money out, or back (gateway/payments/by_bank.py).
+    "bank_refund",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("refund_id", Text, ForeignKey("refund.id"), nullable=False, index=True),
+    Column("amount", Amount, nullable=False),
+    Column("is_back", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    # Hides what the bank said of it.
+    Column("commitment", Hash32, nullable=False),
+    Column("seen_s", Integer64, nullable=False),
+)
+approval_place = Table(
+    # Where approvals stand on the ledger, by what they approve: derived from the records.
+    "approval_place",
+    metadata,
+    Column("position", Integer64, primary_key=True, autoincrement=False),
+    Column("approves", Hash32, nullable=False, index=True),
+)
 order_claim = Table(
     # Goods are handed over once for each order (field failure 42).
     "order_claim",
@@ -335,7 +368,7 @@ INSERT_ONLY = (
 ALL = (
     invoice, invoice_event, evidence, evidence_event, decision, policy, private, erased, cursor, nonce,
     flush_waiting, file, idempotency, refund, refund_event, attempt, settlement, payout, payout_item,
-    payout_event, message, order_claim,
+    payout_event, message, order_claim, refund_account, bank_refund, approval_place,
 )  # fmt: skip
 
 for _table in INSERT_ONLY:

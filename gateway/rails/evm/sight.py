@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from contracts.bindings import COIN
 from contracts.transactions import CONTRACTS
@@ -51,30 +52,41 @@ class EvmSight:
         return Seen(head.latest, head.final)
 
     def moved(
-        self, asset: str, senders: Collection[bytes], receivers: Collection[bytes], first: int, last: int
+        self,
+        asset: str,
+        senders: Collection[bytes],
+        receivers: Collection[bytes],
+        first: int,
+        last: int,
+        *,
+        is_final: bool = False,
     ) -> list[Moved]:
         """The Transfers of a token between these, in the order of the chain: the node filters by topic.
 
-        Of the coin: what the treasury says that it refunded, where it is the sender.
+        Of the coin: what the treasury says that it refunded, where it is the sender. is_final: nodes that
+        agree about the final block must agree about these too, since nobody looks at them again.
         """
         found: list[Moved] = []
-        if self.is_coin(asset):
-            return self._coin_refunded(asset, receivers, first, last) if self.treasury in senders else found
+        if self.is_coin(asset) and self.treasury not in senders:
+            return found
         for start in range(first, last + 1, self._range_blocks):
             end = min(start + self._range_blocks - 1, last)
-            found += self._moved(self.token(asset), asset, senders, receivers, start, end)
+            if self.is_coin(asset):
+                found += self._coin_refunded(asset, receivers, start, end, is_final=is_final)
+            else:
+                token = self.token(asset)
+                found += self._moved(token, asset, senders, receivers, start, end, is_final=is_final)
         return found
 
-    def _coin_refunded(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Moved]:
+    def _coin_refunded(
+        self, asset: str, receivers: Collection[bytes], first: int, last: int, *, is_final: bool
+    ) -> list[Moved]:
         asked = {
             "fromBlock": to_hex(first), "toBlock": to_hex(last), "address": to_hex(self.treasury),
             "topics": [[to_hex(REFUNDED), to_hex(CREDITED)]],
         }  # fmt: skip
-        try:
-            logs = [read_log(raw) for raw in self._asked("eth_getLogs", asked) if not raw.get("removed")]
-            sent = [(log, to) for to in receivers for log in coin_sent(logs, self.treasury, REFUNDED, to)]
-        except _MALFORMED as error:
-            raise Unavailable(self.rail, f"{type(error).__name__}: {error}"[:300]) from error
+        logs = self.logs(asked, is_final=is_final)
+        sent = [(log, to) for to in receivers for log in coin_sent(logs, self.treasury, REFUNDED, to)]
         return [
             Moved(
                 evidence_key(self.chain_id, log), asset, self.treasury, to, log.word(1), log.block,
@@ -91,6 +103,8 @@ class EvmSight:
         receivers: Collection[bytes],
         first: int,
         last: int,
+        *,
+        is_final: bool,
     ) -> list[Moved]:
         topics = [
             [to_hex(TRANSFER)],
@@ -103,9 +117,8 @@ class EvmSight:
             "address": to_hex(token),
             "topics": topics,
         }
-        answer = self._asked("eth_getLogs", asked)
+        logs = self.logs(asked, is_final=is_final)
         try:
-            logs = [read_log(raw) for raw in answer if not raw.get("removed")]
             for log in logs:
                 self._check(log, token, senders, receivers, first, last)
         except _MALFORMED as error:
@@ -140,14 +153,26 @@ class EvmSight:
             document=evidence_document(self.chain_id, log, amount),
         )
 
-    def _asked(self, method: str, *parameters: object) -> list[dict[str, object]]:
-        try:
-            found = self._pool.ask(method, *parameters)
-        except Refused as error:
-            raise Unavailable(self.rail, str(error)) from error
-        if not isinstance(found, list):
-            raise Unavailable(self.rail, f"{method} answered no list")
-        return found
+    def logs(self, asked: Mapping[str, object], *, is_final: bool = False) -> list[Log]:
+        """What eth_getLogs answers; of final blocks what all nodes that agree about them answer."""
+
+        def read(endpoint: Endpoint) -> tuple[Log, ...] | Refused:
+            try:
+                told = endpoint.node.ask("eth_getLogs", asked)
+                if not isinstance(told, list):
+                    raise TypeError("eth_getLogs answered no list")
+                # When a block was made is told by some nodes and not by others, and decides nothing here.
+                logs = [replace(read_log(raw), time_s=None) for raw in told if not raw.get("removed")]
+                return tuple(sorted(logs, key=lambda log: (log.block, log.index)))
+            except Refused as error:
+                return error
+            except _MALFORMED as error:
+                raise Unavailable(endpoint.node.name, f"{type(error).__name__}: {error}"[:300]) from error
+
+        found = self._pool.confirmed(read) if is_final else self._pool.read(read)
+        if isinstance(found, Refused):
+            raise Unavailable(self.rail, str(found))
+        return list(found)
 
     def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
         """What a transaction sent of the chain's coin; of a final block all nodes that agree must say it."""

@@ -58,7 +58,7 @@ class Credit:
     `credit` is False for a debit. `reversal` with `credit` False takes back an earlier credit. `booked` is
     False for money that is only announced. `index` counts the movements of the file from 0. `transactions` is
     above 1 where an entry sums up a batch without listing it: good for reconciling, but it says nothing about
-    who paid what.
+    who paid what. `return_reason` is told of money that comes back because it could not be delivered.
     """
 
     account_iban: str
@@ -80,6 +80,8 @@ class Credit:
     index: int
     message_id: str
     sha256: str
+    creditor_iban: str | None = None
+    return_reason: str | None = None
 
     @property
     def signed_tiyn(self) -> int:
@@ -103,9 +105,11 @@ class Credit:
 
     @property
     def reversed_identity(self) -> str | None:
-        """The identity of the credit that this takes back, where the bank keeps the reference."""
-        if not self.reversal or self.credit or self.servicer_reference is None:
+        """The identity of what this takes back, where the bank keeps the reference and the amount."""
+        if not self.reversal or self.servicer_reference is None:
             return None
+        if self.credit:
+            return f"{self.account_iban}:debit:{self.amount_tiyn}:{self.servicer_reference}"
         return f"{self.account_iban}:credit:{self.servicer_reference}"
 
 
@@ -187,7 +191,7 @@ def check_same_money(first: Credit, second: Credit) -> None:
         if getattr(first, name) != getattr(second, name):
             reject("T13", where, f"{name} was {getattr(first, name)} and is now {getattr(second, name)}")
     # A statement may leave out what the notification said; it may not say something else.
-    for name in ("end_to_end_id", "remittance", "debtor_iban"):
+    for name in ("end_to_end_id", "remittance", "debtor_iban", "creditor_iban"):
         before, after = getattr(first, name), getattr(second, name)
         if before and after and before != after:
             reject("T13", where, f"{name} has changed in file {second.sha256} since file {first.sha256}")
@@ -358,6 +362,8 @@ def _read_entry(
                 index=first_index + number - 1,
                 message_id=message_id,
                 sha256=digest,
+                creditor_iban=_text(detail, "RltdPties/CdtrAcct/Id/IBAN", place),
+                return_reason=_return_reason(detail, place),
             )
         )
     total, expected = sum(movement.signed_tiyn for movement in movements), amount if credit else -amount
@@ -384,6 +390,14 @@ def _remittance(detail: Element) -> str:
     """Join the free text and the structured references; a bank may cut one reference over two lines."""
     nodes = detail.findall("RmtInf/Ustrd") + detail.findall("RmtInf/Strd/CdtrRefInf/Ref")
     return " ".join(text for node in nodes if (text := (node.text or "").strip()))
+
+
+def _return_reason(detail: Element, where: str) -> str | None:
+    """The bank's code for why money comes back; what it adds in words may be personal."""
+    if detail.find("RtrInf") is None:
+        return None
+    told = _text(detail, "RtrInf/Rsn/Cd", where) or _text(detail, "RtrInf/Rsn/Prtry", where)
+    return told if told and re.fullmatch(r"[0-9A-Za-z]{1,35}", told) else "no reason told"
 
 
 def _name(detail: Element, role: str, where: str) -> str | None:

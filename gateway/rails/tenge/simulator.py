@@ -43,6 +43,8 @@ class Transfer:
     end_to_end_id: str | None = None
     actual_payer_name: str | None = None
     structured_reference: str | None = None
+    payee_iban: str | None = None
+    return_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,16 @@ class Bank:
     def reverse(self, reference: str) -> None:
         """Take a booked credit back, under the same reference."""
         self._book(replace(self._history[reference], credit=False, reversal=True, time_s=self.clock()))
+
+    def give_back(self, reference: str, reason: str, amount_tiyn: int | None = None) -> None:
+        """Take a booked debit back, under the same reference; less comes where a bank keeps its charge."""
+        entry = self._history[reference]
+        transfers = tuple(
+            replace(one, return_reason=reason, amount_tiyn=amount_tiyn or one.amount_tiyn)
+            for one in entry.transfers
+        )
+        back = replace(entry, credit=True, reversal=True, transfers=transfers, time_s=self.clock())
+        self._book(back)
 
     def pay_out(self, account: str, transfer: Transfer) -> str:
         """Book an outgoing transfer, which is also how a bank charges its fee."""
@@ -233,6 +245,11 @@ class Bank:
         if transfer.payer_iban:
             parties += f"<DbtrAcct><Id><IBAN>{transfer.payer_iban}</IBAN></Id></DbtrAcct>"
         parties += self._party("UltmtDbtr", transfer.actual_payer_name)
+        if transfer.payee_iban:
+            parties += f"<CdtrAcct><Id><IBAN>{transfer.payee_iban}</IBAN></Id></CdtrAcct>"
+        back = ""
+        if transfer.return_reason:
+            back = f"<RtrInf><Rsn><Cd>{_clean(transfer.return_reason)}</Cd></Rsn></RtrInf>"
         end_to_end = _clean(transfer.end_to_end_id or "NOTPROVIDED")
         return "".join(
             (
@@ -241,6 +258,7 @@ class Bank:
                 f"<AmtDtls><TxAmt>{amount}</TxAmt></AmtDtls>",
                 f"<RltdPties>{parties}</RltdPties>" if parties else "",
                 f"<RmtInf>{remittance}</RmtInf>" if remittance else "",
+                back,
                 "</TxDtls>",
             )
         )
