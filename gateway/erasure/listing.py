@@ -46,6 +46,7 @@ class What(StrEnum):
     LETTER = "letter"
     CONTACT = "contact"  # of a merchant
     CHANGE = "change"  # of a merchant's contact
+    ACCOUNT = "account"  # to which a refund is paid
     SANDBOX = "sandbox"  # an invoice that nobody can pay
 
 

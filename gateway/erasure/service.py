@@ -19,7 +19,7 @@ from gateway.erasure.person import pattern_of, text_of
 from gateway.payments import store as payments
 from gateway.payments.refund_model import Refund, RefundState, Source
 from gateway.payments.state import Clock
-from gateway.payments.store import Decision, Seen
+from gateway.payments.store import Decision, Seen, bank
 from gateway.payments.store.refunds import refunds_of_evidence, refunds_of_invoice
 from gateway.rails import Kind, Stage
 from gateway.rails.tenge.rail import read_file_keys
@@ -69,6 +69,8 @@ class Erasure:
                     found.targets.add(Target(What.PRIVATE, commitment.hex()))
                     for seen in store.evidence_under(connection, commitment):
                         self._take_evidence(connection, seen, found)
+                    for booked in store.bookings_under(connection, commitment):
+                        found.targets.add(Target(What.EVIDENCE, evidence_name(booked)))
             for what, words in store.WORDS.items():
                 for key, told, of in store.words_of(connection, words):
                     # Of changes only those of a contact: account and wallet are accounting.
@@ -92,8 +94,10 @@ class Erasure:
         for refund in by_bank:
             if refund.state not in {RefundState.FINAL, RefundState.CANCELLED}:
                 reject("L7", f"refund {refund.id}", f"it is {refund.state.value}: it has to end first")
-        for commitment in store.refund_commitments(connection, by_bank):
-            found.targets.add(Target(What.PRIVATE, commitment.hex()))
+            found.targets.add(Target(What.ACCOUNT, refund.id))
+        for booked in bank.bookings_of(connection, [one.id for one in by_bank]):
+            found.targets.add(Target(What.PRIVATE, booked.commitment.hex()))
+            found.targets.add(Target(What.EVIDENCE, evidence_name(booked.key)))
 
     def _take_evidence(self, connection: Connection, seen: Seen, found: Found) -> None:
         if _waits(seen):

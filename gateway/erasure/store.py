@@ -7,7 +7,7 @@ personal in it; a test goes through all of them, so that a new table cannot be f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, delete, func, select, text, update
@@ -18,12 +18,9 @@ from gateway.erasure.person import text_of
 from gateway.merchants import store as _merchants
 from gateway.merchants.links import store as _links
 from gateway.payments import store as payments
-from gateway.payments.refund_model import Refund
 from gateway.payments.store import Seen, tables
 from gateway.sandbox import store as _sandbox
 from gateway.webhooks import store as webhooks
-from ledger import store as ledger_store
-from ledger.records import Transfer, decode
 
 # What stands where something was.
 ERASED: Final = "erased"
@@ -46,6 +43,7 @@ WORDS: Final = {
     What.CONTACT: Words("merchant", "id", ("contact",)),
     What.CHANGE: Words("merchant_change", "id", ("old", "new")),
     What.SANDBOX: Words("sandbox_invoice", "id", ("title", "reference")),
+    What.ACCOUNT: Words("refund_account", "refund_id", ("iban",)),
 }
 # A merchant's reference is of one invoice.
 _REFERENCES: Final = {"merchant_reference", "reference"}
@@ -79,27 +77,18 @@ def private_rows(connection: Connection) -> Iterator[tuple[bytes, str]]:
         yield bytes(row.commitment), text_of(bytes(row.content))
 
 
+def bookings_under(connection: Connection, commitment: bytes) -> list[str]:
+    """The keys of what the bank booked of refunds that has this commitment."""
+    column = tables.bank_refund.c
+    return list(connection.execute(select(column.key).where(column.commitment == commitment)).scalars())
+
+
 def evidence_under(connection: Connection, commitment: bytes) -> list[Seen]:
     """The evidence that has this commitment."""
     keys = connection.execute(
         select(tables.evidence.c.key).where(tables.evidence.c.evidence_hash == commitment)
     ).scalars()
     return [seen for key in list(keys) if (seen := payments.evidence(connection, key)) is not None]
-
-
-def refund_commitments(connection: Connection, refunds: Sequence[Refund]) -> list[bytes]:
-    """What the ledger's bookings of refunds by bank commit to, recorded or about to be."""
-    found = []
-    for id in [one.transfer_id for one in refunds if one.transfer_id is not None]:
-        recorded = ledger_store.answer(connection, id)
-        data = None if recorded is None else recorded.data
-        if data is None:
-            waiting = {one.id: one.template for one in ledger_store.waiting(connection, 1_000_000)}
-            data = waiting.get(id)
-        booked = None if data is None else decode(data)
-        if isinstance(booked, Transfer):
-            found.append(booked.evidence)
-    return found
 
 
 # --- emptied --------------------------------------------------------------------------------------
@@ -127,6 +116,9 @@ def _empty(connection: Connection, target: Target, words: Words, now: int) -> in
     match target.what:
         case What.CONTACT:
             emptied["contact"] = None
+        case What.ACCOUNT:
+            gone = connection.execute(delete(table).where(mine))
+            return int(gone.rowcount)
         case What.CHANGE:
             emptied = dict.fromkeys(words.columns, "")
         case What.LETTER if row["sent_s"] is None and row["gave_up_s"] is None:

@@ -29,7 +29,7 @@ from gateway.merchants.links import store as links
 from gateway.merchants.roles import OWNER, SCOPES, Caller
 from gateway.payments import store
 from gateway.payments.service import Payments
-from gateway.payments.store import Invoice, tables
+from gateway.payments.store import Invoice, bank, tables
 from gateway.rails.tenge.rail import read_file
 from gateway.webhooks import store as webhooks
 from ledger import store as ledger_store
@@ -37,6 +37,7 @@ from ledger.audit import audit
 from ledger.proof import check_receipt, parse_receipt, parse_vkey
 from ledger.records import Invalid
 from tests.gateway.conftest import MERCHANT_IBAN, Town
+from tests.gateway.test_refunds_by_bank import PAYER, Office
 
 NAME, IBAN, IIN, PHONE, EMAIL = (
     "Aliya Sample", "KZ86125KZT5004100100", "920101300123", "+7 (701) 234-56-78", "aliya@cafe.example",
@@ -241,7 +242,7 @@ def test_ff76_a_banks_file_that_is_read_again_after_a_restore_brings_nobody_back
     known = town.payments
     payments = Payments(main, LedgerView(main), known.clock, known.rates, known.chain)
     with main.begin() as connection:
-        payments.take(connection, read_file(file.read_bytes(), [town.city.plan.bank_iban]))
+        payments.take(connection, read_file(file.read_bytes(), [town.city.plan.bank_iban])[0])
     with reading(main) as connection:
         [piece] = store.unmatched(connection, (0, ""), 10)
         # It counts, it can be booked, and nobody can say whose it was.
@@ -378,51 +379,30 @@ def test_money_that_waits_for_a_decision_is_not_made_nobodys(town: Town, tmp_pat
 
 
 def test_a_refund_by_bank_ends_first_and_is_then_erased_with_its_payment(town: Town, tmp_path: Path):
-    with_account_for_unmatched(town)
-    town.transfer_in_tenge(700, "no reference", payer_name=NAME, payer_iban=IBAN)
-    town.take_bank_files()
-    town.record()
-    queue, refunds = town.city.gateway.unmatched, Refunds(town.payments)
-    assert queue is not None
-    refund = queue.refund(town.unmatched()[0].key, sha256(IBAN.encode()).digest(), "clerk", "as asked")
+    office = Office(town)
+    id = office.refund(office.lose(payer_name=NAME))
     erasure = erasure_of(town, tmp_path / "erasures.jsonl")
     with pytest.raises(Invalid, match="has to end first"):
-        erasure.person(IBAN)
-    refunds.approve(refund.id, "clerk")
-    town.record()
-    records = [decode(data) for data in ledger_store.records(town.city.gateway.engine)]
-    [(position, promise)] = [(at, one) for at, one in enumerate(records) if isinstance(one, RefundRecord)]
-    keys = town.city.keys
-    seats = [keys.account("authority"), keys.account("auditor")]
-    Desk(town.city.writer).approve(Proposed(position, promise), seats)
-    # As the bank books what went out to them.
-    commitment = booked_by_bank(town, refund.id)
-    found = erasure.person(IBAN)
-    assert Target(What.PRIVATE, commitment.hex()) in found.targets
+        erasure.person(PAYER)
+    office.pay(id, payer_name=NAME)
+    office.work()
+    assert office.state(id) == "final"
+    found = erasure.person(PAYER)
+    whats = sorted(one.what.value for one in found.targets)
+    assert whats == ["account", "evidence", "evidence", "private", "private"]
     erasure.carry_out(found, Reason.WITHDRAWN, "R-6")
-    assert NAME not in everything(town.city.gateway.engine)
-    assert refunds.look(refund.id).state is RefundState.FINAL
-
-
-def booked_by_bank(town: Town, id: str) -> bytes:
-    """A refund is final by an entry of the bank that is kept behind a commitment."""
-    entry = json.dumps({"end_to_end_id": id, "name": NAME}).encode()
+    told = everything(town.city.gateway.engine)
+    assert NAME not in told
+    assert PAYER not in told
+    assert office.state(id) == "final"
+    # Whatever the bank tells again of it is not kept again.
     with town.city.gateway.engine.begin() as connection:
-        refund = rows.refund(connection, id)
-        assert refund is not None
-        commitment = sha256(bytes(32) + entry).digest()
-        store.add_private(connection, commitment, bytes(32), entry)
-        [receipt] = town.revenue()
-        booked = Transfer(
-            time=0, id=sha256(b"refunded " + id.encode()).digest(), debit=receipt.credit, credit=receipt.debit,
-            asset="KZT", amount=refund.amount_minor, purpose=receipt.purpose,
-            authority=hash_struct(promise_of(town)), evidence=commitment,
-        )  # fmt: skip
-        submit(connection, booked, town.city.clock())
-        for state in (RefundState.SENT, RefundState.FINAL):
-            rows.set_refund_state(connection, id, state, "bank", "", town.city.clock())
-        rows.set_refund(connection, id, transfer_id=booked.id)
-    return commitment
+        connection.execute(tables.bank_refund.delete())
+        connection.execute(tables.file.delete())
+    office.work()
+    with reading(town.city.gateway.engine) as connection:
+        assert len(bank.bookings_of(connection, [id])) == 1
+    assert PAYER not in everything(town.city.gateway.engine)
 
 
 @pytest.mark.parametrize("request_", ["", "from Aliya", IIN, "R-7012345678", "x" * 41, "Алия"])
@@ -539,7 +519,7 @@ NAMES_NOBODY = {
     "api_answer",
     # A caller is a hash, forgotten after two minutes.
     "quota_lease",
-    "bank_file", "coin_deposit", "deposit_flush", "erased", "evidence", "evidence_event", "flush_waiting",
+    "approval_place", "bank_file", "bank_refund", "coin_deposit", "deposit_flush", "erased", "evidence", "evidence_event", "flush_waiting",
     "gasless_payment", "idempotency", "invoice_event", "merchant_policy", "order_claim", "outgoing_attempt",
     "payout_item", "quote_nonce", "rail_cursor", "rail_tail", "refund", "sandbox_payment", "sending_account",
     "sending_call", "sending_transaction", "settlement", "webhook_attempt", "webhook_delivery",

@@ -6,7 +6,7 @@ from alembic import op
 from ledger.database import Amount, Hash32, Integer64
 
 revision = "0307"
-down_revision = "0303"
+down_revision = "0306"
 branch_labels = None
 depends_on = None
 
