@@ -133,7 +133,7 @@ def tried(built_town: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with opened(folder) as town:
         gateway = town.city.gateway
         limits = (gateway.limits.keys, gateway.limits.addresses, gateway.limits.failures)
-        for quota in (*limits, gateway.invoice_quota, gateway.bill_quota):
+        for quota in (*limits, gateway.invoice_quota, gateway.bill_quota, gateway.authorization_quota):
             quota.most = 10**9
         # Names are looked up in a book of our own: every one of them is a public address.
         object.__setattr__(gateway, "egress", Egress(resolve=lambda *_: ["93.184.215.14"]))
