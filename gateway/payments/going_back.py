@@ -18,7 +18,9 @@ from gateway.db import Connection, reading
 from gateway.payments import store
 from gateway.payments.by_bank import Bank
 from gateway.payments.by_wallet import Wallets
-from gateway.payments.outgoing import Outgoing, Promised, Sight, TreasuryDoor
+from gateway.payments.credited import Credited
+from gateway.payments.outgoing import Moved, Outgoing, Sight, TreasuryDoor
+from gateway.payments.promises import Promises
 from gateway.payments.refund_model import MOVES, UNDER_WAY, Refund, RefundState, Source
 from gateway.payments.refund_moves import RefundMoves, booked_transfer
 from gateway.payments.service import Payments
@@ -26,7 +28,7 @@ from gateway.payments.store import refunds as rows
 from gateway.rails import BankEntry, Evidence
 from gateway.sending.call import State
 from ledger import store as ledger_store
-from ledger.records import Approval, Invalid, Unavailable, decode, hash_struct
+from ledger.records import Invalid, Unavailable, decode, hash_struct
 from ledger.records import Refund as RefundRecord
 from ledger.rules import TENGE
 from ledger.writer import submit
@@ -52,7 +54,8 @@ class GoingBack:
         self._engine, self._clock = payments.engine, payments.clock
         self._moves = RefundMoves(payments)
         self._wallets = Wallets(payments, sight, self._moves)
-        self._bank = Bank(payments, self._moves)
+        self._credited = Credited(payments, sight, self._book_paid)
+        self._bank, self._promises = Bank(payments, self._moves), Promises(payments)
 
     def start(self, id: str) -> None:
         """Begin an approved refund; what cannot begin now is begun by the next round."""
@@ -75,8 +78,11 @@ class GoingBack:
             with reading(self._engine) as connection:
                 page = rows.refunds_in(connection, UNDER_WAY, AT_ONCE, after)
             moved += self._wallets.follow([one for one in page if one.source is Source.MERCHANT])
+            credited = [one for one in page if one.credited_block is not None]
+            moved += self._credited.follow(credited)
             for refund in page:
-                moved += self._follow_one(refund)
+                if refund.credited_block is None:
+                    moved += self._follow_one(refund)
             if len(page) < AT_ONCE:
                 return moved
             after = (page[-1].created_s, page[-1].id)
@@ -154,12 +160,17 @@ class GoingBack:
     def _follow_city(self, refund: Refund) -> int:
         if refund.outgoing_id is not None:
             return self._follow_call(refund)
-        promised = self._promised(refund)
+        promised = self._promises.of(refund)
         if refund.asset == TENGE:
             # A bank's transfer is made by people, and the bank's files tell when it has gone.
             return self._bank.settle(refund, promised)
         if promised is None or self._treasury is None or self._outgoing is None or self._sight is None:
             return 0
+        with reading(self._engine) as connection:
+            before = rows.credited_before(connection, refund)
+        if before is not None:
+            # What is credited is pulled together, and then no movement would be of one refund.
+            raise Unavailable("treasury", f"it goes after {before}, which the same receiver has to pull")
         # Proofs are made before the transaction; only what is stored is decided inside it.
         attempt = self._next_attempt(refund)
         call = self._treasury.refund_call(f"{refund.id}/{attempt}", promised)
@@ -181,30 +192,6 @@ class GoingBack:
     def _next_attempt(self, refund: Refund) -> int:
         with reading(self._engine) as connection:
             return len(rows.attempts_of(connection, KIND, refund.id)) + 1
-
-    def _promised(self, refund: Refund) -> Promised | None:
-        """The refund on the ledger once it is in effect; Invalid if the ledger refused it."""
-        assert refund.record_id is not None
-        with reading(self._engine) as connection:
-            answer = ledger_store.answer(connection, refund.record_id)
-        if answer is None:
-            return None
-        record = decode(answer.data)
-        assert isinstance(record, RefundRecord)
-        digest = hash_struct(record)
-        state = self._payments.view.refresh()
-        if digest not in state.refunds:
-            return None
-        assert refund.evidence_key is not None
-        with reading(self._engine) as connection:
-            seen = store.evidence(connection, refund.evidence_key)
-        assert seen is not None
-        assert seen.position is not None
-        receipt = self._payments.view.receipt(record.receipt_hash)
-        assert receipt is not None, "a refund is in effect and its receipt is not on the ledger"
-        later = map(decode, ledger_store.records(self._engine, answer.position + 1))
-        approvals = [one for one in later if isinstance(one, Approval) and one.approves == digest]
-        return Promised(record, answer.position, receipt, seen.position, approvals)
 
     def _follow_call(self, refund: Refund) -> int:
         assert self._outgoing is not None
@@ -247,31 +234,42 @@ class GoingBack:
         return 1
 
     def _note_paid(self, refund: Refund, transaction: bytes | None, block: int | None) -> int:
-        """The call is final: the Transfer that it made is the proof, and the ledger books it (W5)."""
+        """The call is final: the Transfer that it made is the proof."""
         assert self._sight is not None
         assert block is not None
-        seen = self._sight.moved(refund.asset, {self._sight.treasury}, {refund.receiver}, block, block)
+        assert transaction is not None
+        seen = self._sight.moved(
+            refund.asset, {self._sight.treasury}, {refund.receiver}, block, block, is_final=True
+        )
         mine = [
             one for one in seen if (one.transaction, one.amount_minor) == (transaction, refund.amount_minor)
         ]
-        if not mine:
-            # Success is the expected Transfer, not the absence of an error (field failure 21). Treasury
-            # credits whoever cannot receive: then it is pulled later, and this waits for it.
+        if mine:
+            return int(self._book_paid(refund, mine[0]))
+        # Success is the expected Transfer, not the absence of an error (field failure 21). Treasury
+        # credits whoever cannot receive: then it is the receiver's to pull, and this waits for it.
+        if not self._credited.note(refund, block, transaction):
             raise Unavailable(
                 self._sight.rail, "the refund was executed and no Transfer to the receiver is seen"
             )
-        promised = self._promised(refund)
-        assert promised is not None
+        self._note_state(refund, RefundState.SENT, "credited by the treasury")
+        return 1
+
+    def _book_paid(self, refund: Refund, moved: Moved) -> bool:
+        """The ledger books a refund by the movement that ended it (W5); False while it is behind."""
+        promised = self._promises.of(refund)
+        if promised is None:
+            return False
         now = self._clock()
         with self._engine.begin() as connection:
             locked = self._moves.locked(connection, refund.id)
-            if locked.state is RefundState.FINAL:
-                return 0
-            evidence = ledger_store.add_document(connection, mine[0].document)
+            if locked.state is RefundState.FINAL or rows.is_transfer_taken(connection, moved.key):
+                return False
+            evidence = ledger_store.add_document(connection, moved.document)
             record = booked_transfer(refund, promised, evidence)
             submit(connection, record, now)
             tries = rows.attempts_of(connection, KIND, refund.id)
             rows.set_attempt(connection, KIND, refund.id, tries[-1][0], "final", "")
-            noted = {"transfer_key": mine[0].key, "transfer_id": record.id, "problem": None}
-            self._moves.move(connection, locked, RefundState.FINAL, f"transfer {mine[0].key}", now, **noted)
-        return 1
+            noted = {"transfer_key": moved.key, "transfer_id": record.id, "problem": None}
+            self._moves.move(connection, locked, RefundState.FINAL, f"transfer {moved.key}", now, **noted)
+        return True

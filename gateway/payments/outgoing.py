@@ -102,6 +102,14 @@ class Sight(Protocol):
         """
         ...
 
+    def is_credited(self, asset: str, to: bytes, amount_minor: int, block: int, transaction: bytes) -> bool:
+        """Whether a transaction of a final block had Treasury credit a receiver, who could not receive."""
+        ...
+
+    def pulled(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Moved]:
+        """What receivers pulled of what Treasury had credited to them, in a range of final blocks."""
+        ...
+
     def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
         """The transfer, if a transaction made it; None where it is in no block.
 

@@ -102,6 +102,12 @@ class Chain:
     def is_coin(self, asset: str) -> bool:
         return False
 
+    def is_credited(self, asset: str, to: bytes, amount_minor: int, block: int, transaction: bytes) -> bool:
+        return False
+
+    def pulled(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Moved]:
+        return []
+
     def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
         raise AssertionError("no coin here")
 

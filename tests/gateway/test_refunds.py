@@ -15,7 +15,7 @@ from gateway.db import reading
 from gateway.demo import Day, enact_all
 from gateway.merchants import store as merchants
 from gateway.merchants.policy import Over, Policy, set_policy
-from gateway.payments import by_wallet
+from gateway.payments import by_wallet, promises
 from gateway.payments.going_back import GoingBack
 from gateway.payments.receivers import WAIT_S, plain_terms, typed_terms
 from gateway.payments.refund_model import MOVES, Proof, Refund, RefundState, Source
@@ -665,6 +665,44 @@ def test_the_city_s_share_goes_back_through_the_treasury_against_its_receipt(tow
     assert "refunded" in town.notes(invoice)
     with pytest.raises(Invalid, match="are left"):
         refunds.request(ACTOR, invoice.id, refund.evidence_key, 1, None, "more", source=Source.CITY)
+
+
+def test_a_round_reads_of_the_ledger_what_is_new_and_finds_approvals_by_an_index(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    """Through the delay of a day a round does not read each record since the promise again."""
+    treasury, _, refund = city_refund(town)
+    treasury.sign("authority")
+    read: list[int] = []
+    records = ledger_store.records
+
+    def counted(engine, start: int = 0, end: int | None = None):
+        for data in records(engine, start, end):
+            read.append(start)
+            yield data
+
+    monkeypatch.setattr(promises.ledger_store, "records", counted)
+    treasury.refunds.follow()
+    first = len(read)
+    assert first > 50
+    for _ in range(3):
+        read.clear()
+        treasury.refunds.follow()
+        # The approval itself, and nothing that was read before.
+        assert len(read) <= 1
+    # What nobody waits for is passed over, and what is behind is read in pieces.
+    with town.city.gateway.engine.begin() as connection:
+        connection.execute(text("DELETE FROM approval_place"))
+        connection.execute(text(f"UPDATE rail_cursor SET position = 0 WHERE rail = '{promises.CURSOR}'"))
+    monkeypatch.setattr(promises, "RECORDS_AT_ONCE", 1)
+    for _ in range(4):
+        read.clear()
+        treasury.refunds.follow()
+        assert len(read) <= 2
+    assert len(treasury.refunds._going._promises.of(treasury.refunds.look(refund.id)).approvals) == 1
+    treasury.anchor()
+    treasury.refunds.follow()
+    assert treasury.sender.queued == [f"{refund.id}/1"]
 
 
 def test_ff19_a_refund_whose_reply_was_lost_is_unknown_and_not_sent_again(town: Town):

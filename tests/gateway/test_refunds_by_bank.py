@@ -328,14 +328,24 @@ def test_what_comes_back_after_it_was_booked_is_in_the_queue_again_and_can_go_el
     assert {one.kind for one in office.town.unmatched()} <= {Kind.TAKEN_BACK}
 
 
-def test_what_comes_back_before_it_counted_is_as_if_nothing_had_been(office: Office):
+@pytest.mark.parametrize("way", ["a reversal", "a payment that comes back"])
+def test_what_comes_back_before_it_counted_is_as_if_nothing_had_been(office: Office, way: str):
     """Out and back in one file, before the seats have signed: the ledger hears of neither."""
     id = office.refund(office.lose(), is_signed=False)
-    office.bank.give_back(office.pay(id), "AM09")
+    reference = office.pay(id)
+    if way == "a reversal":
+        office.bank.give_back(reference, "AM09")
+    else:
+        back = BankTransfer(AMOUNT, end_to_end_id=bank_reference(id), return_reason="AM09")
+        office.bank.receive(office.account, back)
     (office.town.city.bank_folder / "day.xml").write_bytes(office.bank.end_day(office.account))
-    office.bank.collect()
+    *_, told_again = office.bank.collect()
     for _ in range(2):
         office.work()
+    # Told again as another amount it is refused whole.
+    (office.town.city.bank_folder / "other.xml").write_bytes(told_again.replace(b"5000.00", b"1.00"))
+    office.work()
+    assert [one["problem"][:8] for one in office.get("/v1/unmatched")["files"]] == ["conflict"]
     office.sign()
     office.work()
     told = office.one(id)

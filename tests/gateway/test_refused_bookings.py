@@ -36,7 +36,7 @@ def refused_refund(town: Town) -> str:
     treasury.refunds.follow()
     gone = treasury.refunds.look(refund.id)
     assert gone.state is RefundState.FINAL
-    promised = treasury.refunds._going._promised(gone)
+    promised = treasury.refunds._going._promises.of(gone)
     assert promised is not None
     engine = town.city.gateway.engine
     with engine.begin() as connection:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.db import insert_into, newest_first
-from gateway.payments.refund_model import Proof, Refund, RefundState, Source
+from gateway.payments.refund_model import UNDER_WAY, Proof, Refund, RefundState, Source
 from gateway.payments.store import tables
 
 # How many values one question names: databases bound it.
@@ -149,6 +149,25 @@ def refunds_in(
     return [_refund_of(row) for row in rows]
 
 
+def credited_before(connection: Connection, refund: Refund) -> str | None:
+    """Another refund of the same asset that is credited to the same receiver, and that it has not pulled."""
+    column = tables.refund.c
+    found: str | None = connection.execute(
+        select(column.id)
+        .where(
+            column.state.in_(sorted(state.value for state in UNDER_WAY)),
+            column.source == refund.source.value,
+            column.asset == refund.asset,
+            column.receiver == refund.receiver,
+            column.credited_block.is_not(None),
+            column.id != refund.id,
+        )
+        .order_by(column.created_s, column.id)
+        .limit(1)
+    ).scalar()
+    return found
+
+
 def _note(connection: Connection, id: str, state: RefundState, actor: str, why: str, at_s: int) -> None:
     connection.execute(
         insert(tables.refund_event).values(refund_id=id, state=state.value, actor=actor, why=why, at_s=at_s)
@@ -223,6 +242,35 @@ def set_scanned(connection: Connection, ids: Sequence[str], block: int) -> None:
 def encode_earlier(transactions: Collection[bytes]) -> str:
     """Transactions as the column `earlier` holds them."""
     return json.dumps([one.hex() for one in sorted(transactions)])
+
+
+# --- approvals on the ledger ------------------------------------------------------------
+
+
+def open_promises(connection: Connection) -> list[bytes]:
+    """The submissions of Refund records whose refunds are not at their end."""
+    column = tables.refund.c
+    ends = (RefundState.FINAL.value, RefundState.CANCELLED.value)
+    rows = connection.execute(
+        select(column.record_id).where(column.record_id.is_not(None), column.state.not_in(ends))
+    )
+    return [bytes(row.record_id) for row in rows]
+
+
+def add_approvals(connection: Connection, found: Collection[tuple[int, bytes]]) -> None:
+    """Note where approvals stand, and what they approve: position, hash."""
+    for position, approves in found:
+        new = insert_into(connection, tables.approval_place).values(position=position, approves=approves)
+        connection.execute(new.on_conflict_do_nothing(index_elements=["position"]))
+
+
+def approvals_of(connection: Connection, approves: bytes) -> list[int]:
+    """Where the approvals of a record stand, in their order."""
+    column = tables.approval_place.c
+    rows = connection.execute(
+        select(column.position).where(column.approves == approves).order_by(column.position)
+    )
+    return [row.position for row in rows]
 
 
 # --- tries ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from contracts.bindings import COIN
 from contracts.transactions import CONTRACTS
 from gateway.payments.outgoing import CoinSent, Moved, Seen
 from gateway.rails.evm.coin_proof import No, read_coin
+from gateway.rails.evm.credits import is_credited, proof_of_pull, pulls
 from gateway.rails.evm.logs import TRANSFER, Log, check_shape, read_log
 from gateway.rails.evm.place import Place
 from gateway.rails.evm.pool import Endpoint, Pool
@@ -173,6 +174,27 @@ class EvmSight:
         if isinstance(found, Refused):
             raise Unavailable(self.rail, str(found))
         return list(found)
+
+    def is_credited(self, asset: str, to: bytes, amount_minor: int, block: int, transaction: bytes) -> bool:
+        """Whether a transaction of a final block credited a receiver, who could not receive."""
+        token = self.token(asset)
+        return is_credited(self, self.treasury, token, to, amount_minor, block, transaction)
+
+    def pulled(self, asset: str, receivers: Collection[bytes], first: int, last: int) -> list[Moved]:
+        """What receivers pulled of what was credited to them, in final blocks, with what proves it."""
+        token, found = self.token(asset), []
+        for start in range(first, last + 1, self._range_blocks):
+            end = min(start + self._range_blocks - 1, last)
+            for log in pulls(self, self.treasury, token, receivers, start, end):
+                moved: list[Moved] = []
+                if token != COIN:
+                    to = {log.address(1)}
+                    moved = self.moved(asset, {self.treasury}, to, log.block, log.block, is_final=True)
+                proof = proof_of_pull(self.chain_id, asset, token, log, moved)
+                if proof is None:
+                    raise Unavailable(self.rail, f"a pull in block {log.block} moved nothing that is seen")
+                found.append(proof)
+        return found
 
     def coin_moved(self, asked: CoinSent, final: int, known_key: str | None = None) -> Moved | None:
         """What a transaction sent of the chain's coin; of a final block all nodes that agree must say it."""
