@@ -16,6 +16,7 @@ from rich.console import Console
 from gateway import (
     bringing_cli,
     contracts_cli,
+    erasure_cli,
     keys_cli,
     ledger_cli,
     operator_cli,
@@ -35,6 +36,7 @@ app = typer.Typer(
 bringing_cli.register(contracts_cli.app)
 contracts_cli.app.add_typer(resumption_cli.app, name="resume")
 app.add_typer(contracts_cli.app, name="contracts")
+app.add_typer(erasure_cli.app, name="erase")
 app.add_typer(keys_cli.app, name="keys")
 app.add_typer(ledger_cli.app, name="ledger")
 app.command()(signing_cli.sign)

@@ -46,6 +46,7 @@ def worker(
     _log()
     with Server(Settings()) as server:
         check_tables(server)
+        server.erasure.again()
         steps = server.steps(only or [])
         if list_steps:
             for step in steps:
@@ -82,6 +83,7 @@ def serve_city() -> None:
     _log()
     with Server(Settings()) as server:
         check_tables(server)
+        server.erasure.again()
         settings, app = server.settings, server.application()
         served = serve(server.registry, Health(server.engine), settings.metrics_host, settings.metrics_port)
         console.print(
@@ -143,6 +145,7 @@ def export_tables(
         reject("export", "shape", f"jsonl or csv, not {shape[:20]!a}")
     with Server(Settings()) as server:
         check_tables(server)
+        server.erasure.again()
         sources = databases(server.engine, server.heads)
         export_all(sources, folder, cast("Shape", shape), console.print, private=private)
 
@@ -157,6 +160,8 @@ def import_tables(folder: Annotated[Path, typer.Argument(help="made by `qazyna e
     with Server(Settings()) as server:
         server.upgrade()
         import_all(databases(server.engine, server.heads), folder, console.print)
+        # Nothing has been served from it yet.
+        console.print(f"erased again: {server.erasure.again()} rows")
 
 
 def check_tables(server: Server) -> None:

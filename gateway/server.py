@@ -23,6 +23,8 @@ from contracts.bindings import City
 from contracts.transactions import CONTRACTS
 from gateway import db, migrations
 from gateway.app import Gateway, create_app
+from gateway.erasure.listing import Listing
+from gateway.erasure.service import Erasure
 from gateway.keyring import Keyring, sealer
 from gateway.ledger_view import LedgerView
 from gateway.limits import Limits, Most
@@ -139,6 +141,12 @@ class Server:
             with db.reading(engine) as connection:
                 told.append((name, measures.version(connection, table), wanted))
         return told
+
+    @cached_property
+    def erasure(self) -> Erasure:
+        """Erases what is personal, and whatever a backup brought back."""
+        listing = Listing(self.settings.erasures_path)
+        return Erasure(self.engine, listing, self.clock, self.settings.bank_folder)
 
     @cached_property
     def pool(self) -> Pool:

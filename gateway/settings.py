@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     rates: Path | None = None
     bank: Path | None = None
     vasp: Path | None = None
+    erasures: Path | None = None
     retention_code: str = ""
     bundle: str = ""
     origin: str = ""
@@ -126,6 +127,11 @@ class Settings(BaseSettings):
     def vasp_path(self) -> Path:
         """Where the list of providers stands, if there is one."""
         return self.vasp or self.folder / "vasp.json"
+
+    @property
+    def erasures_path(self) -> Path:
+        """Where the list of erasures stands; it is never restored from a backup."""
+        return self.erasures or self.folder / "erasures.jsonl"
 
     @property
     def bundle_place(self) -> Path | str:

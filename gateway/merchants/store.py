@@ -207,7 +207,8 @@ def merchant_at(connection: Connection, id: str, now: int) -> Merchant | None:
         .order_by(_change.c.effective_s, _change.c.id)
     )
     for row in rows:
-        held[row.field] = bytes.fromhex(row.new[2:]) if row.field == "wallet" else row.new
+        # A contact that was erased is none.
+        held[row.field] = bytes.fromhex(row.new[2:]) if row.field == "wallet" else row.new or None
     return Merchant(found.id, found.name, found.bin, held["iban"], held["wallet"], held["contact"])  # type: ignore[arg-type]
 
 

@@ -8,6 +8,7 @@ import secrets
 from hashlib import sha256
 
 from gateway.db import Connection, Engine, reading
+from gateway.erasure.listing import evidence_name
 from gateway.ledger_view import LedgerView
 from gateway.payments import store
 from gateway.payments.state import Clock
@@ -39,11 +40,16 @@ class Booking:
         self._engine, self._view, self._clock = engine, view, clock
 
     def keep_proof(self, connection: Connection, piece: Evidence) -> None:
-        """Keep what proves final money but is personal, behind a salted commitment (L7)."""
+        """Keep what proves final money but is personal, behind a salted commitment (L7).
+
+        Where it was erased and the bank's file is read again, salt and content are forgotten here: the
+        commitment is all that a record needs (field failure 76).
+        """
         if piece.private and not piece.document:
             salt = secrets.token_bytes(32)
             commitment = sha256(salt + piece.private).digest()
-            store.add_private(connection, commitment, salt, piece.private)
+            if not store.is_erased(connection, bytes.fromhex(evidence_name(piece.key))):
+                store.add_private(connection, commitment, salt, piece.private)
             store.set_commitment(connection, piece.key, commitment)
 
     def try_book(self, connection: Connection, seen: Seen, now: int) -> bool:

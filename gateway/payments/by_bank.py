@@ -20,6 +20,7 @@ from hashlib import sha256
 from typing import Final
 
 from gateway.db import Connection, reading
+from gateway.erasure.listing import evidence_name
 from gateway.payments import store
 from gateway.payments.outgoing import Promised
 from gateway.payments.refund_model import UNDER_WAY, Refund, RefundState, Source
@@ -114,7 +115,8 @@ class Bank:
             bank.set_booking(connection, undone.key, BookingState.RETURNED, f"came back as {entry.key}")
         salt = secrets.token_bytes(32)
         commitment = sha256(salt + entry.private).digest()
-        store.add_private(connection, commitment, salt, entry.private)
+        if not store.is_erased(connection, bytes.fromhex(evidence_name(entry.key))):
+            store.add_private(connection, commitment, salt, entry.private)
         made = BankBooking(
             entry.key, refund.id, entry.amount_minor, entry.is_back, state, why, commitment, self._clock()
         )

@@ -45,28 +45,32 @@ class Note(StrEnum):
     UNKNOWN = "unknown"
 
 
-_COVERED = frozenset({Status.DETECTED, Status.CONFIRMING, Status.PAID, Status.FINAL})
-_BACK = frozenset({Status.REFUND_PENDING, Status.REFUNDED})
+_UNFINAL = frozenset({Status.DETECTED, Status.CONFIRMING, Status.PAID})
+_COVERED = _UNFINAL | {Status.FINAL}
+_PENDING, _BACK = Status.REFUND_PENDING, frozenset({Status.REFUND_PENDING, Status.REFUNDED})
 
-
-def _others(status: Status) -> frozenset[Status]:
-    return frozenset(Status) - {status}
-
-
-# Every legal move. All is reversible until final, since blocks can go. From final on only a refund
-# leads, and new money from there back: a refund that is pending can fail, one that is final cannot.
-# What was voided is void for ever; money that comes all the same is told like any other.
+# Every legal move: those that evidence, people and time can make, and no other (a test walks them all).
+# Stages that are not reached one after the other were not seen: money is found when it is final already.
 MOVES: dict[Status, frozenset[Status]] = {
-    Status.OPEN: _others(Status.OPEN),
-    Status.DETECTED: _others(Status.DETECTED),
-    Status.CONFIRMING: _others(Status.CONFIRMING),
-    Status.PAID: _others(Status.PAID),
-    Status.FINAL: _BACK,
-    # To open again only where a clock was put back.
-    Status.EXPIRED: _others(Status.EXPIRED),
-    Status.VOID: _COVERED | _BACK,
-    Status.REFUND_PENDING: _others(Status.REFUND_PENDING),
-    Status.REFUNDED: _COVERED | {Status.REFUND_PENDING},
+    # A refund asked for while nothing counts is of late money that is held, in the seconds before `expire`.
+    # Refunded it is never at once: a refund is asked for first, and that is told.
+    Status.OPEN: _COVERED | {Status.EXPIRED, Status.VOID, _PENDING},
+    # Blocks can go, so all is reversible until it is final. Refunded without a step between: a refund of
+    # final money was done while other money covered the price, and then the block of that is gone.
+    Status.DETECTED: _COVERED - {Status.DETECTED} | _BACK | {Status.OPEN, Status.EXPIRED, Status.VOID},
+    Status.CONFIRMING: _COVERED - {Status.CONFIRMING} | _BACK | {Status.OPEN, Status.EXPIRED, Status.VOID},
+    Status.PAID: _COVERED - {Status.PAID} | _BACK | {Status.OPEN, Status.EXPIRED, Status.VOID},
+    # Only a refund leads away from final, and it is pending first. Where other money covers the price
+    # meanwhile and is not final yet, that decides: it is the weakest piece that is needed.
+    Status.FINAL: _UNFINAL | {_PENDING},
+    # Money that was on its way, or came late and is accepted. Open again: only where two clocks disagree.
+    Status.EXPIRED: _COVERED | {Status.OPEN, Status.VOID, _PENDING},
+    # What was voided is void for ever; money that comes all the same is told like any other.
+    Status.VOID: _COVERED | {_PENDING},
+    # It is done, or cancelled: then whatever else is there decides. Or new money covers both.
+    _PENDING: _COVERED | {Status.REFUNDED, Status.OPEN, Status.EXPIRED, Status.VOID},
+    # A final refund stays; what leads away is new money, or one more refund.
+    Status.REFUNDED: _COVERED | {_PENDING},
 }
 
 _ORDER = (Stage.DETECTED, Stage.CONFIRMING, Stage.PAID, Stage.FINAL)
@@ -149,10 +153,10 @@ def derive(
 ) -> Derived:
     """The state that the evidence makes.
 
-    The weakest piece that is needed decides: an invoice is final when final money covers it. What goes
-    back must be there on top, at whatever stage: a surplus that is given back before it is final takes
-    nothing from an invoice that is. Money that is gone does not count, money of a flush was counted as
-    its deposit, and late money counts once it was accepted.
+    The weakest piece that is needed decides: an invoice is final when final money covers it, and what goes
+    back on top of it, since only final money is ever given back. Goods would go otherwise for a payment
+    that can be taken back, after the first was refunded. Money that is gone does not count, money of a
+    flush was counted as its deposit, and late money counts once it was accepted.
     now: up to when all payments are known, which is not the clock while a rail is blind
     (field failure 07); clock: the clock, where it is another.
     """
@@ -165,7 +169,7 @@ def derive(
     needed = max(terms.due_minor - terms.tolerance_minor, 1)
     status = Status.VOID if terms.voided else Status.EXPIRED if now > terms.expires_s else Status.OPEN
     if paid >= needed + back:
-        status = _STATUS[_covering_stage(terms, counted, needed)]
+        status = _STATUS[_covering_stage(terms, counted, needed + back)]
     elif returned:
         status = Status.REFUNDED if all(one.is_final for one in returned) else Status.REFUND_PENDING
     elif counted and status is Status.OPEN:
@@ -213,13 +217,13 @@ def worth(terms: Terms, payments: Iterable[Payment | Returned]) -> int:
     return own + tenge * terms.due_minor // terms.tiyn
 
 
-def follow(before: Status, derived: Status) -> Status:
-    """The status to keep: what was derived, unless the move is none of MOVES.
+def follow(before: Status, derived: Derived) -> Status:
+    """The status to keep: what was derived, but what was final stays final unless money goes back.
 
-    That would be our own bug, and the answer to it is not to lose the evidence: what was final
-    stays final unless money goes back, and everything else is what the evidence says.
+    Anything else would be our own bug, and the answer to it is not to take back what was told as final.
     """
-    return before if before is Status.FINAL and derived not in _BACK else derived
+    goes_back = derived.notes & {Note.REFUND_PENDING, Note.REFUNDED}
+    return before if before is Status.FINAL and not goes_back else derived.status
 
 
 def _covering_stage(terms: Terms, live: list[Payment], needed: int) -> Stage:

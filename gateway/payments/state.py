@@ -78,7 +78,7 @@ class States:
         if ask_back(connection, invoice, derived, seen, now) is not None:
             derived, seen = self.derive(connection, invoice, now)
             changed = True
-        status = follow(invoice.status, derived.status)
+        status = follow(invoice.status, derived)
         if status is not invoice.status:
             store.set_status(connection, invoice_id, status, now)
             self._tell(connection, invoice, derived, seen, now)

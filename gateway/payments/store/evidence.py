@@ -346,3 +346,9 @@ def private(connection: Connection, commitment: bytes) -> bytes | None:
         select(tables.private.c.content).where(tables.private.c.commitment == commitment)
     ).scalar()
     return None if found is None else bytes(found)
+
+
+def is_erased(connection: Connection, name: bytes) -> bool:
+    """Whether what is private about this evidence was erased at somebody's request; name: of listing.py."""
+    found = select(tables.erased.c.line).where(tables.erased.c.name == name)
+    return connection.execute(found).first() is not None

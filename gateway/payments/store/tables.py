@@ -108,6 +108,14 @@ private = Table(
     Column("salt", Hash32, nullable=False),
     Column("content", LargeBinary, nullable=False),
 )
+erased = Table(
+    # How far the list of erasures was carried out here (gateway/erasure). name: of a piece of evidence, the
+    # hash of its key, so that it is not kept again when the bank's file is read again.
+    "erased",
+    metadata,
+    Column("name", Hash32, primary_key=True),
+    Column("line", Integer64, nullable=False, index=True),
+)
 cursor = Table(
     "rail_cursor",
     metadata,
@@ -361,7 +369,7 @@ INSERT_ONLY = (
     invoice_event, evidence_event, decision, policy, refund_event, settlement, payout_event, message,
 )  # fmt: skip
 ALL = (
-    invoice, invoice_event, evidence, evidence_event, decision, policy, private, cursor, nonce,
+    invoice, invoice_event, evidence, evidence_event, decision, policy, private, erased, cursor, nonce,
     flush_waiting, file, idempotency, refund, refund_event, attempt, settlement, payout, payout_item,
     payout_event, message, order_claim, refund_account, bank_refund, approval_place,
 )  # fmt: skip

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from gateway.rails import BankEntry, Evidence, Kind, Stage
 from gateway.rails.tenge.camt import Credit, read_notification
 from gateway.rails.tenge.reference import find_reference
+from ledger.records import Invalid
 from ledger.rules import TENGE
 
 
@@ -62,6 +63,14 @@ def _entry(entry: Credit) -> BankEntry:
         reason=entry.return_reason or "",
         private=_private(entry),
     )
+
+
+def read_file_keys(content: bytes) -> set[str]:
+    """The keys of all evidence in a file on whichever account; none where the file cannot be read."""
+    try:
+        return {f"bank:{entry.identity}" for entry in read_notification(content)}
+    except Invalid:
+        return set()
 
 
 def _evidence(entry: Credit, stage: Stage) -> Evidence:
