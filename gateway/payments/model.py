@@ -119,13 +119,15 @@ class Payment:
 class Returned:
     """Money of an invoice that goes back, in units received. is_final: the outgoing transfer is.
 
-    is_known: False while nobody can say whether it has gone (field failure 19).
+    is_known: False while nobody can say whether it has gone (field failure 19). is_held: it is of a named
+    payment that does not count, so that it takes nothing from those that do.
     """
 
     asset: str
     amount_minor: int
     is_final: bool
     is_known: bool = True
+    is_held: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def derive(
     live = [p for p in live if p.asset in {terms.asset, TENGE}]
     counted = [p for p in live if counts(terms, p)]
     held = [p for p in live if not counts(terms, p)]
-    paid, back = worth(terms, counted), worth(terms, returned)
+    paid, back = worth(terms, counted), worth(terms, [one for one in returned if not one.is_held])
     # Nobody pays an invoice with nothing, however much may be missing.
     needed = max(terms.due_minor - terms.tolerance_minor, 1)
     status = Status.VOID if terms.voided else Status.EXPIRED if now > terms.expires_s else Status.OPEN

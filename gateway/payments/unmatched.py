@@ -17,7 +17,7 @@ from typing import Final
 from gateway.db import Connection, reading
 from gateway.kz import check_iban
 from gateway.payments import store
-from gateway.payments.refund_model import Proof, Refund, RefundState, Source
+from gateway.payments.refund_model import Proof, Refund, RefundState, Source, reserves
 from gateway.payments.service import Payments
 from gateway.payments.settled import note_settled
 from gateway.payments.store import Decided, Decision, Invoice, Seen, bank
@@ -91,6 +91,7 @@ class Unmatched:
             if seen.kind not in PAYS:
                 reject("P5", "evidence", f"a {seen.kind.value} pays no invoice")
             _check_fits(connection, seen, invoice)
+            _check_not_given_back(connection, seen)
             _check_recorded(seen)
             before = seen.invoice_id
             made = Decided(seen.key, Decision.ASSIGNED, invoice_id, None, actor, why, now)
@@ -248,6 +249,15 @@ def _check_undecided(connection: Connection, seen: Seen) -> None:
     is_late = seen.decision in {Decision.HELD, Decision.LATE}
     if seen.invoice_id is not None and not is_late:
         reject("conflict", seen.key, f"it pays the invoice {seen.invoice_id}")
+
+
+def _check_not_given_back(connection: Connection, seen: Seen) -> None:
+    """Refuse to have money pay an invoice of which some goes back, or has gone, by the one it came for."""
+    back = sum(
+        one.amount_minor for one in rows.refunds_of_evidence(connection, seen.key) if reserves(one.state)
+    )
+    if back:
+        reject("P5", seen.key, f"{back} of its {seen.amount_minor} are given back, by refunds of this money")
 
 
 def _check_fits(connection: Connection, seen: Seen, invoice: Invoice) -> None:

@@ -250,6 +250,25 @@ def test_held_money_that_is_kept_or_refunded_pays_nothing_any_more(town: Town):
     assert refund.state is RefundState.REQUESTED
 
 
+def test_a_late_duplicate_that_goes_back_takes_nothing_from_what_was_paid_in_time(town: Town):
+    policy(town, late_accept_s=60)
+    invoice = town.invoice(refund_to=town.city.keys.address("payer"))
+    town.pay(invoice)
+    town.finalise()
+    key = late(town, invoice)
+    town.settle()
+    assert (town.status(invoice), town.notes(invoice)) == ("final", {"late", "held"})
+    refunds = town.city.gateway.refunds
+    assert refunds is not None
+    refunds.request(ACTOR, invoice.id, key, invoice.due_minor, None, "k")
+    assert (town.status(invoice), town.stored_status(invoice)) == ("final", "final")
+    assert "refund_pending" in town.notes(invoice)
+    assert town.payments.claim(invoice.id, ACTOR)
+    # What goes back pays nothing else any more.
+    with pytest.raises(Invalid, match=f"{invoice.due_minor} of its {invoice.due_minor} are given back"):
+        queue_of(town).assign(key, invoice.id, ACTOR, WHY)
+
+
 @pytest.mark.parametrize("database", ["town", "postgres_town"])
 def test_of_two_who_decide_at_once_one_does_and_the_other_is_told(
     request: pytest.FixtureRequest, database: str
