@@ -16,7 +16,7 @@ from contracts.transactions import transact
 from gateway.budget.bookings import Bookings
 from gateway.cli import app
 from gateway.ledger_view import LedgerView
-from gateway.payments.outgoing import Moved
+from gateway.payments.outgoing import Credit, Moved
 from gateway.rails.evm import HttpNode, Place, Pool
 from gateway.rails.evm.logs import Log, log_of
 from gateway.rails.evm.sight import EvmSight
@@ -270,11 +270,17 @@ def test_a_refund_that_was_credited_is_seen_by_payments_when_it_is_pulled(site: 
     sight = EvmSight(Pool([node], city.CHAIN_ID), Place(deployment, {COIN: "ETH"}))
 
     def seen() -> list[Moved]:
-        block = said(receipt, REFUNDED).block
-        return sight.moved("ETH", {deployment.treasury}, {site.builder}, block, block)
+        """What the gateway does: asked once whether it was credited, and then for what was pulled since."""
+        told = said(receipt, REFUNDED)
+        credit = Credit("ETH", site.builder, AMOUNT, told.block, told.transaction)
+        assert sight.is_credited(credit)
+        assert sight.moved("ETH", {deployment.treasury}, {site.builder}, told.block, told.block) == []
+        pulled = sight.pulled("ETH", {site.builder}, told.block, sight.head().final)
+        return [one for pull in pulled if (one := sight.paid_by_pull(credit, pull)) is not None]
 
     back = site.refund("one")
     receipt = site.pay_back(back)
+    town.chain.mine(3)
     assert seen() == []
     site.open()
     town.city.pull(PAYER, "treasury", site.builder, COIN)
