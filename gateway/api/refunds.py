@@ -24,6 +24,7 @@ from gateway.api.schemas import (
     Reason,
     RefundAnswer,
     RefundList,
+    SentBy,
     SettlementAnswer,
     SettlementList,
 )
@@ -179,6 +180,15 @@ def cancel_refund(id: str, body: Reason, request: Request, caller: Writer) -> Re
     gateway = gateway_of(request)
     own_refund(gateway, id, caller)
     return refund_answer(gateway, refunds_of(gateway).cancel(id, caller.key_id, body.why))
+
+
+@router.post("/refunds/{id}/transaction")
+def name_transaction(id: str, body: SentBy, request: Request, caller: Writer) -> RefundAnswer:
+    """Say by which transaction a refund in the chain's coin was sent: coin leaves no log to find it by."""
+    gateway = gateway_of(request)
+    own_refund(gateway, id, caller)
+    transaction = bytes.fromhex(body.transaction[2:])
+    return refund_answer(gateway, refunds_of(gateway).report(id, transaction, caller.key_id))
 
 
 # --- settlements and payouts ------------------------------------------------------------

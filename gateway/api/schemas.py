@@ -315,6 +315,12 @@ class Reason(Strict):
     why: Annotated[str, Field(min_length=1, max_length=500, examples=["asked for twice"])]
 
 
+class SentBy(Strict):
+    """The transaction by which a wallet sent a refund in the chain's coin."""
+
+    transaction: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{64}$", examples=["0x" + "5c" * 32])]
+
+
 class PreparedAnswer(BaseModel):
     """What the merchant's own wallet is to send; link: EIP-681, for a QR code."""
 

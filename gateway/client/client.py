@@ -114,6 +114,12 @@ class Client:
         """Let a refund go."""
         return read(Refund, self._write("POST", f"/v1/refunds/{id}/approve", None, None))
 
+    def name_refund_transaction(self, id: str, transaction: str) -> Refund:
+        """Say by which transaction (0x and its hash) your wallet sent a refund in the chain's coin."""
+        return read(
+            Refund, self._write("POST", f"/v1/refunds/{id}/transaction", {"transaction": transaction}, None)
+        )
+
     def refund(self, id: str) -> Refund:
         """One refund as it is now."""
         return read(Refund, self._ask("GET", f"/v1/refunds/{id}"))

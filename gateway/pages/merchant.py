@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -227,6 +228,27 @@ def _places(gateway: Gateway, caller: Caller) -> list[tuple[str, str | None]]:
         held = store.merchant_at(connection, str(caller.merchant_id), gateway.clock())
     assert held is not None
     return [("wallet", checksummed(held.wallet)), ("iban", held.iban), ("contact", held.contact)]
+
+
+@router.post("/merchant/refunds/{id}/transaction")
+def name_transaction(
+    id: str,
+    request: Request,
+    caller: Annotated[Caller, Depends(gate("refunds.write"))],
+    transaction: Annotated[str, Form(max_length=80)],
+) -> Response:
+    """Say by which transaction a refund in the chain's coin was sent."""
+    gateway = gateway_of(request)
+    own_refund(gateway, id, caller)
+    typed = transaction.strip()
+    if not re.fullmatch("0x[0-9a-fA-F]{64}", typed):
+        reject(
+            "E2",
+            "transaction",
+            f"{len(typed)} characters, not 0x and 64 hexadecimal digits",
+        )
+    refunds_of(gateway).report(id, bytes.fromhex(typed[2:]), caller.key_id)
+    return RedirectResponse("/merchant/money", 303)
 
 
 @router.post("/merchant/refunds/{id}/{what}")

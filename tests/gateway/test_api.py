@@ -39,6 +39,7 @@ SCOPED = {
     ("GET", "/v1/refunds/{id}"): ("refunds.read", False),
     ("POST", "/v1/refunds/{id}/approve"): ("refunds.write", False),
     ("POST", "/v1/refunds/{id}/cancel"): ("refunds.write", False),
+    ("POST", "/v1/refunds/{id}/transaction"): ("refunds.write", False),
     ("GET", "/v1/settlements"): ("statements.read", False),
     ("GET", "/v1/payouts"): ("statements.read", False),
     ("POST", "/v1/payouts"): ("payouts.write", False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -21,10 +22,12 @@ from gateway.pages import merchant, operator, session, shop, till, watch
 from gateway.pages.merchant import units
 from gateway.pages.plot import bars
 from gateway.pages.session import PageRoute
+from gateway.payments.refunds import Refunds
 from gateway.payments.store import Origin
 from ledger.records import Invalid
 from tests.gateway.conftest import Town
 from tests.gateway.test_api import walk
+from tests.gateway.test_refunds import AsCoin, paid
 from tests.gateway.test_unmatched import with_account_for_unmatched
 
 PAGE = {"Accept": "text/html", "Accept-Language": "en"}
@@ -42,6 +45,7 @@ SCOPED = {
     ("GET", "/merchant/money"): "statements.read",
     ("GET", "/merchant/statement"): "statements.read",
     ("POST", "/merchant/refunds/{id}/{what}"): "refunds.write",
+    ("POST", "/merchant/refunds/{id}/transaction"): "refunds.write",
     ("POST", "/merchant/changes/{id}/cancel"): "merchant.write",
     ("POST", "/merchant/changes"): "merchant.write",
     ("GET", "/merchant/links"): "links.read",
@@ -273,6 +277,38 @@ def test_a_merchant_refunds_withdraws_and_sees_it_on_its_pages(town: Town, owner
     listed = owner.get("/merchant").text
     assert listed.count("/merchant/invoices/") == 2
     assert owner.get(f"/merchant/invoices/{town.bill().id}").status_code == 404
+
+
+def test_a_refund_in_coin_is_named_by_its_transaction_on_the_page_and_by_the_api(town: Town):
+    invoice, gateway = paid(town), town.city.gateway
+    assert gateway.refunds is not None
+    refunds = Refunds(town.payments, AsCoin(gateway.refunds._sight))
+    town.city.gateway = replace(gateway, refunds=refunds)
+    owner = Visitor(town)
+    owner.sign_in(town.merchant_key)
+    asked = [refunds.request("k", invoice.id, None, 1_000, None, key).id for key in "ab"]
+    page = "/merchant/money"
+    assert "/transaction" not in owner.get(page).text
+    for id in asked:
+        refunds.approve(id, "k")
+    refused = owner.send(page, f"/merchant/refunds/{asked[0]}/transaction", transaction="0x5c")
+    assert (refused.status_code, "4 characters" in refused.text) == (422, True)
+    named = "0x" + "5c" * 32
+    answer = owner.send(page, f"/merchant/refunds/{asked[0]}/transaction", transaction=f" {named} ")
+    assert answer.status_code == 303
+    assert refunds.look(asked[0]).reported == bytes.fromhex(named[2:])
+
+    def name(id: str, transaction: str, bearer: dict[str, str] = town.bearer) -> int:
+        body = {"transaction": transaction}
+        answer = town.client().post(f"/v1/refunds/{id}/transaction", json=body, headers=bearer)
+        return int(answer.status_code)
+
+    assert name(asked[1], named) == 409
+    assert name(asked[1], "0x5c") == 422
+    assert name(asked[1], "0x" + "5d" * 32) == 200
+    assert refunds.look(asked[1]).reported == b"\x5d" * 32
+    assert name("r_none", named) == 404
+    assert name(asked[1], named, town.operator) in {403, 404}
 
 
 def test_a_change_of_wallet_is_seen_and_stopped_on_the_first_page(town: Town, owner: Visitor):
