@@ -10,10 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 from gateway.demo import serving
 from gateway.pages.words import load
 from gateway.payments.store import Invoice
-from tests.browser.test_pages_in_chromium import CONTRAST, FAULTS, PHONE, SOON_MS, Visit, browser
+from tests.browser.test_pages_in_chromium import CONTRAST, FAULTS, PHONE, SOON_MS, Visit
 from tests.gateway.conftest import Town, build, opened
-
-__all__ = ["browser"]  # a fixture of its neighbour
 
 
 @pytest.fixture(scope="module")

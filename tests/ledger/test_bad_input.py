@@ -13,6 +13,7 @@ from ledger.records import (
     Invalid,
     Seat,
     Transfer,
+    Unavailable,
     decode,
     domain_separator,
     encode,
@@ -134,11 +135,17 @@ def test_a_time_that_goes_back_is_refused_and_never_written(ledger: Ledger) -> N
     ledger.ask(first)
     writer.drain()
     # Who submits cannot say the time, and a clock that goes back does not take the ledger with it.
-    ledger.clock.now = log.now - 3_600
+    ledger.clock.now = log.now - 60
     with ledger.engine.begin() as connection:
         store.submit(connection, one.id, encode(replace(one, time=log.now - 7)), 0)
     writer.drain()
     assert decode(ledger.records()[-1]).time == log.now
+    # One that goes back by more than a minute is believed no more: nothing is refused, and nothing recorded.
+    ledger.clock.now -= 1
+    ledger.ask(other)
+    with pytest.raises(Unavailable, match=f"dated {log.now}, the clock says {log.now - 61}"):
+        writer.drain()
+    ledger.clock.now += 1
     state, _ = rules.replay(ledger.records())
     with pytest.raises(Invalid) as refused:
         rules.apply(state, encode(replace(other, time=log.now - 1)))

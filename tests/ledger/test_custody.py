@@ -19,9 +19,14 @@ NEW_YEAR_S = 1_798_743_600  # 2027 in Alatau
 
 def overdue(folder: Path, *, spread: bool = False) -> list[tuple[str, str, int | None, str]]:
     """What the auditor finds about custody."""
-    wanted = Wanted(spread=in_turn if spread else None)
+    wanted = Wanted(spread=in_turn if spread else None, sources_unavailable=True)
     found = audit(folder, wanted=wanted).findings
     return [(f.where, f.asset, f.amount, f.why) for f in found if f.rule == "F5"]
+
+
+def is_valid(folder: Path) -> bool:
+    """Whether the auditor finds nothing, who knows that the rates here have sources that nobody ever said."""
+    return audit(folder, wanted=Wanted(sources_unavailable=True)).is_valid
 
 
 def until(log: Log, time_s: int) -> Log:
@@ -34,14 +39,14 @@ def until(log: Log, time_s: int) -> Log:
 def test_leak_08_what_stands_in_custody_for_more_than_30_days_is_a_finding(tmp_path: Path) -> None:
     log, receipt = make.in_custody("works")
     last = log.state.receipts[receipt].time + rules.CUSTODY_S
-    assert audit(bundles.write(tmp_path / "a", until(log, last)).folder).is_valid
+    assert is_valid(bundles.write(tmp_path / "a", until(log, last)).folder)
     why = f"400 of others' money is in custody for more than 2592000 s before {last + 1}"
     found = overdue(bundles.write(tmp_path / "b", until(log, last + 1)).folder)
     assert found == [("account payable-held", "KZT", 400, why)]
     # Late is not too late: it goes, and the ledger is valid again.
     going = log.act(make.refund(receipt, 400))
     log.add(make.refunded(going, log.state.receipts[receipt], 400))
-    assert audit(bundles.write(tmp_path / "c", log).folder).is_valid
+    assert is_valid(bundles.write(tmp_path / "c", log).folder)
 
 
 @pytest.mark.parametrize("is_booked", [False, True])
