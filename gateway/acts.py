@@ -190,7 +190,8 @@ class Acts:
             resolved = [one.resolved(self.state) for one in round_]
             missing = [one for one in resolved if find(self.state, one) is None]
             until = max([until, *(self._allowed_s(one.record) for one in missing)])
-            if missing and self._now < until:
+            # The worker's clock may be ahead of when this was asked, and its records are of then.
+            if missing and max(self._now, self.state.time) < until:
                 break
             if missing:
                 self._propose(number, missing)
@@ -273,7 +274,7 @@ class Acts:
             reject(refused.rule, where, f"{refused.where}: {refused.why}")
 
     def _record(self, asked: Sequence[tuple[str, bytes, Record]], copy: rules.State) -> None:
-        """Have recorded what the copy took; Invalid for the first that the writer refuses. asked: where, key, it."""
+        """Have recorded what the copy took, (where, key, it) each; Invalid for the first that is refused."""
         if self._inbox is None:
             self.state = copy
             return

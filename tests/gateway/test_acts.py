@@ -1,0 +1,466 @@
+"""Acts after the founding, by commands alone and beside a running worker: proposed, signed, in effect, audited."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.acts import Acts, Inbox, read_acts, state_of
+from gateway.acts_file import find, read_rounds
+from gateway.db import reading
+from gateway.server import Server
+from gateway.settings import Settings
+from gateway.signing_folder import SigningFolder
+from gateway.steps.loop import Loop
+from ledger import rules, store
+from ledger.records import Approval, Invalid, Rate, Transfer, Unavailable, decode, hash_struct
+from ledger.writer import Writer, only_writer, submit
+from tests import servers
+from tests.city import CODE, digest, registered
+from tests.contracts.world import AUDITOR, AUTHORITY, CERTIFIER
+from tests.gateway.test_founding import ACT, NOTHING, Operator, account, founded
+from tests.gateway.test_founding import operator as operator  # noqa: PLC0414 - a fixture
+from tests.gateway.test_restoring import Place
+from tests.gateway.test_restoring import databases as databases  # noqa: PLC0414 - a fixture
+from tests.payee_papers import GOOD, account_of, write_papers
+
+DAYS_15 = 15 * rules.DAY
+FEE = 4_325_00
+PAPER = {"document": f"0x{digest('paper').hex()}"}
+
+
+class City:
+    """A founded city, whose seats sign on machines of their own and whose worker runs when it is told to."""
+
+    def __init__(self, operator: Operator, anvil: servers.Anvil, patch: pytest.MonkeyPatch) -> None:
+        self.operator, self.anvil, self._patch = operator, anvil, patch
+        self.now = operator.now
+        # Who anchors and who watches hold seats of the founding.
+        self.place = Place(operator, anvil, None)
+        (operator.folder / "rates.json").write_text(json.dumps({"assets": {}}))
+        self.seats = {rules.COUNCIL: operator.council[:3]}
+        for role, key in (
+            (rules.AUTHORITY, AUTHORITY),
+            (rules.CERTIFIER, CERTIFIER),
+            (rules.AUDITOR, AUDITOR),
+        ):
+            path = operator.folder.parent / role
+            path.write_text(key.secret.secret.hex())
+            path.chmod(0o600)
+            self.seats[role] = [path]
+
+    def wait(self, seconds: int) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self._patch.setenv("QAZYNA_TIME_SHIFT_S", str(self.now - self.operator.now))
+        self.anvil.call("evm_increaseTime", hex(seconds))
+        self.anvil.call("anvil_mine", "0x4")
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        """A worker is the writer: as `qazyna worker --only record` runs it."""
+        stop = threading.Event()
+        with Server(Settings()) as server:
+            loop = Loop(server.engine, server.steps(["record"]))
+            thread = threading.Thread(target=loop.run, args=(stop,))
+            thread.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                thread.join()
+
+    def write(self, name: str, rounds: object) -> Path:
+        path = self.operator.folder / f"{name}.json"
+        path.write_text(json.dumps({"rounds": rounds}))
+        return path
+
+    def act(self, path: Path, *more: str) -> str:
+        return self.operator.run("ledger", "act", str(path), *more)
+
+    def sign(self, name: str, *kinds: str, most: int = 3) -> int:
+        """Have seats sign what is asked for of a file; returns how many signatures are in `signed`."""
+        place = self.operator.folder / "acts" / name
+        (place / "signed").mkdir(exist_ok=True)
+        for path in sorted((place / "to-sign").iterdir()):
+            kind = path.name.split("-")[1]
+            if kinds and kind not in kinds:
+                continue
+            roles = rules.AUTHOR[next(one for one in rules.AUTHOR if one.__name__ == kind)]
+            for seat in [seat for role in roles for seat in self.seats[role]][:most]:
+                said = self.operator.run("sign", str(path), "--key", str(seat))
+                (place / "signed" / f"{path.stem}-{seat.name}").write_text(said)
+        return len(list((place / "signed").iterdir()))
+
+    def records(self, kind: str = "") -> list[Any]:
+        found = [decode(data) for data in self.operator.records()]
+        return [one for one in found if not kind or type(one).__name__ == kind]
+
+    def inbox(self) -> int:
+        """How many submissions wait."""
+        with Server(Settings()) as server, reading(server.engine) as connection:
+            return len(store.waiting(connection, 1_000))
+
+    def publish(self) -> None:
+        """Publish what there is, have it watched, and anchor it."""
+        with Server(Settings()) as server, only_writer(server.engine, self.operator.folder / "writer.lock"):
+            writer = Writer(server.engine, server.heads, server.log_keys(), server.clock)
+            self.place.publish(server, writer)
+
+    def fee(self) -> None:
+        """A fee has come in."""
+        (rule,) = self.records("RevenueRule")
+        fee = Transfer(
+            0, digest("fee"), "bank-kzt", "fees-kzt", "KZT", FEE, CODE, hash_struct(rule), digest("entry")
+        )
+        with Server(Settings()) as server, server.engine.begin() as connection:
+            submit(connection, fee, server.clock())
+
+
+@pytest.fixture
+def anvil() -> Iterator[servers.Anvil]:
+    """A chain of each test's own, because time passes on it; a block is final two blocks later."""
+    with servers.anvil("--slots-in-an-epoch", "1") as node:
+        yield node
+
+
+@pytest.fixture
+def city(operator: Operator, anvil: servers.Anvil, monkeypatch: pytest.MonkeyPatch) -> City:
+    founded(operator)
+    return City(operator, anvil, monkeypatch)
+
+
+def project(name: str = "water-main", limit: int = 10**9) -> dict[str, str]:
+    told = {"record": "Project", "project": name, "sector": "water", "place": "alatau-gate"}
+    return {**told, "limit": str(limit), **PAPER}
+
+
+def whole_way(now: int) -> list[list[dict[str, str]]]:
+    """From a project to the order that pays for it, in tenge."""
+    year, most = rules.almaty_year(now), rules.PARAMETERS["block_budget_until"][1]
+    payee = account_of(GOOD)
+    amount = {"amount": "400000"}
+    allocation = {"record": "Allocation", "allocation": "pipes-1", "block": "block-1", "asset": "KZT"}
+    return [
+        [
+            project(),
+            {"record": "Block", "block": "block-1", "fund": "RETAINED", "fromYear": str(year),
+             "toYear": str(year + 1), "limit": "1000000000", "act": ACT},
+            {"record": "Parameter", "name": "block_budget_until", "value": str(most), "validFrom": "0", "act": ACT},
+        ],
+        [
+            {**allocation, "projectHash": "@project:water-main", **amount, "rateHash": NOTHING, "act": ACT},
+            account("spent-kzt", "project", "@project:water-main"),
+            {**account(payee.account, "payee", f"0x{payee.owner.hex()}"), "party": f"0x{payee.party.hex()}"},
+        ],
+        [{"record": "Commitment", "commitment": "pipes-contract", "allocationHash": "@allocation:pipes-1",
+          "payee": payee.account, **amount, **PAPER}],
+        [{"record": "Milestone", "milestone": "pipes-laid", "commitmentHash": "@commitment:pipes-contract",
+          **amount, **PAPER}],
+        [{"record": "Certificate", "milestoneHash": "@milestone:pipes-laid", "accepted": "1", **amount, **PAPER}],
+        [{"record": "Order", "order": "pipes-payment", "commitmentHash": "@commitment:pipes-contract",
+          "allocationHash": "@allocation:pipes-1", "certificateHash": "@certificate:pipes-laid",
+          "account": "bank-kzt", "payee": payee.account, **amount}],
+    ]  # fmt: skip
+
+
+def test_from_a_project_to_its_order_by_commands_alone_beside_a_worker_and_audited_valid(city: City):
+    papers = write_papers(city.operator.folder / "papers.json", GOOD)
+    path = city.write("pipes", whole_way(city.now))
+    asked = "--payees", str(papers)
+    founding = city.operator.records()
+
+    # A rehearsal needs no worker, says what would be, and leaves nothing at all.
+    said = city.act(path, *asked, "--dry-run")
+    assert "would be: round 1: 3 records proposed" in said
+    assert "council 3 more of 3" in said
+    assert city.operator.records() == founding
+    assert city.inbox() == 0
+    assert not (city.operator.folder / "acts").exists()
+
+    with city.worker():
+        said = city.act(path, *asked)
+        assert "round 1: 3 records proposed" in said
+        assert "waiting: 0 of 6 rounds in effect, 3 proposals need signatures" in said
+        before = city.operator.records()
+        assert len(before) == len(founding) + 3
+        # Asked again without a new signature, nothing comes of it; nor does fewer than the quorum.
+        assert city.act(path, *asked).count("to sign: ") == 3
+        assert city.operator.records() == before
+        assert city.sign("pipes", most=2) == 6
+        said = city.act(path, *asked)
+        assert "6 signatures recorded" in said
+        assert said.count("council 1 more of 3") == 3
+        assert "waiting: 0 of 6" in said
+        city.sign("pipes")
+        said = city.act(path, *asked)
+    # The parameter is signed, and counts after its notice: until then what rests on it is not proposed.
+    (signed,) = {one.time for one in city.records("Approval")[-3:]}
+    until = signed + rules.NOTICE_S
+    assert f"(second {until} UTC)" in said
+    assert "waiting: 1 of 6 rounds in effect, round 2 is proposed from 2" in said
+    assert city.records("Allocation") == []
+
+    city.publish()
+    city.wait(DAYS_15)
+    city.fee()
+    with city.worker():
+        # A round's signatures bring the next one; the payee has to wait before an order of it.
+        for number in range(2, 6):
+            assert f"round {number}: " in city.act(path, *asked)
+            city.sign("pipes")
+        said = city.act(path, *asked)
+    assert "waiting: 5 of 6 rounds in effect, round 6 is proposed from 2" in said
+    assert city.records("Order") == []
+    city.publish()
+    city.wait(DAYS_15)
+    with city.worker():
+        assert "authority 1 more of 1" in city.act(path, *asked)
+        city.sign("pipes")
+        assert "acts: all 6 rounds in effect" in city.act(path, *asked)
+        before = city.operator.records()
+        assert "acts: all 6 rounds in effect" in city.act(path, *asked)
+        # A year is closed by the hash of what the ledger is then.
+        year = rules.almaty_year(city.now) - 1
+        close = city.write("close", [[{"record": "Close", "year": str(year), "stateHash": "@state"}]])
+        city.act(close)
+        city.sign("close")
+        assert "acts: all 1 rounds in effect" in city.act(close)
+        assert len(city.operator.records()) == len(before) + 2
+    state, findings = rules.replay(city.operator.records())
+    assert findings == []
+    assert [one.order for one in state.orders.values()] == ["pipes-payment"]
+    assert set(state.closed) == {year}
+
+    city.publish()
+    verdict = city.place.audit()
+    assert (verdict.findings, verdict.pending, verdict.chain_checked) == ([], [], True)
+    assert verdict.last_line().startswith(f"valid: {state.size} records, ")
+
+
+def test_without_a_worker_what_is_asked_for_waits_and_is_recorded_once_however_often_it_was_asked(
+    city: City, monkeypatch: pytest.MonkeyPatch
+):
+    path = city.write("two", [[project("one"), project("two")]])
+    before = city.operator.records()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="no worker with the log's keys has recorded it yet, ask again"):
+            city.act(path, "--wait", "0")
+        assert city.inbox() == 2
+    assert city.operator.records() == before
+    with city.worker():
+        city.act(path)
+    assert city.inbox() == 0
+    assert len(city.operator.records()) == len(before) + 2
+    # So do signatures; and it dies after the first of them was asked for.
+    city.sign("two")
+    ask, asked = Inbox.ask, []
+
+    def dies(inbox: Inbox, key: bytes, record: Any) -> bytes:
+        if asked:
+            raise Unavailable("power", "gone")
+        asked.append(record)
+        return ask(inbox, key, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inbox, "ask", dies)
+        with pytest.raises(Unavailable, match="gone"):
+            city.act(path)
+    with city.worker():
+        assert "acts: all 1 rounds in effect" in city.act(path)
+    assert len(city.operator.records()) == len(before) + 2 + 6
+
+
+def test_two_who_ask_for_the_same_from_one_state_have_it_recorded_once(city: City):
+    path = city.write("two", [[project("one"), project("two")]])
+
+    def machines(server: Server) -> list[Acts]:
+        """Two machines that both have read the ledger before either asks."""
+        now = server.clock()
+        place = SigningFolder(city.operator.folder / "acts" / "two", now)
+        rounds = read_acts(path, server.plan)
+        return [
+            Acts(rounds, place, print, server.engine, state_of(server.engine, server.heads),
+                 Inbox(server.engine, server.clock, 30), now)
+            for _ in range(2)
+        ]  # fmt: skip
+
+    before = len(city.operator.records())
+    with Server(Settings()) as server, city.worker():
+        first, second = [one.go_on() for one in machines(server)]
+        assert len(first.waiting) == len(second.waiting) == 2
+        assert len(city.operator.records()) == before + 2
+        city.act(path)
+        city.sign("two")
+        stands = [one.go_on() for one in machines(server)]
+    assert [one.rounds for one in stands] == [1, 1]
+    assert len(city.operator.records()) == before + 2 + 6
+
+
+def refused(city: City, path: Path, rule: str, *needed: str) -> None:
+    """The command is refused by a rule, names place and numbers, and leaves nothing."""
+    before = city.operator.records()
+    for more in (["--dry-run"], ["--wait", "0"]):
+        with pytest.raises(Invalid) as error:
+            city.act(path, *more)
+        assert error.value.rule == rule, error.value
+        for each in needed:
+            assert each in str(error.value)
+        assert city.operator.records() == before
+        assert city.inbox() == 0
+
+
+def test_what_does_not_fit_is_refused_by_rule_and_place_and_nothing_is_asked_for(city: City):
+    good = project()
+    payee = account_of(GOOD)
+    stranger = {**account("paver-kzt", "payee", f"0x{payee.owner.hex()}"), "party": f"0x{payee.party.hex()}"}
+    genesis: dict[str, str] = {"record": "Genesis", "ledger": ACT, "retentionEnd": "1", "chainId": "1"}
+    genesis |= dict.fromkeys(("council", "anchor"), f"0x{'11' * 20}") | {"legalRef": ACT, "founding": ACT}
+    for rounds, rule, needed in [
+        ([], "acts", ["has 0 rounds"]),
+        ([[]], "acts", ["round 1"]),
+        ([[genesis]], "acts", ["a Genesis is no act"]),
+        ([[{**good, "time": "5"}]], "acts", ["states time 5"]),
+        ([[good], [good]], "acts", ["round 2 record 1", "says what"]),
+        ([[{**good, "document": NOTHING}]], "H5", ["round 1 record 1"]),
+        # The first of the round would be taken: it is not asked for either.
+        ([[good, {**project("b"), "place": "moon"}]], "B1", ["round 1 record 2", "moon"]),
+        ([[{"record": "Parameter", "name": "rate_band", "value": "2001", "validFrom": "0", "act": ACT}]],
+         "S5", ["round 1 record 1", "2000", "2001"]),
+        ([[account("a", "project", "@project:nowhere")]], "acts", ["record 1.owner", "no project 'nowhere'"]),
+        ([[stranger]], "U1", ["round 1 record 1"]),
+    ]:  # fmt: skip
+        refused(city, city.write("bad", rounds), rule, *needed)
+    both = city.operator.folder / "both.json"
+    both.write_text(json.dumps({"legalRef": ACT, "rounds": [[good]]}))
+    refused(city, both, "acts", "legalRef", "not rounds alone")
+    assert not (city.operator.folder / "acts" / "bad").exists()
+
+
+def test_a_signature_that_is_not_the_seats_is_refused_by_rule_and_file_and_none_is_asked_for(city: City):
+    path = city.write("one", [[project("one")]])
+    with city.worker():
+        city.act(path)
+        city.act(city.write("other", [[project("other")]]))
+    city.sign("one")
+    city.sign("other", most=1)
+    signed = city.operator.folder / "acts" / "one" / "signed"
+    good = max(signed.iterdir())
+    text = good.read_text()
+    told = json.loads(text.splitlines()[-1])
+    (foreign,) = (city.operator.folder / "acts" / "other" / "signed").iterdir()
+    for content, rule, needed in [
+        (json.dumps({**told, "validUntil": str(int(told["validUntil"]) + 1)}), "A6", "signed, the record names"),
+        (json.dumps({**told, "validUntil": str(city.now)}), "A3", f"was valid until {city.now}"),
+        (json.dumps({**told, "r": "0x12"}), "signed", "is no signature"),
+        (foreign.read_text(), "signed", "none of the 1 proposals of this file"),
+        (city.operator.run("sign", str(next((signed.parent / "to-sign").iterdir())), "--key",
+                           str(city.seats[rules.AUDITOR][0])), "A4", "council approves"),
+        ("nothing", "signed", "has no line of JSON"),
+    ]:  # fmt: skip
+        good.write_text(content)
+        refused(city, path, rule, str(good), needed)
+    good.write_text(text)
+    (signed / "again").write_text(text)
+    refused(city, path, "A5", "has approved record", str(good))
+    (signed / "again").unlink()
+    # More than are needed are no mistake.
+    city.seats[rules.COUNCIL] = city.operator.council[:4]
+    city.sign("one", most=4)
+    with city.worker():
+        assert "3 signatures recorded" in city.act(path)
+        assert "acts: all 1 rounds" in city.act(path)
+
+
+def test_what_the_writer_refuses_is_told_by_rule_and_place_and_asked_for_anew_later(city: City):
+    """Two Seats for one holder: both may be proposed, and of both signed at once the rules take one."""
+    holder = f"0x{digest('somebody')[:20].hex()}"
+    term = {"holder": holder, "validFrom": "0", "validTo": str(city.now + 10**8), "act": ACT}
+    first = city.write("first", [[{"record": "Seat", "role": "operator", **term}]])
+    second = city.write("second", [[{"record": "Seat", "role": "watcher", **term}]])
+    with city.worker():
+        city.act(first)
+        city.act(second)
+    city.sign("first")
+    city.sign("second")
+    with pytest.raises(Unavailable):
+        city.act(first, "--wait", "0")
+    later = threading.Event()
+
+    def work() -> None:
+        servers.until(lambda: city.inbox() == 6, "both have asked")
+        with city.worker():
+            later.wait(60)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    with pytest.raises(Invalid, match=r"S2 at .*second/signed/.*holds operator and would hold watcher"):
+        city.act(second)
+    later.set()
+    thread.join()
+    # From now on it is refused before it is asked for.
+    before = city.operator.records()
+    with pytest.raises(Invalid, match="S2 at"):
+        city.act(second)
+    assert city.operator.records() == before
+    with city.worker():
+        assert "in force from" in city.act(first)
+
+
+def test_what_was_refused_is_another_submission_when_it_is_asked_for_again(city: City):
+    with Server(Settings()) as server:
+        inbox = Inbox(server.engine, server.clock, 30)
+        (rule,) = city.records("RevenueRule")
+        stale = Approval(0, hash_struct(rule), bytes(20), 1, 27, ACT_BYTES, ACT_BYTES)
+        with city.worker():
+            first = inbox.ask(b"key", stale)
+            assert inbox.ask(b"key", stale) == first
+            (answer,) = inbox.answers([first])
+            assert answer is not None
+            assert answer.rule == "A1"
+            assert inbox.ask(b"key", stale) != first
+
+
+ACT_BYTES = digest("act")
+
+
+def test_an_act_by_the_newest_rate_is_the_same_act_after_the_next_rate(
+    tmp_path: Path, plan_of: Callable[[], Any]
+):
+    log = registered()
+    rates = [
+        log.add(Rate(0, "USDT", 51_234 + step, 1_000_000, digest(f"a{step}"), digest(f"b{step}")))
+        for step in range(2)
+    ]
+    told = {"record": "Allocation", "allocation": "a", "block": "block-2026", "asset": "USDT", "amount": "5"}
+    told |= {"projectHash": "@project:water-main", "rateHash": "@rate:USDT", "act": ACT}
+    ((planned,),) = read_rounds([[told]], tmp_path / "acts.json", plan_of(), has_references=True)
+    first = planned.resolved(log.state)
+    assert first.record == replace(
+        first.record, rate_hash=rates[1], project_hash=log.state.project_hashes["water-main"]
+    )
+    assert find(log.state, first) is None
+    log.act(first.record)
+    log.add(Rate(0, "USDT", 51_240, 1_000_000, digest("a9"), digest("b9")))
+    again = planned.resolved(log.state)
+    assert again.record != first.record
+    assert again.content() == first.content()
+    found = find(log.state, again)
+    assert found is not None
+    assert found.record == replace(first.record, time=log.now)
+
+
+@pytest.fixture
+def plan_of(operator: Operator) -> Callable[[], Any]:
+    def plan() -> Any:
+        with Server(Settings()) as server:
+            return server.plan
+
+    return plan
