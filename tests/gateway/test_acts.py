@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -284,24 +285,54 @@ def test_two_who_ask_for_the_same_from_one_state_have_it_recorded_once(city: Cit
     def machines(server: Server) -> list[Acts]:
         """Two machines that both have read the ledger before either asks."""
         now = server.clock()
-        place = SigningFolder(city.operator.folder / "acts" / "two", now)
         rounds = read_acts(path, server.plan)
         return [
-            Acts(rounds, place, print, server.engine, state_of(server.engine, server.heads),
-                 Inbox(server.engine, server.clock, 30), now)
-            for _ in range(2)
-        ]  # fmt: skip
+            Acts(
+                rounds,
+                SigningFolder(city.operator.folder / "acts" / name, now),
+                print,
+                server.engine,
+                state_of(server.engine, server.heads),
+                Inbox(server.engine, server.clock, 30),
+                now,
+            )
+            for name in ("two", "other")
+        ]
 
     before = len(city.operator.records())
     with Server(Settings()) as server, city.worker():
         first, second = [one.go_on() for one in machines(server)]
         assert len(first.waiting) == len(second.waiting) == 2
         assert len(city.operator.records()) == before + 2
+        # One of them has another member's signature, which is then one too many.
         city.act(path)
         city.sign("two")
+        shutil.copytree(
+            city.operator.folder / "acts" / "two" / "to-sign",
+            city.operator.folder / "acts" / "other" / "to-sign",
+        )
+        city.seats[rules.COUNCIL] = city.operator.council[1:4]
+        city.sign("other")
         stands = [one.go_on() for one in machines(server)]
     assert [one.rounds for one in stands] == [1, 1]
     assert len(city.operator.records()) == before + 2 + 6
+
+
+def test_the_next_round_is_proposed_at_once_where_the_worker_has_another_clock(
+    city: City, monkeypatch: pytest.MonkeyPatch
+):
+    path = city.write("two", [[project("one")], [account("spent-one", "project", "@project:one")]])
+    with monkeypatch.context() as patch:
+        # The worker's clock is ahead, and so is what it records.
+        patch.setenv("QAZYNA_TIME_SHIFT_S", "20")
+        worker = city.worker()
+        worker.__enter__()
+    try:
+        city.act(path)
+        city.sign("two")
+        assert "round 2: 1 records proposed" in city.act(path)
+    finally:
+        worker.__exit__(None, None, None)
 
 
 def refused(city: City, path: Path, rule: str, *needed: str) -> None:
