@@ -21,7 +21,7 @@ from gateway.settings import Settings
 from gateway.signing_folder import SigningFolder
 from gateway.steps.loop import Loop
 from ledger import rules, store
-from ledger.records import Approval, Invalid, Rate, Transfer, Unavailable, decode, hash_struct
+from ledger.records import Approval, Invalid, Rate, Record, Transfer, Unavailable, decode, hash_struct
 from ledger.writer import Writer, only_writer, submit
 from tests import servers
 from tests.city import CODE, digest, registered
@@ -443,6 +443,40 @@ def test_what_the_writer_refuses_is_told_by_rule_and_place_and_asked_for_anew_la
     assert city.operator.records() == before
     with city.worker():
         assert "in force from" in city.act(first)
+
+
+class Thief(Writer):
+    """Somebody with the log's keys who records what the rules refuse."""
+
+    def _judge(self, data: bytes) -> Record:
+        rules.take(self.state, data)
+        return decode(data)
+
+
+def test_a_breach_is_acknowledged_by_the_act_that_ends_it_though_nothing_else_goes_on(city: City):
+    twice = Rate(0, "USDT", 1, 1, digest("a source"), digest("a source"))
+    with Server(Settings()) as server, only_writer(server.engine, city.operator.folder / "writer.lock"):
+        thief = Thief(server.engine, server.heads, server.log_keys(), server.clock)
+        with server.engine.begin() as connection:
+            submit(connection, twice, server.clock())
+        thief.drain()
+        thief.publish(server.publisher)
+        ((index, rule),) = thief.state.breaches.items()
+    assert rule == "Q1"
+    act = {"record": "Acknowledgement", "index": str(index), "rule": rule, "act": ACT}
+    refused(
+        city, city.write("wrong", [[{**act, "rule": "M3"}]]), "K1", f"record {index} breaks Q1 and not M3"
+    )
+    path = city.write("pardon", [[act]])
+    with city.worker():
+        assert "council 3 more of 3, auditor 1 more of 1" in city.act(path)
+        city.sign("pardon", most=3)
+        assert "auditor 1 more of 1" in city.act(path)
+        city.sign("pardon", most=4)
+        assert "acts: all 1 rounds in effect" in city.act(path)
+    state, (breach,) = rules.replay(city.operator.records())
+    assert breach.rule == rule
+    assert set(state.acknowledged) == {index}
 
 
 def test_what_was_refused_is_another_submission_when_it_is_asked_for_again(city: City):
