@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -21,11 +22,12 @@ from gateway.settings import Settings
 from gateway.signing_folder import SigningFolder
 from gateway.steps.loop import Loop
 from ledger import rules, store
+from ledger.audit.papers import Paper
 from ledger.records import Approval, Invalid, Rate, Record, Transfer, Unavailable, decode, hash_struct
 from ledger.writer import Writer, only_writer, submit
 from tests import servers
 from tests.city import CODE, digest, registered
-from tests.contracts.world import AUDITOR, AUTHORITY, CERTIFIER
+from tests.contracts.world import AUDITOR, AUTHORITY, CERTIFIER, DEPLOYER, wallet
 from tests.gateway.test_founding import ACT, NOTHING, Operator, account, founded
 from tests.gateway.test_founding import operator as operator  # noqa: PLC0414 - a fixture
 from tests.gateway.test_restoring import Place
@@ -123,6 +125,44 @@ class City:
         )
         with Server(Settings()) as server, server.engine.begin() as connection:
             submit(connection, fee, server.clock())
+
+    def rate(self) -> None:
+        """A rate is recorded, as the worker's step `rates` has it."""
+        rate = Rate(0, "USDT", 51_234, 1_000_000, digest("one source"), digest("another"))
+        self.submit(rate)
+
+    def coins(self, amount: int) -> None:
+        """Coins came to the treasury, and the ledger has them as a fee's."""
+        (rule,) = self.records("RevenueRule")
+        self.submit(
+            Transfer(
+                0,
+                digest("coins"),
+                "treasury-usdt",
+                "fees-usdt",
+                "USDT",
+                amount,
+                CODE,
+                hash_struct(rule),
+                digest("log"),
+            )
+        )
+        with Server(Settings()) as server:
+            server.city.mint(wallet(DEPLOYER), server.plan.token, server.plan.deployment.treasury, amount)
+
+    def submit(self, record: Record) -> None:
+        """Ask the writer for a record and wait for it."""
+        with Server(Settings()) as server, server.engine.begin() as connection:
+            submit(connection, record, server.clock())
+        servers.until(lambda: self.inbox() == 0, "it is recorded")
+
+    def bring(self, what: str, *hashes: str) -> str:
+        """Bring records out of the bundle to the contracts."""
+        folder = self.operator.folder
+        asked = [str(folder / "founding.json"), *hashes, "--bundle", str(self.place.bundle)]
+        return self.operator.run(
+            "contracts", what, *asked, "--key", str(folder.parent / "deployer"), "--rpc", self.anvil.url
+        )
 
 
 @pytest.fixture
@@ -244,6 +284,78 @@ def test_from_a_project_to_its_order_by_commands_alone_beside_a_worker_and_audit
     verdict = city.place.audit()
     assert (verdict.findings, verdict.pending, verdict.chain_checked) == ([], [], True)
     assert verdict.last_line().startswith(f"valid: {state.size} records, ")
+
+
+def documented(city: City, payee: Paper) -> list[list[dict[str, str]]]:
+    """The example of the operator's document, with hashes where it has dots, and years that are not over."""
+    text = (servers.ROOT / "docs" / "operator.md").read_text("utf-8")
+    start = text.index('    {"rounds": [', text.index("## Acts after the founding"))
+    example = text[start : text.index("]]}", start) + 3]
+    example = example.replace("0x<24 zeros><address>", f"0x{payee.owner.hex()}").replace("0x00...", NOTHING)
+    rounds: list[list[dict[str, str]]] = json.loads(example.replace("0x...", ACT))["rounds"]
+    (block,) = [one for one in rounds[0] if one["record"] == "Block"]
+    block |= {"fromYear": str(rules.almaty_year(city.now)), "toYear": str(rules.almaty_year(city.now) + 1)}
+    (told,) = [one for one in rounds[0] if one.get("kind") == "payee"]
+    told["party"] = f"0x{payee.party.hex()}"
+    return rounds
+
+
+def test_the_documented_example_goes_from_its_first_act_to_the_payment_that_the_ledger_books(city: City):
+    payee = replace(GOOD, account="builder-usdt", iban=None, address=digest("builder")[:20])
+    papers = write_papers(city.operator.folder / "papers.json", payee)
+    most = str(rules.PARAMETERS["block_budget_until"][1])
+    usual = {"record": "Parameter", "validFrom": "0", "act": ACT}
+    before = city.write(
+        "before",
+        [[{**usual, "name": "direct_settlement", "value": "1"}, {**usual, "name": "block_budget_until", "value": most},
+          account("fees-usdt", "revenue", f"@code:{CODE}", "USDT")]],
+    )  # fmt: skip
+    water = city.write("water", documented(city, payee))
+    asked = "--payees", str(papers)
+    with city.worker():
+        city.act(before)
+        city.sign("before")
+        city.act(before)
+    city.publish()
+    city.place.enact()
+    city.wait(DAYS_15)
+    with city.worker():
+        city.rate()
+        for _ in range(5):
+            city.act(water, *asked)
+            city.sign("water")
+        said = city.act(water, *asked)
+    assert "waiting: 5 of 6 rounds in effect, round 6 is proposed from 2" in said
+    city.publish()
+    acts = [
+        line.split()[5]
+        for line in said.splitlines()
+        if re.search(r"in effect: record \d+ (Project|Account|Allocation) ", line)
+    ]
+    assert len(acts) == 4
+    chain = {one.account: f"0x{hash_struct(one).hex()}" for one in city.records("Account")}
+    said = city.bring("enact", *(one for one in acts if one != chain["spent-water-usdt"]))
+    assert said.count("enacted: ") == 3
+    city.wait(DAYS_15)
+    with city.worker():
+        city.coins(40_000_000)
+        city.act(water, *asked)
+        city.sign("water")
+        assert "acts: all 6 rounds in effect" in city.act(water, *asked)
+    city.publish()
+    city.wait(2 * rules.DAY)
+    (order,) = city.records("Order")
+    named = f"0x{hash_struct(order).hex()}"
+    said = city.bring("execute", named)
+    assert said.startswith(f"paid: {named}, transaction 0x")
+    transaction = re.findall(r"transaction (0x[0-9a-f]{64})", said)[0]
+    city.anvil.call("anvil_mine", "0x4")
+    with city.worker():
+        assert "asked: transfer 0x" in city.operator.run("ledger", "book", named, transaction)
+        servers.until(lambda: city.inbox() == 0, "the payment is booked")
+    state, findings = rules.replay(city.operator.records())
+    assert findings == []
+    assert {hash_struct(order)} == state.paid_orders
 
 
 def test_without_a_worker_what_is_asked_for_waits_and_is_recorded_once_however_often_it_was_asked(
