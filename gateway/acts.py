@@ -232,14 +232,16 @@ class Acts:
 
     def _sign(self) -> None:
         """Have signatures recorded; more than a quorum needs are no mistake, the first are taken."""
+        given = list(self._given())
+        if not given:
+            return
         copy, asked = self._copy(), []
-        for where, approval in self._given():
+        for where, approval in given:
             if copy.proposals[approval.approves].effective_s is None:
                 self._judge(copy, where, approval)
                 asked.append((where, approval.approves + approval.signer, approval))
-        if asked:
-            self._record(asked, copy)
-            self._say(f"{len(asked)} signatures recorded")
+        self._record(asked, copy)
+        self._say(f"{len(asked)} signatures recorded")
 
     def _given(self) -> Iterator[tuple[str, Approval]]:
         """Signatures that are not recorded, of proposals of this file that wait."""

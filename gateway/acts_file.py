@@ -64,21 +64,27 @@ class Planned:
         found: dict[str, Any] = {one.attribute: _named(state, one, self.where) for one in self.references}
         return replace(self, record=replace(self.record, **found)) if found else self
 
-    def content(self, record: Record | None = None) -> bytes:
-        """What it says, whenever it is recorded and whatever is newest then; or so of another of its kind."""
-        record = self.record if record is None else record
-        newest: dict[str, Any] = {one.attribute: ZERO_HASH for one in self.references if one.is_newest}
-        return encode(replace(record, time=0, **newest))
+    def content(self) -> bytes:
+        """What it says, whenever it is recorded and whatever is newest then."""
+        newest: dict[str, Any] = dict.fromkeys(self._newest, ZERO_HASH)
+        return encode(replace(self.record, time=0, **newest))
+
+    def is_said_by(self, record: Record) -> bool:
+        """Whether a record says this, whenever it was recorded and whatever was newest then."""
+        aside = {"time", *self._newest}
+        return type(record) is type(self.record) and all(
+            name in aside or getattr(record, name) == getattr(self.record, name)
+            for name, _, _ in record.members
+        )
+
+    @property
+    def _newest(self) -> list[str]:
+        return [one.attribute for one in self.references if one.is_newest]
 
 
 def find(state: rules.State, planned: Planned) -> rules.Proposal | None:
     """The proposal that says this, whenever it was recorded; of several the one that is in effect."""
-    wanted, kind = planned.content(), type(planned.record)
-    found = [
-        one
-        for one in state.proposals.values()
-        if type(one.record) is kind and planned.content(one.record) == wanted
-    ]
+    found = [one for one in state.proposals.values() if planned.is_said_by(one.record)]
     return min(found, key=lambda one: one.effective_s is None, default=None)
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,7 @@ def test_from_a_project_to_its_order_by_commands_alone_beside_a_worker_and_audit
         city.sign("close")
         assert "acts: all 1 rounds in effect" in city.act(close)
         assert len(city.operator.records()) == len(before) + 2
+        both_bodies(city)
     state, findings = rules.replay(city.operator.records())
     assert findings == []
     assert [one.order for one in state.orders.values()] == ["pipes-payment"]
@@ -284,6 +286,21 @@ def test_from_a_project_to_its_order_by_commands_alone_beside_a_worker_and_audit
     verdict = city.place.audit()
     assert (verdict.findings, verdict.pending, verdict.chain_checked) == ([], [], True)
     assert verdict.last_line().startswith(f"valid: {state.size} records, ")
+
+
+def both_bodies(city: City) -> None:
+    """A refund of what was paid in before, by Authority and Auditor; a dispute by whoever raises it."""
+    (fee,) = city.records("Transfer")
+    told = {"record": "Refund", "id": f"0x{digest('id').hex()}", "receiptHash": f"0x{hash_struct(fee).hex()}"}
+    refund = city.write("refund", [[{**told, "amount": "100", "to": ACT, **PAPER}]])
+    assert "authority 1 more of 1, auditor 1 more of 1" in city.act(refund)
+    by = f"0x{AUDITOR.address.hex()}"
+    told = {"record": "Dispute", "commitmentHash": "@commitment:pipes-contract", "by": by, **PAPER}
+    dispute = city.write("dispute", [[told]])
+    assert f": {by} 1 more of 1" in city.act(dispute)
+    for name, path in (("refund", refund), ("dispute", dispute)):
+        city.sign(name)
+        assert "acts: all 1 rounds in effect" in city.act(path)
 
 
 def documented(city: City, payee: Paper) -> list[list[dict[str, str]]]:
@@ -358,6 +375,18 @@ def test_the_documented_example_goes_from_its_first_act_to_the_payment_that_the_
     assert {hash_struct(order)} == state.paid_orders
 
 
+def dying(most: int) -> Callable[[Inbox, bytes, Any], bytes]:
+    """What asks for so many records, and dies."""
+    ask, numbers = Inbox.ask, count()
+
+    def asks(inbox: Inbox, key: bytes, record: Any) -> bytes:
+        if next(numbers) == most:
+            raise Unavailable("power", "gone")
+        return ask(inbox, key, record)
+
+    return asks
+
+
 def test_without_a_worker_what_is_asked_for_waits_and_is_recorded_once_however_often_it_was_asked(
     city: City, monkeypatch: pytest.MonkeyPatch
 ):
@@ -372,20 +401,13 @@ def test_without_a_worker_what_is_asked_for_waits_and_is_recorded_once_however_o
         city.act(path)
     assert city.inbox() == 0
     assert len(city.operator.records()) == len(before) + 2
-    # So do signatures; and it dies after the first of them was asked for.
+    # So do signatures, wherever it dies while it asks for them.
     city.sign("two")
-    ask, asked = Inbox.ask, []
-
-    def dies(inbox: Inbox, key: bytes, record: Any) -> bytes:
-        if asked:
-            raise Unavailable("power", "gone")
-        asked.append(record)
-        return ask(inbox, key, record)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Inbox, "ask", dies)
-        with pytest.raises(Unavailable, match="gone"):
+    for most in range(6):
+        with monkeypatch.context() as patch, pytest.raises(Unavailable, match="gone"):
+            patch.setattr(Inbox, "ask", dying(most))
             city.act(path)
+        assert city.inbox() == most
     with city.worker():
         assert "acts: all 1 rounds in effect" in city.act(path)
     assert len(city.operator.records()) == len(before) + 2 + 6
@@ -596,9 +618,12 @@ def test_what_was_refused_is_another_submission_when_it_is_asked_for_again(city:
         inbox = Inbox(server.engine, server.clock, 30)
         (rule,) = city.records("RevenueRule")
         stale = Approval(0, hash_struct(rule), bytes(20), 1, 27, ACT_BYTES, ACT_BYTES)
+        first = inbox.ask(b"key", stale)
+        assert inbox.ask(b"key", stale) == first
+        # Whoever asks at the same time, by another rate or with a later deadline, has asked for the same.
+        assert inbox.ask(b"key", replace(stale, valid_until=2)) == first
+        assert city.inbox() == 1
         with city.worker():
-            first = inbox.ask(b"key", stale)
-            assert inbox.ask(b"key", stale) == first
             (answer,) = inbox.answers([first])
             assert answer is not None
             assert answer.rule == "A1"
