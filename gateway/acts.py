@@ -91,6 +91,11 @@ class Inbox:
     def __post_init__(self) -> None:
         self._until = time.monotonic() + self.wait_s
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over in which the writer was to answer."""
+        return time.monotonic() >= self._until
+
     def ask(self, key: bytes, record: Record) -> bytes:
         """Ask for a record; returns the submission's id. The same key is one submission until it is refused.
 
@@ -124,7 +129,7 @@ class Inbox:
         refused: list[Invalid | None] = []
         for id in ids:
             while (answer := self._answer(id)) is None:
-                if time.monotonic() >= self._until:
+                if self.is_over:
                     why = "asked; no worker with the log's keys has recorded it yet, ask again"
                     raise Unavailable("ledger", f"{why} ({len(refused)} of {len(ids)} answered)")
                 time.sleep(POLL_S)
@@ -224,11 +229,19 @@ class Acts:
         return payee.effective_s + rules.parameter(self.state, "payee_wait", self._now)
 
     def _propose(self, number: int, missing: Sequence[Planned]) -> None:
-        copy = self._copy()
-        for one in missing:
-            self._judge(copy, one.where, one.record)
-        self._record([(one.where, one.content(), one.record) for one in missing], copy)
-        self._say(f"round {number}: {len(missing)} records proposed")
+        count = len(missing)
+        while missing:
+            copy = self._copy()
+            for one in missing:
+                self._judge(copy, one.where, one.record)
+            try:
+                self._record([(one.where, one.content(), one.record) for one in missing], copy)
+            except Invalid as refused:
+                # Something was recorded since a Close named the state: while there is time it names the next.
+                if refused.rule != "Y1" or self._inbox is None or self._inbox.is_over:
+                    raise
+            missing = [one.resolved(self.state) for one in missing if find(self.state, one) is None]
+        self._say(f"round {number}: {count} records proposed")
 
     def _sign(self) -> None:
         """Have signatures recorded; more than a quorum needs are no mistake, the first are taken."""
