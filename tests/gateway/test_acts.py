@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gateway.acts import Acts, Inbox, read_acts, state_of
+from gateway.acts import Acts, Inbox, in_force_s, read_acts, state_of
 from gateway.acts_file import find, read_rounds
 from gateway.db import reading
 from gateway.server import Server
@@ -24,10 +24,24 @@ from gateway.signing_folder import SigningFolder
 from gateway.steps.loop import Loop
 from ledger import rules, store
 from ledger.audit.papers import Paper
-from ledger.records import Approval, Invalid, Rate, Record, Transfer, Unavailable, decode, hash_struct
+from ledger.records import (
+    Approval,
+    Invalid,
+    KeyChange,
+    Parameter,
+    Quorum,
+    Rate,
+    Record,
+    Release,
+    Seat,
+    Transfer,
+    Unavailable,
+    decode,
+    hash_struct,
+)
 from ledger.writer import Writer, only_writer, submit
 from tests import servers
-from tests.city import CODE, digest, registered
+from tests.city import CODE, COUNCIL, FOREVER_S, Key, digest, registered
 from tests.contracts.world import AUDITOR, AUTHORITY, CERTIFIER, DEPLOYER, wallet
 from tests.gateway.test_founding import ACT, NOTHING, Operator, account, founded
 from tests.gateway.test_founding import operator as operator  # noqa: PLC0414 - a fixture
@@ -37,6 +51,7 @@ from tests.payee_papers import GOOD, account_of, write_papers
 
 DAYS_15 = 15 * rules.DAY
 FEE = 4_325_00
+ACT_BYTES, SIGNED_S = digest("act"), 1_790_000_000
 PAPER = {"document": f"0x{digest('paper').hex()}"}
 
 
@@ -657,9 +672,6 @@ def test_what_was_refused_is_another_submission_when_it_is_asked_for_again(city:
             assert inbox.ask(b"key", stale) != first
 
 
-ACT_BYTES = digest("act")
-
-
 def test_an_act_by_the_newest_rate_is_the_same_act_after_the_next_rate(
     tmp_path: Path, plan_of: Callable[[], Any]
 ):
@@ -693,3 +705,30 @@ def plan_of(operator: Operator) -> Callable[[], Any]:
             return server.plan
 
     return plan
+
+
+@pytest.mark.parametrize(
+    ("record", "start_s"),
+    [
+        (Parameter(0, "rate_age", 60, 0, ACT_BYTES), SIGNED_S + rules.NOTICE_S),
+        (Parameter(0, "rate_age", 60, SIGNED_S + 10**7, ACT_BYTES), SIGNED_S + 10**7),
+        (Quorum(0, rules.COUNCIL, 3, ACT_BYTES), SIGNED_S + rules.NOTICE_S),
+        (KeyChange(0, "watcher", ACT_BYTES, 0, ACT_BYTES), SIGNED_S + rules.NOTICE_S),
+        (Release(0, ACT_BYTES, 1, ACT_BYTES), SIGNED_S),
+    ],
+)
+def test_an_act_is_in_force_when_its_notice_is_over(record: Record, start_s: int):
+    assert in_force_s(rules.State(), rules.Proposal(record, 1, effective_s=SIGNED_S)) == start_s
+
+
+@pytest.mark.parametrize("notice_s", [rules.NOTICE_S, rules.RECOVERY_S])
+def test_a_seat_is_in_force_when_the_rules_begin_its_term(notice_s: int):
+    log = registered()
+    if notice_s == rules.RECOVERY_S:
+        # Of the council two are left: those whose terms are over may call others in.
+        for key in COUNCIL[2:]:
+            log.act(Seat(0, rules.COUNCIL, key.address, 0, log.now + 20 * rules.DAY, ACT_BYTES))
+        log.wait(30 * rules.DAY)
+    called = log.act(Seat(0, rules.COUNCIL, Key("new").address, 0, FOREVER_S, ACT_BYTES))
+    assert in_force_s(log.state, log.state.proposals[called]) == log.now + notice_s
+    assert log.state.terms[Key("new").address] == [(log.now + notice_s, FOREVER_S)]
