@@ -1,4 +1,4 @@
-"""`qazyna ledger`: what an operator does to the ledger itself: found it, book, restore."""
+"""`qazyna ledger`: what an operator does to the ledger itself: found it, act on it, book, restore."""
 
 from __future__ import annotations
 
@@ -6,17 +6,28 @@ import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.operator_cli import check_tables
-from ledger.records import reject
+from ledger.records import hash_struct, reject
 from ledger.target import Target, open_target, read
 
+if TYPE_CHECKING:
+    from gateway.acts import Stand
+    from ledger.rules import Proposal, State
+
 app = typer.Typer(
-    no_args_is_help=True, help="The ledger itself: found it, book what the treasury paid, restore it."
+    no_args_is_help=True,
+    help="The ledger itself: found it, act on it, book what the treasury paid, restore it.",
 )
+
+Payees = Annotated[
+    Path | None, typer.Option(help="papers of the payees in the file: IBAN and BIN in the clear")
+]
+StateBodies = Annotated[Path | None, typer.Option(help="your own list of state bodies by BIN")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="write nothing: say what would be")]
 
 
 @app.callback()
@@ -34,22 +45,21 @@ def found(
         Path | None,
         typer.Option(help="where `to-sign` and `signed` are; without: found/ in the city's folder"),
     ] = None,
-    payees: Annotated[
-        Path | None, typer.Option(help="papers of the payees in the plan: IBAN and BIN in the clear")
-    ] = None,
-    state_bodies: Annotated[Path | None, typer.Option(help="your own list of state bodies by BIN")] = None,
-    is_dry: Annotated[bool, typer.Option("--dry-run", help="write nothing: say what would be")] = False,
+    payees: Payees = None,
+    state_bodies: StateBodies = None,
+    is_dry: Dry = False,
 ) -> None:
     """Record the founding acts of a fresh ledger, as far as there are signatures; ask again at any time.
 
     Leaves a file of typed data in to-sign/ for each proposal that waits; put what `qazyna sign` prints of it
     into signed/ and ask again. No worker may be the writer meanwhile.
     """
+    from gateway.acts_file import check_payees
     from gateway.contracts_cli import load_founding
-    from gateway.founding import Founder, check_payees, first_round, read_acts
-    from gateway.operator_cli import check_tables
+    from gateway.founding import Founder, first_round, read_acts
     from gateway.server import Server
     from gateway.settings import Settings
+    from gateway.signing_folder import SigningFolder
     from ledger.audit.papers import STATE_BODIES
     from ledger.following import Follower
     from ledger.writer import Writer, only_writer
@@ -60,7 +70,8 @@ def found(
         legal, rounds = read_acts(acts, server.plan)
         check_payees(rounds, payees, state_bodies or STATE_BODIES, server.clock())
         rounds.insert(0, first_round(load_founding(founding), server.plan, legal))
-        place, now = folder or settings.folder / "found", server.clock()
+        now = server.clock()
+        place = SigningFolder(folder or settings.folder / "found", now)
         if is_dry:
             state = Follower(server.engine, server.heads).follow()
             stand = Founder(rounds, place, _dry, None, now).go_on(state)
@@ -72,11 +83,53 @@ def found(
         )
         founder = Founder(rounds, place, print, writer, now)
         stand = founder.go_on(writer.state)
-        for path in founder.write_requests(writer.state, stand.waiting):
+        for path in place.write_requests(writer.state, stand.waiting):
             print(f"to sign: {path}")
         _tell(len(rounds), stand.rounds, len(stand.waiting), "")
         if stand.waiting and stand.rounds == len(rounds):
             reject("found", "rounds", f"{len(stand.waiting)} proposals wait after {stand.rounds} rounds")
+
+
+@app.command()
+def act(
+    acts: Annotated[Path, typer.Argument(help="the acts in rounds, as of the founding, without Genesis")],
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="where `to-sign` and `signed` are; without: acts/<the file's name> in the city's folder"
+        ),
+    ] = None,
+    payees: Payees = None,
+    state_bodies: StateBodies = None,
+    wait: Annotated[int, typer.Option(help="seconds in which the worker is to answer")] = 30,
+    is_dry: Dry = False,
+) -> None:
+    """Have acts of a founded city recorded, as far as there are signatures; ask again at any time.
+
+    The running worker records them. Leaves a file of typed data in to-sign/ for each proposal that waits; put
+    what `qazyna sign` prints of it into signed/ and ask again.
+    """
+    from gateway.acts import Acts, Inbox, read_acts, state_of
+    from gateway.acts_file import check_payees
+    from gateway.server import Server
+    from gateway.settings import Settings
+    from gateway.signing_folder import SigningFolder
+    from ledger.audit.papers import STATE_BODIES
+
+    settings = Settings()
+    with Server(settings) as server:
+        check_tables(server)
+        rounds, now = read_acts(acts, server.plan), server.clock()
+        check_payees(rounds, payees, state_bodies or STATE_BODIES, now)
+        place = SigningFolder(folder or settings.folder / "acts" / acts.stem, now)
+        follow = state_of(server.engine, server.heads)
+        inbox = None if is_dry else Inbox(server.engine, server.clock, wait)
+        doing = Acts(rounds, place, _dry if is_dry else print, server.engine, follow, inbox, now)
+        stand = doing.go_on()
+        _tell_acts(doing.state, stand, len(rounds), now, is_dry=is_dry)
+        if not is_dry:
+            for path in place.write_requests(doing.state, stand.waiting):
+                print(f"to sign: {path}")
 
 
 @app.command()
@@ -193,3 +246,34 @@ def _tell(rounds: int, done: int, waiting: int, how: str) -> None:
         print(f"founded: all {rounds} rounds {how}in effect")
     else:
         print(f"waiting: {done} of {rounds} rounds {how}in effect, {waiting} proposals need signatures")
+
+
+def _tell_acts(state: State, stand: Stand, rounds: int, now: int, *, is_dry: bool) -> None:
+    """Say what is in effect and what waits for whom; a rehearsal has no hashes that anybody could use."""
+    from gateway.acts import in_force_s, missing_signatures
+    from gateway.kz import business_date
+
+    def named(one: Proposal) -> str:
+        kind = f"record {one.index} {type(one.record).__name__}"
+        return kind if is_dry else f"{kind} 0x{hash_struct(one.record).hex()}"
+
+    def moment(time_s: int) -> str:
+        return f"{business_date(time_s).isoformat()} in Almaty (second {time_s} UTC)"
+
+    how = "would be " if is_dry else ""
+    for one in stand.effective:
+        start = in_force_s(state, one)
+        print(f"{how}in effect: {named(one)}" + (f", in force from {moment(start)}" if start > now else ""))
+    for one in stand.waiting:
+        roles = missing_signatures(state, one, now).items()
+        told = ", ".join(
+            f"{role} {max(needed - given, 0)} more of {needed}" for role, (given, needed) in roles
+        )
+        print(f"{how}to be signed: {named(one)}: {told}")
+    done = f"{stand.rounds} of {rounds} rounds {how}in effect"
+    if stand.waiting:
+        print(f"waiting: {done}, {len(stand.waiting)} proposals need signatures")
+    elif stand.rounds < rounds:
+        print(f"waiting: {done}, round {stand.rounds + 1} is proposed from {moment(stand.until_s)} on")
+    else:
+        print(f"acts: all {rounds} rounds {how}in effect")

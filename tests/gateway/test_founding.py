@@ -254,12 +254,12 @@ def test_what_does_not_fit_is_refused_by_rule_and_place_and_nothing_is_recorded(
         ({"validUntil": str(int(told["validUntil"]) + 1)}, "A6", str(good[0])),
         ({"validUntil": str(operator.now)}, "A3", str(good[0])),
         ({"approves": "0x" + "22" * 32}, "found", "none of 1 that wait"),
-        ({"r": "0x12"}, "found", "is no signature"),
+        ({"r": "0x12"}, "signed", "is no signature"),
     ]:
         good[0].write_text(json.dumps({**told, **changed}))
         refused(operator, rule, needed)
     good[0].write_text("nothing")
-    refused(operator, "found", "has no line of JSON")
+    refused(operator, "signed", "has no line of JSON")
     good[0].write_text(text)
     operator.found()
     assert len(operator.records()) == 14 + 2

@@ -98,14 +98,18 @@ class Place:
                 submit(connection, fee, server.clock())
             writer.drain()
             if publish:
-                seat, cosigner = server.keyring.seat("watcher"), server.keyring.cosigner()
-                watcher = Watcher("watcher", server.log_keys().verifiers(), seat, cosigner, server.clock)
-                anchor = EvmAnchor(server.city, server.keyring.account("operator"), server.clock)
-                for _ in range(2):
-                    writer.publish(server.publisher, watcher, (anchor,))
-                    self.anvil.call("anvil_mine", "0x4")
+                self.publish(server, writer)
             root: bytes = writer.tree.root()
             return root
+
+    def publish(self, server: Server, writer: Writer) -> None:
+        """Publish what there is, have it watched, and anchor it until the chain does not take it back."""
+        seat, cosigner = server.keyring.seat("watcher"), server.keyring.cosigner()
+        watcher = Watcher("watcher", server.log_keys().verifiers(), seat, cosigner, server.clock)
+        anchor = EvmAnchor(server.city, server.keyring.account("operator"), server.clock)
+        for _ in range(2):
+            writer.publish(server.publisher, watcher, (anchor,))
+            self.anvil.call("anvil_mine", "0x4")
 
     def enact(self) -> set[str]:
         """Bring the acts of the founding to the Council contract; of which kinds they were."""
