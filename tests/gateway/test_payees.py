@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from gateway.acts_file import Planned, check_payees
 from gateway.budget.desk import Desk
 from gateway.budget.explain import LANGUAGES, PAPERS_SAY
 from gateway.budget.typed_data import typed_data
 from gateway.cli import app
-from gateway.founding import Planned, check_payees
 from ledger import rules
 from ledger.audit.papers import STATE_BODIES, Paper, read_state_bodies
 from ledger.records import Commitment, Invalid, Record, hash_struct
