@@ -27,6 +27,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAIN_ID = 31337
+# Of a chain, those that it has put on disk: some 200 kB each, and a test looks back 64 blocks.
+PERSISTED_STATES = 256
 START_TIMEOUT_S = 60
 NOBODY = 65534
 # Twice what the tests and their servers take, their temporary files included.
@@ -230,8 +232,10 @@ def anvil(*options: str, chain_id: int = CHAIN_ID) -> Iterator[Anvil]:
             return False
 
     with tempfile.TemporaryDirectory(prefix="qazyna-anvil-") as folder:
+        # Old states go to the user's home, gigabytes a chain and for ever, unless they are told where and how many.
         command: list[str | Path] = [foundry("anvil"), "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id),
-                   "--quiet", "--no-request-size-limit", *options]  # fmt: skip
+                   "--quiet", "--no-request-size-limit", "--cache-path", f"{folder}/states",
+                   "--max-persisted-states", str(PERSISTED_STATES), *options]  # fmt: skip
         with started(command, is_ready, Path(folder)) as pid:
             yield Anvil(node.url, pid)
 
