@@ -2,23 +2,26 @@
 
 Before the replay one pass finds which ids and which pieces of evidence stand in the log more than
 once, and which transfers other records name by their hash. All others can never matter to a later
-record, so nothing of them is kept but 16 bytes until that pass ends (decision 0014).
+record, so nothing of them is kept but 16 bytes until that pass ends, most of them on disk (decision 0014).
 """
 
 from __future__ import annotations
 
+import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from tempfile import TemporaryFile
+from typing import IO, NamedTuple
 
 from ledger import rules
 from ledger.audit.entries import chunks
 from ledger.audit.spread import Spread, in_turn, stretches
 from ledger.fast import AUTHORITY, EVIDENCE, ID, is_transfer
-from ledger.records import WORD, Close, Exchange, Refund, Reversal, Transfer, decode, keccak256
+from ledger.records import WORD, Close, Exchange, Refund, Reversal, Transfer, Unavailable, decode, keccak256
 
 # Values are compared in parts, so that one part at a time is a set in memory.
 _PARTS = 64
@@ -33,6 +36,8 @@ assert [name for name, *_ in Refund.members][:3] == ["time", "id", "receipt_hash
 
 # How many records one job goes through.
 _EACH = 1 << 18
+# Of ids, and of evidence, how many may wait in memory, 8 bytes each.
+_MOST_IN_MEMORY = 1 << 20
 
 # Told how many records of a pass are done.
 Told = Callable[[int], None]
@@ -54,30 +59,68 @@ class Index:
 
 
 class _Tails:
-    """The last 8 bytes of many values, in parts by their size."""
+    """The last 8 bytes of many values, in parts by their size; what is too much for memory is on disk."""
 
     def __init__(self) -> None:
-        self.parts = [array("Q") for _ in range(_PARTS)]
+        self._parts = [array("Q") for _ in range(_PARTS)]
+        self._count = 0
+        self._kept: IO[bytes] | None = None
+        # Of each part, where in the file its pieces are and how many bytes each has.
+        self._pieces: list[list[tuple[int, int]]] = [[] for _ in range(_PARTS)]
 
     def add(self, values: list[bytes]) -> None:
         """Take some more."""
         tails = array("Q", b"".join([value[-8:] for value in values]))
         ordered, start = sorted(tails), 0
-        for part, bound in zip(self.parts, [*_BOUNDS, 1 << 64], strict=True):
+        for part, bound in zip(self._parts, [*_BOUNDS, 1 << 64], strict=True):
             end = bisect_left(ordered, bound, start)
             part.extend(ordered[start:end])
             start = end
+        self._count += len(values)
 
     def join(self, other: _Tails) -> None:
-        """Take those of another stretch."""
-        for mine, theirs in zip(self.parts, other.parts, strict=True):
+        """Take those of another stretch, which has all of its own in memory."""
+        for mine, theirs in zip(self._parts, other._parts, strict=True):
             mine.extend(theirs)
+        self._count += other._count
+        if self._count > _MOST_IN_MEMORY:
+            self._put_away()
+
+    def _put_away(self) -> None:
+        try:
+            if self._kept is None:
+                self._kept = TemporaryFile()  # noqa: SIM115 - closed when this goes
+                weakref.finalize(self, self._kept.close)
+            at = self._kept.tell()
+            for place, part in enumerate(self._parts):
+                self._kept.write(part)
+                self._pieces[place].append((at, 8 * len(part)))
+                at += 8 * len(part)
+                self._parts[place] = array("Q")
+            self._kept.flush()
+        except OSError as error:
+            with suppress(OSError):
+                # What it has not written it would try to write again when it goes.
+                if self._kept is not None:
+                    self._kept.close()
+            raise Unavailable("audit", f"{8 * self._count} bytes of the index: {error.strerror}") from None
+        self._count = 0
+
+    def _take(self, place: int) -> array[int]:
+        """A whole part, which is forgotten."""
+        part = self._parts[place]
+        self._parts[place] = array("Q")
+        for at, size in self._pieces[place]:
+            assert self._kept is not None
+            self._kept.seek(at)
+            part.frombytes(self._kept.read(size))
+        return part
 
     def repeated(self) -> set[bytes]:
         """Those that were added more than once, as they are in memory; forgets all."""
         found: set[bytes] = set()
-        for place, part in enumerate(self.parts):
-            self.parts[place] = array("Q")
+        for place in range(_PARTS):
+            part = self._take(place)
             if len(set(part)) == len(part):
                 continue
             twice = {one for one, other in pairwise(sorted(part)) if one == other}

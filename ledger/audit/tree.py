@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -56,52 +57,69 @@ class Range:
         return root
 
 
-@dataclass
 class Tree:
-    """Every hash that tiles hold, level by level, as the records make them."""
+    """Every hash that tiles hold, level by level, as the records make them.
 
-    levels: list[bytearray] = field(default_factory=lambda: [bytearray()])
-    range: Range = field(default_factory=Range)
+    Of the lowest level only what is asked for is in memory, made again from the records: it has 32 bytes
+    for each of them, all others together an eighth of a byte.
+    """
+
+    def __init__(self, entries: Entries) -> None:
+        """entries: the records that are added here one bundle after the other."""
+        self.size = 0
+        self.range = Range()
+        # Which of the lowest tiles of the bundle are missing or not what the records make.
+        self.unlike: list[int] = []
+        self._entries = entries
+        self._above: list[bytearray] = []
+        self._leaves = lru_cache(maxsize=8)(self._hashed)
 
     @property
-    def size(self) -> int:
-        """How many leaves there are."""
-        return len(self.levels[0]) // 32
+    def levels(self) -> int:
+        """How many levels of tiles there are."""
+        return 1 + len(self._above)
 
-    def append(self, leaf: bytes) -> None:
-        """Add a leaf hash; every eighth height is a hash of the next level's tiles."""
-        self._climb(self.range.push(leaf))
-
-    def _climb(self, made: list[tuple[int, bytes]]) -> None:
-        for height, value in made:
-            level, rest = divmod(height, 8)
-            if rest == 0:
-                if level == len(self.levels):
-                    self.levels.append(bytearray())
-                self.levels[level] += value
-
-    def extend(self, leaves: list[bytes]) -> None:
-        """Add the leaf hashes of one bundle; of a whole one only its root goes into the right edge."""
-        if len(leaves) < TILE_WIDTH or self.size % TILE_WIDTH:
-            for leaf in leaves:
-                self.append(leaf)
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Add the leaf hashes of the next bundle; of a whole one only its root goes into the right edge."""
+        if len(leaves) == TILE_WIDTH:
+            self.extend_whole([_top(leaves)])
             return
-        self.extend_whole(b"".join(leaves), [_top(leaves)])
+        for leaf in leaves:
+            self.range.push(leaf)
+        self.size += len(leaves)
 
-    def extend_whole(self, leaves: bytes, tops: list[bytes]) -> None:
-        """Add whole bundles: the leaf hashes of all, and the root over each."""
+    def extend_whole(self, tops: Sequence[bytes]) -> None:
+        """Add whole bundles by the root over each."""
         assert self.size % TILE_WIDTH == 0
-        self.levels[0] += leaves
         for top in tops:
-            self._climb(self.range.push(top, 8))
+            # Every eighth height is a hash of the next level's tiles.
+            for height, value in self.range.push(top, 8):
+                level, rest = divmod(height, 8)
+                if rest == 0:
+                    if level == self.levels:
+                        self._above.append(bytearray())
+                    self._above[level - 1] += value
+        self.size += TILE_WIDTH * len(tops)
+
+    def _hashed(self, index: int) -> bytes:
+        start = index * TILE_WIDTH
+        records = self._entries[start : min(start + TILE_WIDTH, self.size)]
+        return b"".join([sha256(b"\x00" + data).digest() for data in records])
 
     def tile(self, level: int, index: int, width: int) -> bytes | None:
         """The bytes of a tile; None where the tree has not so many hashes."""
-        if level >= len(self.levels):
+        if TILE_WIDTH * index + width > self.size >> 8 * level:
             return None
+        if level == 0:
+            return self._leaves(index)[: 32 * width]
         start = 32 * TILE_WIDTH * index
-        found = bytes(self.levels[level][start : start + 32 * width])
-        return found if len(found) == 32 * width else None
+        return bytes(self._above[level - 1][start : start + 32 * width])
+
+    def _hash(self, level: int, place: int) -> bytes:
+        if level == 0:
+            index, place = divmod(place, TILE_WIDTH)
+            return self._leaves(index)[32 * place : 32 * place + 32]
+        return bytes(self._above[level - 1][32 * place : 32 * place + 32])
 
     def path(self, index: int) -> list[bytes]:
         """The inclusion path of a leaf in the whole tree, the leaf's side first."""
@@ -121,9 +139,8 @@ class Tree:
         walked = Range()
         while start < end:
             # The largest whole subtree of some level of tiles that begins here.
-            level = max(n for n in range(len(self.levels)) if not start % 256**n and start + 256**n <= end)
-            place = 32 * (start >> 8 * level)
-            walked.push(bytes(self.levels[level][place : place + 32]), 8 * level)
+            level = max(n for n in range(self.levels) if not start % 256**n and start + 256**n <= end)
+            walked.push(self._hash(level, start >> 8 * level), 8 * level)
             start += 256**level
         return walked.root()
 
@@ -133,11 +150,10 @@ class Tree:
         for size in sorted({size for size in sizes if 0 <= size <= self.size}):
             while at < size:
                 if at % TILE_WIDTH == 0 and size - at >= TILE_WIDTH:
-                    place = 32 * (at // TILE_WIDTH)
-                    walked.push(bytes(self.levels[1][place : place + 32]), 8)
+                    walked.push(self._hash(1, at // TILE_WIDTH), 8)
                     at += TILE_WIDTH
                 else:
-                    walked.push(bytes(self.levels[0][32 * at : 32 * at + 32]))
+                    walked.push(self._hash(0, at))
                     at += 1
             found[size] = walked.root()
         return found
@@ -154,17 +170,19 @@ def _lenient(content: bytes) -> list[bytes]:
 
 
 class _Hashed(NamedTuple):
-    """Whole bundles, one after another: the SHA-256 of each, the hashes of all records, and of each tile."""
+    """Whole bundles, one after another: the SHA-256 of each, the root over its records, and whether the
+    tile of their hashes is what they make.
+    """
 
     digests: bytes
-    leaves: bytes
     tops: list[bytes]
+    alike: list[bool]
 
 
 def hash_bundles(job: tuple[Source, int, int]) -> _Hashed:
     """Hash whole bundles from first to before last; stops before one that is missing or broken."""
     source, first, last = job
-    digests, leaves, tops = bytearray(), bytearray(), []
+    digests, tops, alike = bytearray(), [], []
     for index in range(first, last):
         try:
             content = source.read(tile_path(ENTRIES, index, TILE_WIDTH))
@@ -175,12 +193,12 @@ def hash_bundles(job: tuple[Source, int, int]) -> _Hashed:
             break
         hashes = [sha256(b"\x00" + entry).digest() for entry in entries]
         digests += sha256(content).digest()
-        leaves += b"".join(hashes)
         tops.append(_top(hashes))
-    return _Hashed(bytes(digests), bytes(leaves), tops)
+        alike.append(_read(source, tile_path(0, index, TILE_WIDTH)) == b"".join(hashes))
+    return _Hashed(bytes(digests), tops, alike)
 
 
-def _top(hashes: list[bytes]) -> bytes:
+def _top(hashes: Sequence[bytes]) -> bytes:
     while len(hashes) > 1:
         pairs = zip(hashes[::2], hashes[1::2], strict=True)
         hashes = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
@@ -195,7 +213,8 @@ def _read_whole(
     for hashed, (_, first, last) in zip(spread(hash_bundles, jobs), jobs, strict=True):
         progress("records", first * TILE_WIDTH, size)
         records.take(hashed.digests, len(hashed.tops) * TILE_WIDTH)
-        tree.extend_whole(hashed.leaves, hashed.tops)
+        tree.extend_whole(hashed.tops)
+        tree.unlike += [index for index, same in enumerate(hashed.alike, first) if not same]
         if len(hashed.tops) < last - first:
             break
 
@@ -205,7 +224,7 @@ def read_records(
 ) -> tuple[Entries, Tree]:
     """The records up to the checkpoint's size, and their tree; stops where entries are missing or broken."""
     records = Entries(bundle.source, size)
-    tree = Tree()
+    tree = Tree(records)
     # What a network serves is asked for once, by one.
     if spread is not None and bundle.source.paths is not None:
         _read_whole(bundle, size, records, tree, progress, spread)
@@ -230,13 +249,16 @@ def read_records(
             _name_first(bundle, index, width, entries, findings)
             break
         records.add(content, width)
-        tree.extend([sha256(b"\x00" + entry).digest() for entry in entries])
+        leaves = [sha256(b"\x00" + entry).digest() for entry in entries]
+        tree.extend(leaves)
+        if _read(bundle.source, tile_path(0, index, width)) != b"".join(leaves):
+            tree.unlike.append(index)
     return records, tree
 
 
 def _name_first(bundle: Bundle, index: int, width: int, entries: list[bytes], findings: Findings) -> None:
     """Name the first record of a broken bundle that its tile does not have (D8)."""
-    tile = _read(bundle, tile_path(0, index, width)) or b""
+    tile = _read(bundle.source, tile_path(0, index, width)) or b""
     for place in range(width):
         stated = tile[32 * place : 32 * place + 32]
         if place >= len(entries) or leaf_hash(entries[place]) != stated:
@@ -245,9 +267,9 @@ def _name_first(bundle: Bundle, index: int, width: int, entries: list[bytes], fi
             return
 
 
-def _read(bundle: Bundle, path: str) -> bytes | None:
+def _read(source: Source, path: str) -> bytes | None:
     try:
-        return bundle.source.read(path)
+        return source.read(path)
     except Invalid:
         return None
 
@@ -266,10 +288,13 @@ def check_tiles(bundle: Bundle, tree: Tree, findings: Findings, progress: Progre
     tiles = list(tiles_for_size(tree.size))
     expected = {tile_path(*tile) for tile in tiles}
     trusted = tree.size
+    unlike = set(tree.unlike)
     for done, (level, index, width) in enumerate(tiles):
         progress("tiles", done, len(tiles))
+        if level == 0 and index not in unlike:
+            continue
         path = tile_path(level, index, width)
-        found, made_tile = _read(bundle, path), tree.tile(level, index, width)
+        found, made_tile = _read(bundle.source, path), tree.tile(level, index, width)
         assert made_tile is not None
         if found == made_tile:
             continue
@@ -309,7 +334,7 @@ def _check_others(bundle: Bundle, tree: Tree, expected: set[str], complete: bool
             if complete:
                 findings.add("D2", path, f"no tree of {tree.size} records has it")
             continue
-        content = _read(bundle, path)
+        content = _read(bundle.source, path)
         if level == ENTRIES and content is not None:
             try:
                 content = b"".join(leaf_hash(entry) for entry in decode_bundle(content, width))

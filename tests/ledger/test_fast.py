@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from ledger.records import (
     Parameter,
     RevenueRule,
     Transfer,
+    Unavailable,
     decode,
     encode,
     encode_name,
@@ -287,6 +289,28 @@ def test_an_index_made_of_stretches_is_the_index_of_the_whole(monkeypatch: pytes
     assert asked[0] > 5
     assert whole.ids
     assert whole.named
+
+
+def test_an_index_that_does_not_fit_into_memory_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is put on disk; a disk that is full is no verdict."""
+    log = make.at("trade")
+    records = [*log.records, *log.records[-20:]]
+    whole = past.index(records)
+    assert whole.ids
+    monkeypatch.setattr(past, "_EACH", 17)
+    monkeypatch.setattr(past, "_MOST_IN_MEMORY", 2)
+    files: list[Any] = []
+
+    def kept() -> Any:
+        files.append(TemporaryFile())  # noqa: SIM115 - the index closes it
+        return files[-1]
+
+    monkeypatch.setattr(past, "TemporaryFile", kept)
+    assert past.index(records) == whole
+    assert len(files) == 2
+    monkeypatch.setattr(past, "TemporaryFile", lambda: Path("/dev/full").open("wb"))  # noqa: SIM115
+    with pytest.raises(Unavailable, match="No space left"):
+        past.index(records)
 
 
 def test_a_replay_that_begins_with_a_loaded_state_ends_in_the_same_one() -> None:
