@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {ICouncil} from "../src/interfaces/ICouncil.sol";
+import {ILedgerAnchor} from "../src/interfaces/ILedgerAnchor.sol";
 import {IPaymentRouter} from "../src/interfaces/IPaymentRouter.sol";
 import {ITreasury} from "../src/interfaces/ITreasury.sol";
 import {Money} from "../src/Money.sol";
@@ -35,6 +37,8 @@ contract MoneyInvariantTest is City {
     // What was done last, for those who try it again.
     bytes internal lastExecution;
     bytes internal lastQuote;
+    // Why the last thief was refused: at the door that was meant, or the attempt says nothing.
+    bytes4 internal refusal;
     bytes32 internal ruleHash;
     Records.Transfer internal receipt;
 
@@ -123,10 +127,16 @@ contract MoneyInvariantTest is City {
     }
 
     function execute(uint128 amount) external {
-        amount = uint128(within(amount, 1, 1_000));
+        ITreasury.Execution memory execution = _due(uint128(within(amount, 1, 1_000)));
+        treasury.execute(execution);
+        lastExecution = abi.encode(execution);
+        ordered += execution.order.amount;
+    }
+
+    /// @dev An order of its own milestone, signed, anchored and waited for.
+    function _due(uint128 amount) private returns (ITreasury.Execution memory execution) {
         bytes32 name = bytes32(bytes.concat("n", bytes2(uint16(0x3030 + (++count % 10) * 256 + (count / 10) % 10))));
         bytes32 commitmentHash = keccak256(abi.encode(Records.COMMITMENT, commitment));
-        ITreasury.Execution memory execution;
         execution.commitment = commitment;
         execution.milestone = Records.Milestone(uint64(count), name, commitmentHash, amount, ACT);
         bytes32 hash = keccak256(abi.encode(Records.MILESTONE, execution.milestone));
@@ -143,9 +153,6 @@ contract MoneyInvariantTest is City {
         (execution.headSize, execution.headTime) = (anchor.head().size, anchor.head().time);
         execution.proof = path(execution.index);
         vm.warp(block.timestamp + 1 days);
-        treasury.execute(execution);
-        lastExecution = abi.encode(execution);
-        ordered += amount;
     }
 
     /// @dev The shop takes coin only while it is open; what it does not take is kept for it.
@@ -218,14 +225,25 @@ contract MoneyInvariantTest is City {
 
     // --- what thieves try; each success is counted ---
 
-    function operatorAlone(bytes32 root) external {
-        uint64 size = anchor.head().size + 1;
-        Signature memory own = witness(OPERATOR, size, root, FOREVER);
-        bytes32[] memory none = new bytes32[](0);
+    /// @dev What extends the log truly, without the watcher; or what forgets, past a watcher who did not look.
+    function operatorAlone(bytes32 root, bool isTrue_) external {
+        uint64 old = anchor.head().size;
+        bytes32[] memory kept = leaves;
+        // The fuzzer knows the leaves that there are; one in its own place would forget nothing.
+        root = keccak256(abi.encode(root));
+        if (!isTrue_) leaves[uint256(root) % old] = root;
+        leaves.push(root);
+        uint64 size = uint64(leaves.length);
+        bytes32 head = Reference.root(leaves, 0, size);
+        bytes32[] memory proof = Reference.consistency(old, leaves, 0, size, true);
+        leaves = kept;
+        Signature memory signed = witness(isTrue_ ? OPERATOR : WATCHER, size, head, FOREVER);
         vm.prank(vm.addr(OPERATOR));
-        try anchor.append(size, root, none, FOREVER, own.r, compact(own.v, own.s)) {
+        try anchor.append(size, head, proof, FOREVER, signed.r, compact(signed.v, signed.s)) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
     }
 
     function minorityOfTheCouncil(uint8 which, address thief) external {
@@ -239,11 +257,15 @@ contract MoneyInvariantTest is City {
         (two[0], two[1]) = (4, 5);
         try this.bringAs(record, index, approve(two, approveTypeHash, record, FOREVER)) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
         Signature[] memory padded = approve(keys3(4, 5, STRANGER), approveTypeHash, record, FOREVER);
         try this.bringAs(record, index, padded) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
     }
 
     function bringAs(bytes calldata record, uint64 index, Signature[] calldata approvals) external {
@@ -273,7 +295,9 @@ contract MoneyInvariantTest is City {
         vm.warp(block.timestamp + 1 days);
         try treasury.execute(execution) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
     }
 
     /// @dev A gateway and a merchant who agree to leave the city out.
@@ -287,7 +311,9 @@ contract MoneyInvariantTest is City {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
         try router.pay(quote, r, compact(v, s)) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
     }
 
     /// @dev The token says yes and moves nothing: nothing may be booked for it.
@@ -301,20 +327,28 @@ contract MoneyInvariantTest is City {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
         try router.pay(quote, r, compact(v, s)) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
         hostile.set(HostileToken.Mode.Plain);
     }
 
-    /// @dev What was paid once is brought again: as it was, with more in it, or to somebody else.
+    /// @dev What was paid once is brought again: as it was, with more in it, or to somebody else. Or what is due is brought
+    /// with another commitment than was signed.
     function payeeCheats(uint8 how, uint128 more, bytes32 elsewhere) external {
-        if (lastExecution.length == 0) return;
+        if (lastExecution.length == 0 || elsewhere == commitment.payee) return;
         ITreasury.Execution memory execution = abi.decode(lastExecution, (ITreasury.Execution));
         if (how % 4 == 1) execution.order.amount += uint128(within(more, 1, 1_000));
         if (how % 4 == 2) execution.order.payee = elsewhere;
-        if (how % 4 == 3) execution.commitment.payee = elsewhere;
+        if (how % 4 == 3) {
+            execution = _due(uint128(within(more, 1, 1_000)));
+            execution.commitment.payee = elsewhere;
+        }
         try treasury.execute(execution) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
     }
 
     /// @dev A quote that was paid is brought again, or a deposit is made by terms that leave the city less.
@@ -326,7 +360,9 @@ contract MoneyInvariantTest is City {
             _mint(address(this), quote.amount);
             try router.pay(quote, r, vs) {
                 ++stolen;
-            } catch {}
+            } catch (bytes memory why) {
+            _refuse(why);
+        }
         }
         IPaymentRouter.Terms[] memory terms = new IPaymentRouter.Terms[](1);
         terms[0] = IPaymentRouter.Terms(bytes32(++count), "sale", merchant, uint16(share % 100));
@@ -337,6 +373,78 @@ contract MoneyInvariantTest is City {
         uint256 part = hostile.balanceOf(address(treasury)) - before;
         received += part;
         if (part * 100 < amount) ++stolen;
+    }
+
+    function _refuse(bytes memory why) private {
+        refusal = bytes4(why);
+    }
+
+    // --- that all this happens ---
+
+    /// @dev The invariants hold of handlers that always revert, too; so each is seen to do what its name says.
+    function test_each_handler_does_what_it_is_for_and_each_thief_gets_as_far_as_the_door_that_is_meant() external {
+        this.pay(9_999, 9_900);
+        this.deposit(4_999, 1);
+        this.flush(1);
+        same(received, 10_000 + 125);
+        this.execute(99);
+        same(ordered, 100);
+        same(hostile.balanceOf(builder), 100);
+        this.deny(1);
+        this.execute(199);
+        same(treasury.credit(builder, address(hostile)), 200);
+        this.deny(0);
+        this.pull(true);
+        same(hostile.balanceOf(builder), 300);
+        this.pay(999, 4_900);
+        same(router.credit(merchant, address(hostile)), 500);
+        this.deny(2);
+        this.pull(false);
+        same(hostile.balanceOf(merchant), 4_875 + 500);
+        this.refund(99);
+        same(refunded, 100);
+        this.payInCoin(999, 4_900);
+        same(router.credit(address(shop), Money.COIN), 500);
+        this.shopOpens(true);
+        this.pullCoin();
+        same(address(shop).balance, 500);
+        this.quarrel(0);
+        isTrue(treasury.disputedAt(keccak256(abi.encode(Records.COMMITMENT, commitment))) != 0);
+        this.quarrel(1);
+        same(treasury.disputedAt(keccak256(abi.encode(Records.COMMITMENT, commitment))), 0);
+
+        this.operatorAlone("root", true);
+        _refusedWith(ILedgerAnchor.NotSeated.selector);
+        this.operatorAlone("root", false);
+        _refusedWith(ILedgerAnchor.NotConsistent.selector);
+        for (uint8 which = 0; which < 2; ++which) {
+            this.minorityOfTheCouncil(which, vm.addr(77));
+            _refusedWith(ICouncil.NotSeated.selector);
+        }
+        this.authorityAlone(1);
+        _refusedWith(ICouncil.NotSeated.selector);
+        this.gatewayCheats(1, 99);
+        _refusedWith(IPaymentRouter.ShareTooSmall.selector);
+        this.tokenLies(1);
+        _refusedWith(IPaymentRouter.AmountDiffers.selector);
+        bytes4[4] memory whys = [
+            ITreasury.AlreadyPaid.selector,
+            ILedgerAnchor.NotIncluded.selector,
+            ILedgerAnchor.NotIncluded.selector,
+            ITreasury.CommitmentDiffers.selector
+        ];
+        for (uint8 how = 0; how < 4; ++how) {
+            this.payeeCheats(how, 1, "thief");
+            _refusedWith(whys[how]);
+        }
+        this.merchantCheats(1_000, 0);
+        _refusedWith(IPaymentRouter.QuoteUsed.selector);
+        same(stolen, 0);
+    }
+
+    function _refusedWith(bytes4 why) private {
+        same(bytes32(refusal), bytes32(why));
+        refusal = 0;
     }
 
     // --- what holds ---

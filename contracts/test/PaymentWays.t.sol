@@ -6,7 +6,7 @@ import {Names} from "../src/Names.sol";
 import {PaymentRouter} from "../src/PaymentRouter.sol";
 import {Records} from "../src/Records.sol";
 import {City} from "./City.sol";
-import {HostileToken} from "./HostileTokens.sol";
+import {HostileToken, Silent} from "./HostileTokens.sol";
 import {TestToken} from "./TestToken.sol";
 import {vm} from "./Vm.sol";
 
@@ -269,6 +269,20 @@ contract PaymentWaysTest is City {
         same(router.credit(merchant, address(trusting)), 2 * 970);
         same(trusting.balanceOf(address(router)), 2 * 970);
         same(trusting.balanceOf(address(treasury)), 4 * 31 + 1_001);
+    }
+
+    function test_ff56_by_permit2_a_token_that_answers_nothing_is_split_like_others() external {
+        Silent silent = new Silent();
+        silent.mint(payer, 1_001);
+        enactAsset("SLNT", address(silent));
+        vm.prank(payer);
+        silent.approve(PERMIT2, 1_001);
+        IPaymentRouter.Quote memory quote = _quote(1_001, 1);
+        quote.token = address(silent);
+        (bytes32 r, bytes32 vs) = _signed(quote);
+        router.payWithPermit2(quote, r, vs, _permit2(quote, 5));
+        same(silent.balanceOf(address(treasury)), 31);
+        same(silent.balanceOf(merchant), 970);
     }
 
     function test_a_token_that_takes_a_fee_is_refused_by_permit2_too() external {

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
+
 import {ICouncil} from "../src/interfaces/ICouncil.sol";
 import {ILedgerAnchor} from "../src/interfaces/ILedgerAnchor.sol";
 import {ITreasury} from "../src/interfaces/ITreasury.sol";
 import {Money} from "../src/Money.sol";
 import {Names} from "../src/Names.sol";
 import {Records, Signature} from "../src/Records.sol";
-import {Forwarding, HostileToken} from "./HostileTokens.sol";
+import {CallsBack, Forwarding, HostileToken, Silent} from "./HostileTokens.sol";
 import {Treasury} from "../src/Treasury.sol";
 import {Spending} from "./Spending.sol";
 import {vm} from "./Vm.sol";
@@ -356,6 +358,47 @@ contract TreasuryTest is Spending {
                 ITreasury.BalanceDiffers.selector, address(treasury), ours - AMOUNT, ours - AMOUNT - 1
             )
         );
+    }
+
+    function test_ff56_a_token_that_answers_nothing_is_believed_by_its_balances() external {
+        Silent silent = new Silent();
+        enactAsset("SLNT", address(silent));
+        enactAccount("t-slnt", "SLNT", Names.CHAIN, address(treasury));
+        enactAccount("s-builder", "SLNT", Names.PAYEE, builder);
+        silent.mint(address(treasury), 2 * AMOUNT);
+        vm.warp(block.timestamp + 14 days);
+        treasury.execute(_payable("SLNT", "t-slnt", "s-builder"));
+        same(silent.balanceOf(builder), AMOUNT);
+        same(treasury.credited(address(silent)), 0);
+        silent.deny(builder);
+        treasury.execute(_payable("SLNT", "t-slnt", "s-builder"));
+        same(treasury.credit(builder, address(silent)), AMOUNT);
+        silent.deny(address(0));
+        treasury.pull(builder, address(silent));
+        same(silent.balanceOf(builder), 2 * AMOUNT);
+        same(silent.balanceOf(address(treasury)), 0);
+    }
+
+    function test_ff57_a_payee_that_calls_back_while_it_takes_coin_finds_the_door_locked() external {
+        CallsBack greedy = new CallsBack();
+        enactAccount("greedy", "COIN", Names.PAYEE, address(greedy));
+        vm.warp(block.timestamp + 14 days);
+        ITreasury.Execution memory other = _payable("COIN", "t-coin", "greedy");
+        ITreasury.Refunding memory asked;
+        bytes[3] memory doors = [
+            abi.encodeCall(treasury.execute, (other)),
+            abi.encodeCall(treasury.refund, (asked)),
+            abi.encodeCall(treasury.pull, (address(greedy), Money.COIN))
+        ];
+        for (uint256 i = 0; i < doors.length; ++i) {
+            ITreasury.Execution memory execution = _payable("COIN", "t-coin", "greedy");
+            greedy.reenter(address(treasury), doors[i], 0);
+            treasury.execute(execution);
+            same(bytes32(bytes4(greedy.answer())), bytes32(ReentrancyGuard.ReentrancyGuardReentrantCall.selector));
+            same(address(greedy).balance, (i + 1) * AMOUNT);
+        }
+        same(greedy.calls(), doors.length);
+        treasury.execute(other);
     }
 
     function test_ff57_a_token_that_calls_back_finds_the_door_locked() external {

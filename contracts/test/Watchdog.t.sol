@@ -411,7 +411,7 @@ contract WatchdogTest is Spending {
 
     // --- what ends a freeze ---
 
-    function test_council_and_auditor_lift_a_breach_once_and_it_stays_an_exception() external {
+    function test_leak_26_council_and_auditor_lift_a_breach_once_and_it_stays_an_exception() external {
         IWatchdog.SignedOrder memory order = _proved(_order(400, "thief"));
         watchdog.reportPayee(_head(), order, sound.commitment);
         Records.Acknowledgement memory record = Records.Acknowledgement(START, order.index, "O3", ACT);
