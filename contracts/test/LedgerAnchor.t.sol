@@ -277,6 +277,27 @@ contract LedgerAnchorTest is City {
         }
     }
 
+    function test_leak_02_what_one_resumption_left_out_a_later_one_does_not_bring_back() external {
+        ILedgerAnchor.Head memory sound = anchor.head();
+        vm.warp(block.timestamp + 1 days);
+        ILedgerAnchor.Head memory poisoned = _extendedBy("poison");
+        leaves.pop();
+        uint64 first = _resume(sound);
+        vm.warp(block.timestamp + 1 days);
+        sound = _extendedBy("true");
+        vm.warp(block.timestamp + 1 days);
+        ILedgerAnchor.Head memory again = _extendedBy("poison again");
+        leaves.pop();
+        uint64 second = _resume(sound);
+        vm.expectRevert(
+            abi.encodeWithSelector(ILedgerAnchor.HeadIsVoid.selector, poisoned.size, poisoned.time, first)
+        );
+        anchor.rootAt(poisoned.size, poisoned.time);
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.HeadIsVoid.selector, again.size, again.time, second));
+        anchor.rootAt(again.size, again.time);
+        same(anchor.rootAt(sound.size, sound.time), sound.root);
+    }
+
     function _extendedBy(bytes memory record) private returns (ILedgerAnchor.Head memory) {
         add(record);
         publish();
