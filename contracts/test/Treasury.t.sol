@@ -103,6 +103,67 @@ contract TreasuryTest is Spending {
         _refused(execution, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.CERTIFIER, vm.addr(AUTHORITY)));
     }
 
+    function test_an_order_and_a_certificate_need_the_whole_quorum_of_their_role_each_seat_once_and_in_its_term()
+        external
+    {
+        uint64 end = uint64(block.timestamp + 40 days);
+        uint256[2] memory roles = [AUTHORITY, CERTIFIER];
+        bytes32[2] memory names = [Names.AUTHORITY, Names.CERTIFIER];
+        for (uint256 i = 0; i < 2; ++i) {
+            Records.Seat memory second = seat(names[i], 100 + roles[i]);
+            second.validTo = end;
+            enact(abi.encode(Records.SEAT, second));
+            enact(abi.encode(Records.QUORUM, Records.Quorum(START, names[i], 2, ACT)));
+        }
+        vm.warp(block.timestamp + 14 days);
+        for (uint256 i = 0; i < 2; ++i) {
+            ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+            (execution.orderApprovals, execution.certificateApprovals) =
+                (_both(AUTHORITY, execution), _both(CERTIFIER, execution));
+            Signature[] memory all_ = i == 0 ? execution.orderApprovals : execution.certificateApprovals;
+            Signature[] memory one = new Signature[](1);
+            one[0] = all_[0];
+            _with(execution, i, one);
+            _refused(execution, abi.encodeWithSelector(ICouncil.NoQuorum.selector, names[i], 2, 1));
+            Signature[] memory twice = new Signature[](2);
+            (twice[0], twice[1]) = (all_[0], all_[0]);
+            _with(execution, i, twice);
+            address signer = all_[0].signer;
+            _refused(execution, abi.encodeWithSelector(ICouncil.SignersNotAscending.selector, signer, signer));
+            _with(execution, i, all_);
+            treasury.execute(execution);
+        }
+        // Who took a signature back counts no more, nor who sits no more.
+        ITreasury.Execution memory last = _payable("TKZT", "t-tkzt", "builder");
+        (last.orderApprovals, last.certificateApprovals) = (_both(AUTHORITY, last), _both(CERTIFIER, last));
+        bytes32 certificateHash = _hash(last.certificate);
+        vm.warp(end);
+        _refused(
+            last, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.AUTHORITY, vm.addr(100 + AUTHORITY))
+        );
+        vm.warp(end - 1);
+        vm.prank(vm.addr(CERTIFIER));
+        council.withdraw(certificateHash);
+        _refused(
+            last, abi.encodeWithSelector(ICouncil.SignatureWithdrawn.selector, certificateHash, vm.addr(CERTIFIER))
+        );
+    }
+
+    function _both(uint256 role, ITreasury.Execution memory execution) private view returns (Signature[] memory) {
+        uint256[] memory keys = new uint256[](2);
+        (keys[0], keys[1]) = (role, 100 + role);
+        if (role == AUTHORITY) {
+            return approve(keys, Records.APPROVE_ORDER, abi.encode(Records.ORDER, execution.order), FOREVER);
+        }
+        bytes memory certificate = abi.encode(Records.CERTIFICATE, execution.certificate);
+        return approve(keys, Records.APPROVE_CERTIFICATE, certificate, FOREVER);
+    }
+
+    function _with(ITreasury.Execution memory execution, uint256 which, Signature[] memory approvals) private pure {
+        if (which == 0) execution.orderApprovals = approvals;
+        else execution.certificateApprovals = approvals;
+    }
+
     // --- the chain of records ---
 
     function test_the_parts_must_be_those_that_the_order_names() external {

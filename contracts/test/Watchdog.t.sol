@@ -117,6 +117,7 @@ contract WatchdogTest is Spending {
         watchdog.reportUnregistered(head, innocent);
         watchdog.reportUnregistered(head, order);
         same(watchdog.breachState("O1", order.index), 1);
+        _expectFrozen(1, 0);
     }
 
     function test_two_orders_for_one_milestone_are_a_breach() external {
