@@ -26,6 +26,7 @@ contract MoneyInvariantTest is City {
     HostileToken internal hostile;
     address internal payer = vm.addr(1_006);
     Records.Commitment internal commitment;
+    Records.Commitment internal commitmentInCoin;
     uint256 internal minted;
     uint256 internal ordered;
     uint256 internal received;
@@ -33,6 +34,8 @@ contract MoneyInvariantTest is City {
     uint256 internal refunded;
     uint256 internal stolen;
     uint256 internal paidInCoin;
+    uint256 internal receivedInCoin;
+    uint256 internal orderedInCoin;
     Closed internal shop;
     // What was done last, for those who try it again.
     bytes internal lastExecution;
@@ -57,13 +60,12 @@ contract MoneyInvariantTest is City {
         enactParameter(Names.DIRECT_SETTLEMENT, 1);
         enactAccount("t-host", "HOST", Names.CHAIN, address(treasury));
         enactAccount("builder", "HOST", Names.PAYEE, builder);
+        enactAccount("t-coin", "COIN", Names.CHAIN, address(treasury));
+        enactAccount("shop", "COIN", Names.PAYEE, address(shop));
         bytes memory record = abi.encode(Records.PROJECT, Records.Project(START, "p", "water", "alatau-gate", 9, ACT));
         enact(record);
-        record = abi.encode(
-            Records.ALLOCATION, Records.Allocation(START, "a", "b", keccak256(record), "HOST", COMMITTED, ACT, ACT)
-        );
-        enact(record);
-        commitment = Records.Commitment(START, "c", keccak256(record), "builder", COMMITTED, ACT);
+        commitment = _committed("a", keccak256(record), "HOST", "builder");
+        commitmentInCoin = _committed("a-coin", keccak256(record), "COIN", "shop");
         bytes32 to = bytes32(uint256(uint160(payer)));
         receipt = Records.Transfer(START, ACT, "t-host", "revenue", "HOST", 5_000, "sale", ruleHash, ACT, to);
         add(abi.encode(Records.TRANSFER, receipt));
@@ -71,8 +73,19 @@ contract MoneyInvariantTest is City {
         vm.warp(START + 14 days);
     }
 
+    function _committed(bytes32 name, bytes32 projectHash, bytes32 asset, bytes32 payee)
+        private
+        returns (Records.Commitment memory)
+    {
+        bytes memory record = abi.encode(
+            Records.ALLOCATION, Records.Allocation(START, name, "b", projectHash, asset, COMMITTED, ACT, ACT)
+        );
+        enact(record);
+        return Records.Commitment(START, name, keccak256(record), payee, COMMITTED, ACT);
+    }
+
     function targetSelectors() external view returns (FuzzSelector[] memory targets) {
-        bytes4[] memory selectors = new bytes4[](18);
+        bytes4[] memory selectors = new bytes4[](19);
         selectors[0] = this.pay.selector;
         selectors[1] = this.deposit.selector;
         selectors[2] = this.flush.selector;
@@ -91,6 +104,7 @@ contract MoneyInvariantTest is City {
         selectors[15] = this.pullCoin.selector;
         selectors[16] = this.payeeCheats.selector;
         selectors[17] = this.merchantCheats.selector;
+        selectors[18] = this.executeInCoin.selector;
         targets = new FuzzSelector[](1);
         targets[0] = FuzzSelector(address(this), selectors);
     }
@@ -127,24 +141,34 @@ contract MoneyInvariantTest is City {
     }
 
     function execute(uint128 amount) external {
-        ITreasury.Execution memory execution = _due(uint128(within(amount, 1, 1_000)));
+        ITreasury.Execution memory execution = _due(commitment, "t-host", uint128(within(amount, 1, 1_000)));
         treasury.execute(execution);
         lastExecution = abi.encode(execution);
         ordered += execution.order.amount;
     }
 
+    /// @dev The shop is paid for works too, while it is open or not.
+    function executeInCoin(uint128 amount) external {
+        ITreasury.Execution memory execution = _due(commitmentInCoin, "t-coin", uint128(within(amount, 1, 1_000)));
+        treasury.execute(execution);
+        orderedInCoin += execution.order.amount;
+    }
+
     /// @dev An order of its own milestone, signed, anchored and waited for.
-    function _due(uint128 amount) private returns (ITreasury.Execution memory execution) {
+    function _due(Records.Commitment memory of_, bytes32 from, uint128 amount)
+        private
+        returns (ITreasury.Execution memory execution)
+    {
         bytes32 name = bytes32(bytes.concat("n", bytes2(uint16(0x3030 + (++count % 10) * 256 + (count / 10) % 10))));
-        bytes32 commitmentHash = keccak256(abi.encode(Records.COMMITMENT, commitment));
-        execution.commitment = commitment;
+        bytes32 commitmentHash = keccak256(abi.encode(Records.COMMITMENT, of_));
+        execution.commitment = of_;
         execution.milestone = Records.Milestone(uint64(count), name, commitmentHash, amount, ACT);
         bytes32 hash = keccak256(abi.encode(Records.MILESTONE, execution.milestone));
         execution.certificate = Records.Certificate(START, hash, amount, 1, ACT);
         bytes memory record = abi.encode(Records.CERTIFICATE, execution.certificate);
         execution.certificateApprovals = approve(keys1(CERTIFIER), Records.APPROVE_CERTIFICATE, record, FOREVER);
         execution.order = Records.Order(
-            START, name, commitmentHash, commitment.allocationHash, keccak256(record), "t-host", amount, "builder"
+            START, name, commitmentHash, of_.allocationHash, keccak256(record), from, amount, of_.payee
         );
         record = abi.encode(Records.ORDER, execution.order);
         execution.orderApprovals = approve(keys1(AUTHORITY), Records.APPROVE_ORDER, record, FOREVER);
@@ -164,16 +188,19 @@ contract MoneyInvariantTest is City {
         );
         bytes32 digest = keccak256(abi.encodePacked(hex"1901", council.domainSeparator(), router.quoteHash(quote)));
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
+        uint256 before = address(treasury).balance;
         router.payNative{value: amount}(quote, r, compact(v, s));
         paidInCoin += amount;
+        receivedInCoin += address(treasury).balance - before;
     }
 
     function shopOpens(bool open) external {
         shop.set(open);
     }
 
-    function pullCoin() external {
-        router.pull(address(shop), Money.COIN);
+    function pullCoin(bool fromTreasury) external {
+        if (fromTreasury) treasury.pull(address(shop), Money.COIN);
+        else router.pull(address(shop), Money.COIN);
     }
 
     function pull(bool fromTreasury) external {
@@ -341,7 +368,7 @@ contract MoneyInvariantTest is City {
         if (how % 4 == 1) execution.order.amount += uint128(within(more, 1, 1_000));
         if (how % 4 == 2) execution.order.payee = elsewhere;
         if (how % 4 == 3) {
-            execution = _due(uint128(within(more, 1, 1_000)));
+            execution = _due(commitment, "t-host", uint128(within(more, 1, 1_000)));
             execution.commitment.payee = elsewhere;
         }
         try treasury.execute(execution) {
@@ -405,9 +432,16 @@ contract MoneyInvariantTest is City {
         same(refunded, 100);
         this.payInCoin(999, 4_900);
         same(router.credit(address(shop), Money.COIN), 500);
+        this.executeInCoin(99);
+        same(treasury.credit(address(shop), Money.COIN), 100);
         this.shopOpens(true);
-        this.pullCoin();
+        this.pullCoin(false);
         same(address(shop).balance, 500);
+        this.pullCoin(true);
+        same(address(shop).balance, 600);
+        this.executeInCoin(199);
+        same(address(shop).balance, 800);
+        same(orderedInCoin, 300);
         this.quarrel(0);
         isTrue(treasury.disputedAt(keccak256(abi.encode(Records.COMMITMENT, commitment))) != 0);
         this.quarrel(1);
@@ -452,7 +486,11 @@ contract MoneyInvariantTest is City {
     function invariant_coin_is_neither_made_nor_lost() external view {
         same(address(treasury).balance + address(shop).balance + address(router).balance, paidInCoin);
         same(address(router).balance, router.credit(address(shop), Money.COIN));
-        isTrue(address(treasury).balance * 100 >= paidInCoin);
+        isTrue(receivedInCoin * 100 >= paidInCoin);
+        uint256 owed = treasury.credited(Money.COIN);
+        same(owed, treasury.credit(address(shop), Money.COIN));
+        same(address(treasury).balance, receivedInCoin + owed - orderedInCoin);
+        same(treasury.paid(keccak256(abi.encode(Records.COMMITMENT, commitmentInCoin))), orderedInCoin);
     }
 
     function invariant_no_thief_succeeds() external view {
