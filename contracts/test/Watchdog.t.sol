@@ -152,6 +152,19 @@ contract WatchdogTest is Spending {
         _expectFrozen(1, 0);
     }
 
+    /// @dev Which no ledger may have (H4). It is paid once all the same; what is frozen is its commitment and nothing else.
+    function test_an_order_that_the_log_has_twice_counts_as_two_and_freezes_its_commitment_alone() external {
+        ITreasury.Execution memory other = _payable("TKZT", "t-tkzt", "builder");
+        IWatchdog.SignedOrder[] memory orders = new IWatchdog.SignedOrder[](2);
+        (orders[0].order, orders[0].index) = (sound.order, sound.index);
+        (orders[1].order, orders[1].index) = (sound.order, add(abi.encode(Records.ORDER, sound.order)));
+        _prove(orders);
+        Records.Certificate memory certificate = sound.certificate;
+        watchdog.reportTwice(_head(), orders[0], orders[1], certificate, certificate);
+        _expectFrozen(1, 0);
+        treasury.execute(other);
+    }
+
     function test_orders_for_two_milestones_are_no_breach() external {
         IWatchdog.SignedOrder[] memory orders = new IWatchdog.SignedOrder[](2);
         Records.Certificate memory other = sound.certificate;
