@@ -96,10 +96,14 @@ def show(
 @app.command()
 def descriptors(
     city: City,
-    to: Annotated[Path, typer.Option(help="the folder for both files")],
+    to: Annotated[Path, typer.Option(help="the folder for the files")],
     chain_id: Annotated[int, typer.Option(help="the chain on which the contracts stand")],
     owner: Annotated[str, typer.Option(help="whose they are, as wallets will show it")],
     url: Annotated[str, typer.Option(help="the owner's page")],
+    token: Annotated[
+        list[str] | None,
+        typer.Option(help="a token whose payers may sign by EIP-3009, 0x...; again for each"),
+    ] = None,
 ) -> None:
     """Write the ERC-7730 descriptors by which wallets show what is signed for this ledger."""
     from contracts import bindings
@@ -108,11 +112,16 @@ def descriptors(
 
     founding = load_founding(city)
     places = bindings.plan(chain_id, founding.ledger, founding.retention_end, founding.records).places
+    for each in (spelled := token or []):
+        if not re.fullmatch("0x[0-9a-fA-F]{40}", each):
+            reject("descriptors", "--token", f"{each[:80]!a} is no address: 0x and 40 hex digits")
+    tokens = tuple(bytes.fromhex(each.removeprefix("0x")) for each in spelled)
     to.mkdir(parents=True, exist_ok=True)
-    for name, content in described(Owner(owner, url, chain_id, places["council"], places["router"])).items():
+    files = described(Owner(owner, url, chain_id, places["council"], places["router"], tokens))
+    for name, content in files.items():
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         (to / f"{name}.json").write_text(text, encoding="utf-8")
-    print(f"descriptors: approvals.json and payments.json in {to}")
+    print(f"descriptors: {', '.join(f'{name}.json' for name in sorted(files))} in {to}")
 
 
 def load_founding(path: Path) -> Founding:

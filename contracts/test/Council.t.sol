@@ -75,6 +75,64 @@ contract CouncilTest is City {
         this.enactWith(record, index, approvals);
     }
 
+    /// @dev The same seats of two cities: what they signed for one counts in no other, not even by its own council.
+    function test_leak_24_an_approval_is_of_one_ledger_and_of_one_council_of_it() external {
+        (bytes memory record, uint64 index) = _share("code", 1);
+        Council here = council;
+        Council[2] memory others = [
+            new Council(keccak256("another ledger"), RETENTION_END, foundingSeats(), foundingQuorums()),
+            new Council(LEDGER, RETENTION_END, foundingSeats(), foundingQuorums())
+        ];
+        for (uint256 i = 0; i < others.length; ++i) {
+            council = others[i];
+            Signature[] memory elsewhere = councillors(record);
+            bytes32 domain = council.domainSeparator();
+            council = here;
+            isTrue(domain != council.domainSeparator());
+            _refusedAnyhow(record, index, elsewhere);
+        }
+        bring(record, index);
+        // Of the first other the place differs as well; that the ledger alone would do is seen in what is signed.
+        bytes32 kind = keccak256(
+            "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract,bytes32 salt)"
+        );
+        bytes32 ledger = keccak256("another ledger");
+        same(
+            others[0].domainSeparator(),
+            keccak256(abi.encode(kind, keccak256("Qazyna"), keccak256("1"), block.chainid, address(others[0]), ledger))
+        );
+    }
+
+    function test_a_council_rotates_itself_and_then_the_new_seats_alone_decide() external {
+        uint64 turn = START + 20 days;
+        for (uint256 key = 21; key <= 25; ++key) {
+            _enactSeat(Names.COUNCIL, key, turn, FOREVER);
+        }
+        for (uint256 key = 1; key <= 5; ++key) {
+            _end(key, turn);
+        }
+        (bytes memory record, uint64 index) = _share("code", 1);
+        Signature[] memory old = councillors(record);
+        Signature[] memory new_ = approve(keys3(21, 22, 23), Records.APPROVE_REVENUE_RULE, record, FOREVER);
+        vm.warp(turn - 1);
+        _refused(
+            record, index, new_, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, new_[0].signer)
+        );
+        vm.warp(turn);
+        isTrue(!council.isRecovering());
+        same(council.required(Names.COUNCIL), 3);
+        _refused(
+            record, index, old, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, old[0].signer)
+        );
+        // Nor do two of the new with one of the old.
+        Signature[] memory mixed = approve(keys3(21, 22, 1), Records.APPROVE_REVENUE_RULE, record, FOREVER);
+        _refused(
+            record, index, mixed, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.COUNCIL, vm.addr(1))
+        );
+        bring(record, index, new_);
+        same(council.minShare("code"), 1);
+    }
+
     function test_the_twin_of_a_signature_is_refused() external {
         (bytes memory record, uint64 index) = _share("code", 1);
         Signature[] memory approvals = councillors(record);

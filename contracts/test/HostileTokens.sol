@@ -123,3 +123,73 @@ contract Forwarding {
         require(sent, "not sent");
     }
 }
+
+/// @notice A token that answers nothing, as tokens older than the standard do: it moves what it is told to, or reverts.
+contract Silent {
+    mapping(address holder => uint256) public balanceOf;
+    mapping(address holder => mapping(address spender => uint256)) public allowance;
+    address public denied;
+
+    function mint(address to, uint256 amount) external {
+        balanceOf[to] += amount;
+    }
+
+    function deny(address holder) external {
+        denied = holder;
+    }
+
+    function approve(address spender, uint256 amount) external {
+        allowance[msg.sender][spender] = amount;
+    }
+
+    function transfer(address to, uint256 amount) external {
+        _move(msg.sender, to, amount);
+    }
+
+    function transferFrom(address from, address to, uint256 amount) external {
+        allowance[from][msg.sender] -= amount;
+        _move(from, to, amount);
+    }
+
+    /// @notice Without a signature, so that a test need not make one.
+    function receiveWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256,
+        uint256,
+        bytes32,
+        uint8,
+        bytes32,
+        bytes32
+    ) external {
+        _move(from, to, value);
+    }
+
+    function _move(address from, address to, uint256 amount) private {
+        require(to != denied, "denied");
+        balanceOf[from] -= amount;
+        balanceOf[to] += amount;
+    }
+}
+
+/// @notice A receiver of coin that calls back in the middle of it, and takes the coin whatever it is answered.
+contract CallsBack {
+    address private _target;
+    bytes private _call;
+    uint256 private _value;
+    uint256 public calls;
+    bytes public answer;
+
+    function reenter(address target, bytes calldata call_, uint256 value) external {
+        (_target, _call, _value) = (target, call_, value);
+    }
+
+    receive() external payable {
+        ++calls;
+        if (_target == address(0)) return;
+        address target = _target;
+        _target = address(0);
+        (, answer) = target.call{value: _value}(_call);
+    }
+}

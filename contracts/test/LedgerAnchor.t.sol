@@ -226,6 +226,95 @@ contract LedgerAnchorTest is City {
         anchor.resume(asked, three);
     }
 
+    function test_leak_02_what_stands_in_a_void_head_alone_is_proved_no_more_and_nothing_goes_on_from_there() external {
+        ILedgerAnchor.Head memory sound = anchor.head();
+        bytes memory lie = "false record";
+        vm.warp(block.timestamp + 1 days);
+        bytes32[] memory kept = leaves;
+        uint64 index = add(lie);
+        publish();
+        ILedgerAnchor.Head memory poisoned = anchor.head();
+        bytes32[] memory proof = path(index);
+        leaves = kept;
+        anchor.checkIncluded(lie, index, poisoned.size, poisoned.time, proof);
+        uint64 resumed = _resume(sound);
+        bytes memory refusal =
+            abi.encodeWithSelector(ILedgerAnchor.HeadIsVoid.selector, poisoned.size, poisoned.time, resumed);
+        vm.expectRevert(refusal);
+        anchor.checkIncluded(lie, index, poisoned.size, poisoned.time, proof);
+        _refusedResumption(
+            ILedgerAnchor.Resumption(START + 1, poisoned.size, poisoned.time, poisoned.root, ACT), refusal
+        );
+    }
+
+    function test_leak_02_a_second_resumption_may_go_further_back_and_each_leaves_out_its_own() external {
+        ILedgerAnchor.Head[5] memory heads;
+        heads[0] = anchor.head();
+        vm.warp(block.timestamp + 1 days);
+        heads[1] = _extendedBy("true");
+        vm.warp(block.timestamp + 1 days);
+        heads[2] = _extendedBy("poison");
+        leaves.pop();
+        uint64 first = _resume(heads[1]);
+        vm.warp(block.timestamp + 1 days);
+        heads[3] = _extendedBy("true again");
+        same(anchor.rootAt(heads[1].size, heads[1].time), heads[1].root);
+        same(anchor.rootAt(heads[3].size, heads[3].time), heads[3].root);
+        leaves.pop();
+        leaves.pop();
+        uint64 second = _resume(heads[0]);
+        vm.warp(block.timestamp + 1 days);
+        heads[4] = _extendedBy("the true log after all");
+        same(anchor.rootAt(heads[0].size, heads[0].time), heads[0].root);
+        same(anchor.rootAt(heads[4].size, heads[4].time), heads[4].root);
+        for (uint256 i = 1; i <= 3; ++i) {
+            vm.expectRevert(
+                abi.encodeWithSelector(
+                    ILedgerAnchor.HeadIsVoid.selector, heads[i].size, heads[i].time, i == 2 ? first : second
+                )
+            );
+            anchor.rootAt(heads[i].size, heads[i].time);
+        }
+    }
+
+    function test_leak_02_what_one_resumption_left_out_a_later_one_does_not_bring_back() external {
+        ILedgerAnchor.Head memory sound = anchor.head();
+        vm.warp(block.timestamp + 1 days);
+        ILedgerAnchor.Head memory poisoned = _extendedBy("poison");
+        leaves.pop();
+        uint64 first = _resume(sound);
+        vm.warp(block.timestamp + 1 days);
+        sound = _extendedBy("true");
+        vm.warp(block.timestamp + 1 days);
+        ILedgerAnchor.Head memory again = _extendedBy("poison again");
+        leaves.pop();
+        uint64 second = _resume(sound);
+        vm.expectRevert(
+            abi.encodeWithSelector(ILedgerAnchor.HeadIsVoid.selector, poisoned.size, poisoned.time, first)
+        );
+        anchor.rootAt(poisoned.size, poisoned.time);
+        vm.expectRevert(abi.encodeWithSelector(ILedgerAnchor.HeadIsVoid.selector, again.size, again.time, second));
+        anchor.rootAt(again.size, again.time);
+        same(anchor.rootAt(sound.size, sound.time), sound.root);
+    }
+
+    function _extendedBy(bytes memory record) private returns (ILedgerAnchor.Head memory) {
+        add(record);
+        publish();
+        return anchor.head();
+    }
+
+    /// @dev Announce and wait, then go on from this head; the second in which that was.
+    function _resume(ILedgerAnchor.Head memory from) private returns (uint64) {
+        ILedgerAnchor.Resumption memory asked =
+            ILedgerAnchor.Resumption(uint64(block.timestamp), from.size, from.time, from.root, ACT);
+        Signature[] memory approvals = _resumed(asked);
+        anchor.announceResumption(asked, approvals);
+        vm.warp(block.timestamp + 14 days);
+        anchor.resume(asked, approvals);
+        return uint64(block.timestamp);
+    }
+
     /// @dev By whoever has the keys of an operator and a watcher: a proof is not needed to extend by one what they have.
     function _poison() private returns (uint64 size, uint64 time) {
         bytes32[] memory fake = new bytes32[](leaves.length + 1);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {ICouncil} from "../src/interfaces/ICouncil.sol";
+import {ILedgerAnchor} from "../src/interfaces/ILedgerAnchor.sol";
 import {IPaymentRouter} from "../src/interfaces/IPaymentRouter.sol";
 import {ITreasury} from "../src/interfaces/ITreasury.sol";
 import {Money} from "../src/Money.sol";
@@ -24,6 +26,7 @@ contract MoneyInvariantTest is City {
     HostileToken internal hostile;
     address internal payer = vm.addr(1_006);
     Records.Commitment internal commitment;
+    Records.Commitment internal commitmentInCoin;
     uint256 internal minted;
     uint256 internal ordered;
     uint256 internal received;
@@ -31,10 +34,14 @@ contract MoneyInvariantTest is City {
     uint256 internal refunded;
     uint256 internal stolen;
     uint256 internal paidInCoin;
+    uint256 internal receivedInCoin;
+    uint256 internal orderedInCoin;
     Closed internal shop;
     // What was done last, for those who try it again.
     bytes internal lastExecution;
     bytes internal lastQuote;
+    // Why the last thief was refused: at the door that was meant, or the attempt says nothing.
+    bytes4 internal refusal;
     bytes32 internal ruleHash;
     Records.Transfer internal receipt;
 
@@ -53,13 +60,12 @@ contract MoneyInvariantTest is City {
         enactParameter(Names.DIRECT_SETTLEMENT, 1);
         enactAccount("t-host", "HOST", Names.CHAIN, address(treasury));
         enactAccount("builder", "HOST", Names.PAYEE, builder);
+        enactAccount("t-coin", "COIN", Names.CHAIN, address(treasury));
+        enactAccount("shop", "COIN", Names.PAYEE, address(shop));
         bytes memory record = abi.encode(Records.PROJECT, Records.Project(START, "p", "water", "alatau-gate", 9, ACT));
         enact(record);
-        record = abi.encode(
-            Records.ALLOCATION, Records.Allocation(START, "a", "b", keccak256(record), "HOST", COMMITTED, ACT, ACT)
-        );
-        enact(record);
-        commitment = Records.Commitment(START, "c", keccak256(record), "builder", COMMITTED, ACT);
+        commitment = _committed("a", keccak256(record), "HOST", "builder");
+        commitmentInCoin = _committed("a-coin", keccak256(record), "COIN", "shop");
         bytes32 to = bytes32(uint256(uint160(payer)));
         receipt = Records.Transfer(START, ACT, "t-host", "revenue", "HOST", 5_000, "sale", ruleHash, ACT, to);
         add(abi.encode(Records.TRANSFER, receipt));
@@ -67,8 +73,19 @@ contract MoneyInvariantTest is City {
         vm.warp(START + 14 days);
     }
 
+    function _committed(bytes32 name, bytes32 projectHash, bytes32 asset, bytes32 payee)
+        private
+        returns (Records.Commitment memory)
+    {
+        bytes memory record = abi.encode(
+            Records.ALLOCATION, Records.Allocation(START, name, "b", projectHash, asset, COMMITTED, ACT, ACT)
+        );
+        enact(record);
+        return Records.Commitment(START, name, keccak256(record), payee, COMMITTED, ACT);
+    }
+
     function targetSelectors() external view returns (FuzzSelector[] memory targets) {
-        bytes4[] memory selectors = new bytes4[](18);
+        bytes4[] memory selectors = new bytes4[](19);
         selectors[0] = this.pay.selector;
         selectors[1] = this.deposit.selector;
         selectors[2] = this.flush.selector;
@@ -87,6 +104,7 @@ contract MoneyInvariantTest is City {
         selectors[15] = this.pullCoin.selector;
         selectors[16] = this.payeeCheats.selector;
         selectors[17] = this.merchantCheats.selector;
+        selectors[18] = this.executeInCoin.selector;
         targets = new FuzzSelector[](1);
         targets[0] = FuzzSelector(address(this), selectors);
     }
@@ -123,18 +141,34 @@ contract MoneyInvariantTest is City {
     }
 
     function execute(uint128 amount) external {
-        amount = uint128(within(amount, 1, 1_000));
+        ITreasury.Execution memory execution = _due(commitment, "t-host", uint128(within(amount, 1, 1_000)));
+        treasury.execute(execution);
+        lastExecution = abi.encode(execution);
+        ordered += execution.order.amount;
+    }
+
+    /// @dev The shop is paid for works too, while it is open or not.
+    function executeInCoin(uint128 amount) external {
+        ITreasury.Execution memory execution = _due(commitmentInCoin, "t-coin", uint128(within(amount, 1, 1_000)));
+        treasury.execute(execution);
+        orderedInCoin += execution.order.amount;
+    }
+
+    /// @dev An order of its own milestone, signed, anchored and waited for.
+    function _due(Records.Commitment memory of_, bytes32 from, uint128 amount)
+        private
+        returns (ITreasury.Execution memory execution)
+    {
         bytes32 name = bytes32(bytes.concat("n", bytes2(uint16(0x3030 + (++count % 10) * 256 + (count / 10) % 10))));
-        bytes32 commitmentHash = keccak256(abi.encode(Records.COMMITMENT, commitment));
-        ITreasury.Execution memory execution;
-        execution.commitment = commitment;
+        bytes32 commitmentHash = keccak256(abi.encode(Records.COMMITMENT, of_));
+        execution.commitment = of_;
         execution.milestone = Records.Milestone(uint64(count), name, commitmentHash, amount, ACT);
         bytes32 hash = keccak256(abi.encode(Records.MILESTONE, execution.milestone));
         execution.certificate = Records.Certificate(START, hash, amount, 1, ACT);
         bytes memory record = abi.encode(Records.CERTIFICATE, execution.certificate);
         execution.certificateApprovals = approve(keys1(CERTIFIER), Records.APPROVE_CERTIFICATE, record, FOREVER);
         execution.order = Records.Order(
-            START, name, commitmentHash, commitment.allocationHash, keccak256(record), "t-host", amount, "builder"
+            START, name, commitmentHash, of_.allocationHash, keccak256(record), from, amount, of_.payee
         );
         record = abi.encode(Records.ORDER, execution.order);
         execution.orderApprovals = approve(keys1(AUTHORITY), Records.APPROVE_ORDER, record, FOREVER);
@@ -143,9 +177,6 @@ contract MoneyInvariantTest is City {
         (execution.headSize, execution.headTime) = (anchor.head().size, anchor.head().time);
         execution.proof = path(execution.index);
         vm.warp(block.timestamp + 1 days);
-        treasury.execute(execution);
-        lastExecution = abi.encode(execution);
-        ordered += amount;
     }
 
     /// @dev The shop takes coin only while it is open; what it does not take is kept for it.
@@ -157,16 +188,19 @@ contract MoneyInvariantTest is City {
         );
         bytes32 digest = keccak256(abi.encodePacked(hex"1901", council.domainSeparator(), router.quoteHash(quote)));
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
+        uint256 before = address(treasury).balance;
         router.payNative{value: amount}(quote, r, compact(v, s));
         paidInCoin += amount;
+        receivedInCoin += address(treasury).balance - before;
     }
 
     function shopOpens(bool open) external {
         shop.set(open);
     }
 
-    function pullCoin() external {
-        router.pull(address(shop), Money.COIN);
+    function pullCoin(bool fromTreasury) external {
+        if (fromTreasury) treasury.pull(address(shop), Money.COIN);
+        else router.pull(address(shop), Money.COIN);
     }
 
     function pull(bool fromTreasury) external {
@@ -218,14 +252,25 @@ contract MoneyInvariantTest is City {
 
     // --- what thieves try; each success is counted ---
 
-    function operatorAlone(bytes32 root) external {
-        uint64 size = anchor.head().size + 1;
-        Signature memory own = witness(OPERATOR, size, root, FOREVER);
-        bytes32[] memory none = new bytes32[](0);
+    /// @dev What extends the log truly, without the watcher; or what forgets, past a watcher who did not look.
+    function operatorAlone(bytes32 root, bool isTrue_) external {
+        uint64 old = anchor.head().size;
+        bytes32[] memory kept = leaves;
+        // The fuzzer knows the leaves that there are; one in its own place would forget nothing.
+        root = keccak256(abi.encode(root));
+        if (!isTrue_) leaves[uint256(root) % old] = root;
+        leaves.push(root);
+        uint64 size = uint64(leaves.length);
+        bytes32 head = Reference.root(leaves, 0, size);
+        bytes32[] memory proof = Reference.consistency(old, leaves, 0, size, true);
+        leaves = kept;
+        Signature memory signed = witness(isTrue_ ? OPERATOR : WATCHER, size, head, FOREVER);
         vm.prank(vm.addr(OPERATOR));
-        try anchor.append(size, root, none, FOREVER, own.r, compact(own.v, own.s)) {
+        try anchor.append(size, head, proof, FOREVER, signed.r, compact(signed.v, signed.s)) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
     }
 
     function minorityOfTheCouncil(uint8 which, address thief) external {
@@ -239,11 +284,15 @@ contract MoneyInvariantTest is City {
         (two[0], two[1]) = (4, 5);
         try this.bringAs(record, index, approve(two, approveTypeHash, record, FOREVER)) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
         Signature[] memory padded = approve(keys3(4, 5, STRANGER), approveTypeHash, record, FOREVER);
         try this.bringAs(record, index, padded) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
     }
 
     function bringAs(bytes calldata record, uint64 index, Signature[] calldata approvals) external {
@@ -273,7 +322,9 @@ contract MoneyInvariantTest is City {
         vm.warp(block.timestamp + 1 days);
         try treasury.execute(execution) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
     }
 
     /// @dev A gateway and a merchant who agree to leave the city out.
@@ -287,7 +338,9 @@ contract MoneyInvariantTest is City {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
         try router.pay(quote, r, compact(v, s)) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
     }
 
     /// @dev The token says yes and moves nothing: nothing may be booked for it.
@@ -301,20 +354,28 @@ contract MoneyInvariantTest is City {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
         try router.pay(quote, r, compact(v, s)) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
         hostile.set(HostileToken.Mode.Plain);
     }
 
-    /// @dev What was paid once is brought again: as it was, with more in it, or to somebody else.
+    /// @dev What was paid once is brought again: as it was, with more in it, or to somebody else. Or what is due is brought
+    /// with another commitment than was signed.
     function payeeCheats(uint8 how, uint128 more, bytes32 elsewhere) external {
-        if (lastExecution.length == 0) return;
+        if (lastExecution.length == 0 || elsewhere == commitment.payee) return;
         ITreasury.Execution memory execution = abi.decode(lastExecution, (ITreasury.Execution));
         if (how % 4 == 1) execution.order.amount += uint128(within(more, 1, 1_000));
         if (how % 4 == 2) execution.order.payee = elsewhere;
-        if (how % 4 == 3) execution.commitment.payee = elsewhere;
+        if (how % 4 == 3) {
+            execution = _due(commitment, "t-host", uint128(within(more, 1, 1_000)));
+            execution.commitment.payee = elsewhere;
+        }
         try treasury.execute(execution) {
             ++stolen;
-        } catch {}
+        } catch (bytes memory why) {
+            _refuse(why);
+        }
     }
 
     /// @dev A quote that was paid is brought again, or a deposit is made by terms that leave the city less.
@@ -326,7 +387,9 @@ contract MoneyInvariantTest is City {
             _mint(address(this), quote.amount);
             try router.pay(quote, r, vs) {
                 ++stolen;
-            } catch {}
+            } catch (bytes memory why) {
+            _refuse(why);
+        }
         }
         IPaymentRouter.Terms[] memory terms = new IPaymentRouter.Terms[](1);
         terms[0] = IPaymentRouter.Terms(bytes32(++count), "sale", merchant, uint16(share % 100));
@@ -339,12 +402,95 @@ contract MoneyInvariantTest is City {
         if (part * 100 < amount) ++stolen;
     }
 
+    function _refuse(bytes memory why) private {
+        refusal = bytes4(why);
+    }
+
+    // --- that all this happens ---
+
+    /// @dev The invariants hold of handlers that always revert, too; so each is seen to do what its name says.
+    function test_each_handler_does_what_it_is_for_and_each_thief_gets_as_far_as_the_door_that_is_meant() external {
+        this.pay(9_999, 9_900);
+        this.deposit(4_999, 1);
+        this.flush(1);
+        same(received, 10_000 + 125);
+        this.execute(99);
+        same(ordered, 100);
+        same(hostile.balanceOf(builder), 100);
+        this.deny(1);
+        this.execute(199);
+        same(treasury.credit(builder, address(hostile)), 200);
+        this.deny(0);
+        this.pull(true);
+        same(hostile.balanceOf(builder), 300);
+        this.pay(999, 4_900);
+        same(router.credit(merchant, address(hostile)), 500);
+        this.deny(2);
+        this.pull(false);
+        same(hostile.balanceOf(merchant), 4_875 + 500);
+        this.refund(99);
+        same(refunded, 100);
+        this.payInCoin(999, 4_900);
+        same(router.credit(address(shop), Money.COIN), 500);
+        this.executeInCoin(99);
+        same(treasury.credit(address(shop), Money.COIN), 100);
+        this.shopOpens(true);
+        this.pullCoin(false);
+        same(address(shop).balance, 500);
+        this.pullCoin(true);
+        same(address(shop).balance, 600);
+        this.executeInCoin(199);
+        same(address(shop).balance, 800);
+        same(orderedInCoin, 300);
+        this.quarrel(0);
+        isTrue(treasury.disputedAt(keccak256(abi.encode(Records.COMMITMENT, commitment))) != 0);
+        this.quarrel(1);
+        same(treasury.disputedAt(keccak256(abi.encode(Records.COMMITMENT, commitment))), 0);
+
+        this.operatorAlone("root", true);
+        _refusedWith(ILedgerAnchor.NotSeated.selector);
+        this.operatorAlone("root", false);
+        _refusedWith(ILedgerAnchor.NotConsistent.selector);
+        for (uint8 which = 0; which < 2; ++which) {
+            this.minorityOfTheCouncil(which, vm.addr(77));
+            _refusedWith(ICouncil.NotSeated.selector);
+        }
+        this.authorityAlone(1);
+        _refusedWith(ICouncil.NotSeated.selector);
+        this.gatewayCheats(1, 99);
+        _refusedWith(IPaymentRouter.ShareTooSmall.selector);
+        this.tokenLies(1);
+        _refusedWith(IPaymentRouter.AmountDiffers.selector);
+        bytes4[4] memory whys = [
+            ITreasury.AlreadyPaid.selector,
+            ILedgerAnchor.NotIncluded.selector,
+            ILedgerAnchor.NotIncluded.selector,
+            ITreasury.CommitmentDiffers.selector
+        ];
+        for (uint8 how = 0; how < 4; ++how) {
+            this.payeeCheats(how, 1, "thief");
+            _refusedWith(whys[how]);
+        }
+        this.merchantCheats(1_000, 0);
+        _refusedWith(IPaymentRouter.QuoteUsed.selector);
+        same(stolen, 0);
+    }
+
+    function _refusedWith(bytes4 why) private {
+        same(bytes32(refusal), bytes32(why));
+        refusal = 0;
+    }
+
     // --- what holds ---
 
     function invariant_coin_is_neither_made_nor_lost() external view {
         same(address(treasury).balance + address(shop).balance + address(router).balance, paidInCoin);
         same(address(router).balance, router.credit(address(shop), Money.COIN));
-        isTrue(address(treasury).balance * 100 >= paidInCoin);
+        isTrue(receivedInCoin * 100 >= paidInCoin);
+        uint256 owed = treasury.credited(Money.COIN);
+        same(owed, treasury.credit(address(shop), Money.COIN));
+        same(address(treasury).balance, receivedInCoin + owed - orderedInCoin);
+        same(treasury.paid(keccak256(abi.encode(Records.COMMITMENT, commitmentInCoin))), orderedInCoin);
     }
 
     function invariant_no_thief_succeeds() external view {

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 
 import {DepositAddress} from "../src/DepositAddress.sol";
@@ -12,7 +13,7 @@ import {Money} from "../src/Money.sol";
 import {Names} from "../src/Names.sol";
 import {Records} from "../src/Records.sol";
 import {City} from "./City.sol";
-import {Closed, Forwarding, HostileToken} from "./HostileTokens.sol";
+import {CallsBack, Closed, Forwarding, HostileToken, Silent} from "./HostileTokens.sol";
 import {TestToken} from "./TestToken.sol";
 import {vm} from "./Vm.sol";
 
@@ -260,6 +261,150 @@ contract PaymentRouterTest is City {
         same(hostile.balanceOf(address(treasury)), 0);
     }
 
+    function test_ff57_a_merchant_that_calls_back_while_it_takes_coin_pays_and_pulls_nothing_twice() external {
+        CallsBack greedy = new CallsBack();
+        merchant = address(greedy);
+        IPaymentRouter.Quote memory quote = _quote(Money.COIN, 1_000, 300);
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
+        vm.deal(address(greedy), 1_000);
+        // The quote is used up before the coin moves: it is not paid a second time out of what has just come.
+        greedy.reenter(address(router), abi.encodeCall(router.payNative, (quote, r, vs)), 1_000);
+        router.payNative{value: 1_000}(quote, r, vs);
+        same(
+            keccak256(greedy.answer()),
+            keccak256(abi.encodeWithSelector(IPaymentRouter.QuoteUsed.selector, router.quoteHash(quote)))
+        );
+        same(address(greedy).balance, 1_000 + 970);
+        same(address(treasury).balance, 30);
+        same(address(router).balance, 0);
+        // In a flush and in a pull the doors are locked.
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        vm.deal(router.depositAddress(terms[0]), 1_000);
+        greedy.reenter(address(router), abi.encodeCall(router.flush, (terms, Money.COIN)), 0);
+        router.flush(terms, Money.COIN);
+        same(bytes32(bytes4(greedy.answer())), bytes32(ReentrancyGuard.ReentrancyGuardReentrantCall.selector));
+        same(address(greedy).balance, 1_000 + 970 + 990);
+        same(address(treasury).balance, 30 + 10);
+    }
+
+    function test_ff57_a_pull_in_the_middle_of_a_pull_finds_the_door_locked() external {
+        hostile.deny(merchant);
+        _pay(_quote(address(hostile), 1_000, 300));
+        hostile.deny(address(0));
+        hostile.allowReentry(false);
+        hostile.reenter(address(router), abi.encodeCall(router.pull, (merchant, address(hostile))));
+        router.pull(merchant, address(hostile));
+        same(bytes32(bytes4(hostile.answer())), bytes32(ReentrancyGuard.ReentrancyGuardReentrantCall.selector));
+        same(hostile.balanceOf(merchant), 970);
+        same(hostile.balanceOf(address(router)), 0);
+    }
+
+    // --- what an allowance is used up for (FIELD_FAILURES 56) ---
+
+    function test_ff56_a_token_that_answers_false_uses_up_neither_allowance_nor_quote() external {
+        hostile.approve(address(router), 1_000);
+        hostile.set(HostileToken.Mode.ReturnsFalse);
+        IPaymentRouter.Quote memory quote = _quote(address(hostile), 1_000, 300);
+        _payRefused(
+            quote, abi.encodeWithSelector(SafeERC20.SafeERC20FailedOperation.selector, address(hostile))
+        );
+        same(hostile.allowance(payer, address(router)), 1_000);
+        isTrue(!router.isQuoteUsed(vm.addr(GATEWAY), quote));
+        hostile.set(HostileToken.Mode.Plain);
+        _pay(quote);
+        same(hostile.allowance(payer, address(router)), 0);
+    }
+
+    function test_ff56_a_token_that_answers_nothing_is_split_credited_and_pulled_like_others() external {
+        Silent silent = new Silent();
+        enactAsset("SLNT", address(silent));
+        silent.mint(payer, 3_000);
+        silent.approve(address(router), 3_000);
+        IPaymentRouter.Quote memory quote = _quote(address(silent), 1_000, 300);
+        _pay(quote);
+        same(silent.balanceOf(address(treasury)), 30);
+        same(silent.balanceOf(merchant), 970);
+        quote.nonce = 8;
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
+        router.payWithAuthorization(quote, r, vs, IPaymentRouter.Authorization(payer, 27, 0, 0));
+        same(silent.balanceOf(merchant), 2 * 970);
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        silent.mint(router.depositAddress(terms[0]), 1_000);
+        router.flush(terms, address(silent));
+        same(silent.balanceOf(address(treasury)), 2 * 30 + 10);
+        silent.deny(merchant);
+        quote.nonce = 9;
+        _pay(quote);
+        silent.mint(router.depositAddress(terms[0]), 1_000);
+        router.flush(terms, address(silent));
+        same(router.credit(merchant, address(silent)), 970 + 990);
+        silent.deny(address(0));
+        router.pull(merchant, address(silent));
+        same(silent.balanceOf(merchant), 2 * 970 + 990 + 970 + 990);
+        same(silent.balanceOf(address(router)), 0);
+    }
+
+    function test_ff56_a_quote_of_nothing_is_refused_however_it_is_paid() external {
+        IPaymentRouter.Quote memory quote = _quote(address(token), 0, 300);
+        bytes memory refusal = abi.encodeWithSelector(IPaymentRouter.AmountIsZero.selector, quote.invoice);
+        _payRefused(quote, refusal);
+        (bytes32 r, bytes32 vs) = _signed(quote, GATEWAY);
+        vm.expectRevert(refusal);
+        router.payWithPermit2(quote, r, vs, _noPermit2());
+        vm.expectRevert(refusal);
+        router.payWithAuthorization(quote, r, vs, IPaymentRouter.Authorization(payer, 27, 0, 0));
+        quote.token = Money.COIN;
+        (r, vs) = _signed(quote, GATEWAY);
+        vm.expectRevert(refusal);
+        router.payNative(quote, r, vs);
+    }
+
+    /// @dev Two nonces that differ in one bit, whichever, are two quotes; none comes round to another.
+    function testFuzz_ff56_no_nonce_wraps_into_another(uint256 nonce, uint8 bit) external {
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 300);
+        IPaymentRouter.Quote memory other = _quote(address(token), 1_000, 300);
+        quote.nonce = nonce;
+        other.nonce = nonce ^ (uint256(1) << bit);
+        _pay(quote);
+        isTrue(!router.isQuoteUsed(vm.addr(GATEWAY), other));
+        _pay(other);
+        isTrue(router.isQuoteUsed(vm.addr(GATEWAY), quote) && router.isQuoteUsed(vm.addr(GATEWAY), other));
+        _payRefused(quote, abi.encodeWithSelector(IPaymentRouter.QuoteUsed.selector, router.quoteHash(quote)));
+    }
+
+    // --- whose quote it is (LEAKS 24) ---
+
+    function test_leak_24_a_quote_is_of_one_ledger_and_after_a_fork_of_one_side() external {
+        IPaymentRouter.Quote memory quote = _quote(address(token), 1_000, 300);
+        bytes32 kind = keccak256(
+            "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract,bytes32 salt)"
+        );
+        bytes32 domain = keccak256(
+            abi.encode(
+                kind, keccak256("Qazyna"), keccak256("1"), block.chainid, address(council), keccak256("another")
+            )
+        );
+        bytes32 digest = keccak256(abi.encodePacked(hex"1901", domain, router.quoteHash(quote)));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(GATEWAY, digest);
+        _payRefusedAsNobodys(quote, r, compact(v, s));
+        bytes32 vs;
+        (r, vs) = _signed(quote, GATEWAY);
+        vm.chainId(1);
+        _payRefusedAsNobodys(quote, r, vs);
+        // There the gateway signs anew, in that chain's domain.
+        (r, vs) = _signed(quote, GATEWAY);
+        router.pay(quote, r, vs);
+    }
+
+    /// @dev The signature recovers to nobody in particular, who has no seat.
+    function _payRefusedAsNobodys(IPaymentRouter.Quote memory quote, bytes32 r, bytes32 vs) private {
+        try router.pay(quote, r, vs) {
+            isTrue(false);
+        } catch (bytes memory refusal) {
+            same(bytes32(bytes4(refusal)), bytes32(IPaymentRouter.NotSeated.selector));
+        }
+    }
+
     function _noPermit() private pure returns (IPaymentRouter.Permit memory permit) {}
 
     function _noPermit2() private pure returns (IPaymentRouter.Permit2 memory permit) {}
@@ -313,6 +458,43 @@ contract PaymentRouterTest is City {
         emit IPaymentRouter.Flushed(terms[0].invoice, deposit, address(hostile), 1_000, 9);
         router.flush(terms, address(hostile));
         same(hostile.balanceOf(address(treasury)), 9);
+    }
+
+    function test_a_token_that_the_council_never_allowed_leaves_a_deposit_address_by_the_same_split_alone() external {
+        TestToken wrong = new TestToken("Wrong", "WRNG");
+        IPaymentRouter.Terms[] memory terms = _terms(1);
+        address deposit = router.depositAddress(terms[0]);
+        wrong.mint(deposit, 1_001);
+        token.mint(deposit, 500);
+        vm.deal(deposit, 300);
+        // What was asked for first, then what came by mistake, brought by anybody.
+        router.flush(terms, address(token));
+        vm.prank(vm.addr(STRANGER));
+        router.flush(terms, address(wrong));
+        same(wrong.balanceOf(address(treasury)), 11);
+        same(wrong.balanceOf(merchant), 990);
+        router.flush(terms, Money.COIN);
+        same(address(treasury).balance, 3);
+        same(merchant.balance, 297);
+        // Other terms have another address, so nobody says afterwards who gets it or how much.
+        wrong.mint(deposit, 1_000);
+        IPaymentRouter.Terms[] memory others = _terms(1);
+        others[0].merchant = builder;
+        router.flush(others, address(wrong));
+        others = _terms(1);
+        others[0].shareBps = 10_000;
+        router.flush(others, address(wrong));
+        same(wrong.balanceOf(deposit), 1_000);
+        same(wrong.balanceOf(builder), 0);
+    }
+
+    function test_one_that_is_named_twice_in_a_batch_is_split_once() external {
+        IPaymentRouter.Terms[] memory terms = _terms(2);
+        terms[1] = terms[0];
+        token.mint(router.depositAddress(terms[0]), 1_000);
+        router.flush(terms, address(token));
+        same(token.balanceOf(address(treasury)), 10);
+        same(token.balanceOf(merchant), 990);
     }
 
     function test_a_deposit_address_obeys_its_router_alone() external {

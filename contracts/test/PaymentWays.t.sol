@@ -6,7 +6,7 @@ import {Names} from "../src/Names.sol";
 import {PaymentRouter} from "../src/PaymentRouter.sol";
 import {Records} from "../src/Records.sol";
 import {City} from "./City.sol";
-import {HostileToken} from "./HostileTokens.sol";
+import {HostileToken, Silent} from "./HostileTokens.sol";
 import {TestToken} from "./TestToken.sol";
 import {vm} from "./Vm.sol";
 
@@ -181,6 +181,62 @@ contract PaymentWaysTest is City {
         same(token.balanceOf(address(router)), 0);
     }
 
+    function test_a_quote_is_paid_once_in_whatever_two_ways() external {
+        for (uint256 first = 0; first < 4; ++first) {
+            for (uint256 second = 0; second < 4; ++second) {
+                IPaymentRouter.Quote memory quote = _quote(1_001, 4 * first + second);
+                _payBy(first, quote);
+                // Nor another quote with its number, of which the payer's signature is new.
+                for (uint256 other = 0; other < 2; ++other) {
+                    quote.amount += other;
+                    _payRefusedBy(
+                        second,
+                        quote,
+                        abi.encodeWithSelector(IPaymentRouter.QuoteUsed.selector, router.quoteHash(quote))
+                    );
+                }
+            }
+        }
+        same(token.balanceOf(address(treasury)), 16 * 31);
+    }
+
+    function test_a_quote_that_breaks_a_rule_is_refused_in_whatever_way_it_is_paid() external {
+        enactShare("fee", 10_000);
+        for (uint256 way = 0; way < 4; ++way) {
+            IPaymentRouter.Quote memory quote = _quote(1_001, 1);
+            quote.shareBps = 99;
+            _payRefusedBy(way, quote, abi.encodeWithSelector(IPaymentRouter.ShareTooSmall.selector, 100, 99));
+            (quote.purpose, quote.shareBps) = ("fee", 9_999);
+            _payRefusedBy(way, quote, abi.encodeWithSelector(IPaymentRouter.ShareTooSmall.selector, 10_000, 9_999));
+            quote = _quote(1_001, 1);
+            quote.validUntil = block.timestamp - 1;
+            _payRefusedBy(
+                way,
+                quote,
+                abi.encodeWithSelector(IPaymentRouter.QuoteExpired.selector, block.timestamp - 1, block.timestamp)
+            );
+            quote = _quote(1_001, 1);
+            TestToken fake = new TestToken("Test tenge", "TKZT");
+            quote.token = address(fake);
+            _payRefusedBy(way, quote, abi.encodeWithSelector(IPaymentRouter.AssetNotAllowed.selector, address(fake)));
+        }
+        same(token.balanceOf(address(treasury)), 0);
+        same(token.balanceOf(payer), 1e30);
+    }
+
+    /// @dev From outside, because what a payer signs asks the token first, which is a call too.
+    function payBy(uint256 way, IPaymentRouter.Quote calldata quote) external {
+        _payBy(way, quote);
+    }
+
+    function _payRefusedBy(uint256 way, IPaymentRouter.Quote memory quote, bytes memory why) private {
+        try this.payBy(way, quote) {
+            isTrue(false);
+        } catch (bytes memory refusal) {
+            same(keccak256(refusal), keccak256(why));
+        }
+    }
+
     // --- EIP-2612 ---
 
     function test_ff61_a_permit_that_somebody_brought_first_does_no_harm() external {
@@ -269,6 +325,20 @@ contract PaymentWaysTest is City {
         same(router.credit(merchant, address(trusting)), 2 * 970);
         same(trusting.balanceOf(address(router)), 2 * 970);
         same(trusting.balanceOf(address(treasury)), 4 * 31 + 1_001);
+    }
+
+    function test_ff56_by_permit2_a_token_that_answers_nothing_is_split_like_others() external {
+        Silent silent = new Silent();
+        silent.mint(payer, 1_001);
+        enactAsset("SLNT", address(silent));
+        vm.prank(payer);
+        silent.approve(PERMIT2, 1_001);
+        IPaymentRouter.Quote memory quote = _quote(1_001, 1);
+        quote.token = address(silent);
+        (bytes32 r, bytes32 vs) = _signed(quote);
+        router.payWithPermit2(quote, r, vs, _permit2(quote, 5));
+        same(silent.balanceOf(address(treasury)), 31);
+        same(silent.balanceOf(merchant), 970);
     }
 
     function test_a_token_that_takes_a_fee_is_refused_by_permit2_too() external {

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
+
 import {ICouncil} from "../src/interfaces/ICouncil.sol";
 import {ILedgerAnchor} from "../src/interfaces/ILedgerAnchor.sol";
 import {ITreasury} from "../src/interfaces/ITreasury.sol";
 import {Money} from "../src/Money.sol";
 import {Names} from "../src/Names.sol";
 import {Records, Signature} from "../src/Records.sol";
-import {Forwarding, HostileToken} from "./HostileTokens.sol";
+import {CallsBack, Forwarding, HostileToken, Silent} from "./HostileTokens.sol";
 import {Treasury} from "../src/Treasury.sol";
 import {Spending} from "./Spending.sol";
 import {vm} from "./Vm.sol";
@@ -99,6 +101,67 @@ contract TreasuryTest is Spending {
         execution.certificateApprovals =
             _approvals(AUTHORITY, Records.APPROVE_CERTIFICATE, abi.encode(Records.CERTIFICATE, execution.certificate));
         _refused(execution, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.CERTIFIER, vm.addr(AUTHORITY)));
+    }
+
+    function test_an_order_and_a_certificate_need_the_whole_quorum_of_their_role_each_seat_once_and_in_its_term()
+        external
+    {
+        uint64 end = uint64(block.timestamp + 40 days);
+        uint256[2] memory roles = [AUTHORITY, CERTIFIER];
+        bytes32[2] memory names = [Names.AUTHORITY, Names.CERTIFIER];
+        for (uint256 i = 0; i < 2; ++i) {
+            Records.Seat memory second = seat(names[i], 100 + roles[i]);
+            second.validTo = end;
+            enact(abi.encode(Records.SEAT, second));
+            enact(abi.encode(Records.QUORUM, Records.Quorum(START, names[i], 2, ACT)));
+        }
+        vm.warp(block.timestamp + 14 days);
+        for (uint256 i = 0; i < 2; ++i) {
+            ITreasury.Execution memory execution = _payable("TKZT", "t-tkzt", "builder");
+            (execution.orderApprovals, execution.certificateApprovals) =
+                (_both(AUTHORITY, execution), _both(CERTIFIER, execution));
+            Signature[] memory all_ = i == 0 ? execution.orderApprovals : execution.certificateApprovals;
+            Signature[] memory one = new Signature[](1);
+            one[0] = all_[0];
+            _with(execution, i, one);
+            _refused(execution, abi.encodeWithSelector(ICouncil.NoQuorum.selector, names[i], 2, 1));
+            Signature[] memory twice = new Signature[](2);
+            (twice[0], twice[1]) = (all_[0], all_[0]);
+            _with(execution, i, twice);
+            address signer = all_[0].signer;
+            _refused(execution, abi.encodeWithSelector(ICouncil.SignersNotAscending.selector, signer, signer));
+            _with(execution, i, all_);
+            treasury.execute(execution);
+        }
+        // Who took a signature back counts no more, nor who sits no more.
+        ITreasury.Execution memory last = _payable("TKZT", "t-tkzt", "builder");
+        (last.orderApprovals, last.certificateApprovals) = (_both(AUTHORITY, last), _both(CERTIFIER, last));
+        bytes32 certificateHash = _hash(last.certificate);
+        vm.warp(end);
+        _refused(
+            last, abi.encodeWithSelector(ICouncil.NotSeated.selector, Names.AUTHORITY, vm.addr(100 + AUTHORITY))
+        );
+        vm.warp(end - 1);
+        vm.prank(vm.addr(CERTIFIER));
+        council.withdraw(certificateHash);
+        _refused(
+            last, abi.encodeWithSelector(ICouncil.SignatureWithdrawn.selector, certificateHash, vm.addr(CERTIFIER))
+        );
+    }
+
+    function _both(uint256 role, ITreasury.Execution memory execution) private view returns (Signature[] memory) {
+        uint256[] memory keys = new uint256[](2);
+        (keys[0], keys[1]) = (role, 100 + role);
+        if (role == AUTHORITY) {
+            return approve(keys, Records.APPROVE_ORDER, abi.encode(Records.ORDER, execution.order), FOREVER);
+        }
+        bytes memory certificate = abi.encode(Records.CERTIFICATE, execution.certificate);
+        return approve(keys, Records.APPROVE_CERTIFICATE, certificate, FOREVER);
+    }
+
+    function _with(ITreasury.Execution memory execution, uint256 which, Signature[] memory approvals) private pure {
+        if (which == 0) execution.orderApprovals = approvals;
+        else execution.certificateApprovals = approvals;
     }
 
     // --- the chain of records ---
@@ -356,6 +419,47 @@ contract TreasuryTest is Spending {
                 ITreasury.BalanceDiffers.selector, address(treasury), ours - AMOUNT, ours - AMOUNT - 1
             )
         );
+    }
+
+    function test_ff56_a_token_that_answers_nothing_is_believed_by_its_balances() external {
+        Silent silent = new Silent();
+        enactAsset("SLNT", address(silent));
+        enactAccount("t-slnt", "SLNT", Names.CHAIN, address(treasury));
+        enactAccount("s-builder", "SLNT", Names.PAYEE, builder);
+        silent.mint(address(treasury), 2 * AMOUNT);
+        vm.warp(block.timestamp + 14 days);
+        treasury.execute(_payable("SLNT", "t-slnt", "s-builder"));
+        same(silent.balanceOf(builder), AMOUNT);
+        same(treasury.credited(address(silent)), 0);
+        silent.deny(builder);
+        treasury.execute(_payable("SLNT", "t-slnt", "s-builder"));
+        same(treasury.credit(builder, address(silent)), AMOUNT);
+        silent.deny(address(0));
+        treasury.pull(builder, address(silent));
+        same(silent.balanceOf(builder), 2 * AMOUNT);
+        same(silent.balanceOf(address(treasury)), 0);
+    }
+
+    function test_ff57_a_payee_that_calls_back_while_it_takes_coin_finds_the_door_locked() external {
+        CallsBack greedy = new CallsBack();
+        enactAccount("greedy", "COIN", Names.PAYEE, address(greedy));
+        vm.warp(block.timestamp + 14 days);
+        ITreasury.Execution memory other = _payable("COIN", "t-coin", "greedy");
+        ITreasury.Refunding memory asked;
+        bytes[3] memory doors = [
+            abi.encodeCall(treasury.execute, (other)),
+            abi.encodeCall(treasury.refund, (asked)),
+            abi.encodeCall(treasury.pull, (address(greedy), Money.COIN))
+        ];
+        for (uint256 i = 0; i < doors.length; ++i) {
+            ITreasury.Execution memory execution = _payable("COIN", "t-coin", "greedy");
+            greedy.reenter(address(treasury), doors[i], 0);
+            treasury.execute(execution);
+            same(bytes32(bytes4(greedy.answer())), bytes32(ReentrancyGuard.ReentrancyGuardReentrantCall.selector));
+            same(address(greedy).balance, (i + 1) * AMOUNT);
+        }
+        same(greedy.calls(), doors.length);
+        treasury.execute(other);
     }
 
     function test_ff57_a_token_that_calls_back_finds_the_door_locked() external {

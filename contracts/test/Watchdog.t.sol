@@ -117,6 +117,7 @@ contract WatchdogTest is Spending {
         watchdog.reportUnregistered(head, innocent);
         watchdog.reportUnregistered(head, order);
         same(watchdog.breachState("O1", order.index), 1);
+        _expectFrozen(1, 0);
     }
 
     function test_two_orders_for_one_milestone_are_a_breach() external {
@@ -149,6 +150,19 @@ contract WatchdogTest is Spending {
         watchdog.reportTwice(head, orders[0], orders[1], sound.certificate, sound.certificate);
         watchdog.reportTwice(head, orders[0], orders[1], sound.certificate, other);
         _expectFrozen(1, 0);
+    }
+
+    /// @dev Which no ledger may have (H4). It is paid once all the same; what is frozen is its commitment and nothing else.
+    function test_an_order_that_the_log_has_twice_counts_as_two_and_freezes_its_commitment_alone() external {
+        ITreasury.Execution memory other = _payable("TKZT", "t-tkzt", "builder");
+        IWatchdog.SignedOrder[] memory orders = new IWatchdog.SignedOrder[](2);
+        (orders[0].order, orders[0].index) = (sound.order, sound.index);
+        (orders[1].order, orders[1].index) = (sound.order, add(abi.encode(Records.ORDER, sound.order)));
+        _prove(orders);
+        Records.Certificate memory certificate = sound.certificate;
+        watchdog.reportTwice(_head(), orders[0], orders[1], certificate, certificate);
+        _expectFrozen(1, 0);
+        treasury.execute(other);
     }
 
     function test_orders_for_two_milestones_are_no_breach() external {
@@ -411,7 +425,7 @@ contract WatchdogTest is Spending {
 
     // --- what ends a freeze ---
 
-    function test_council_and_auditor_lift_a_breach_once_and_it_stays_an_exception() external {
+    function test_leak_26_council_and_auditor_lift_a_breach_once_and_it_stays_an_exception() external {
         IWatchdog.SignedOrder memory order = _proved(_order(400, "thief"));
         watchdog.reportPayee(_head(), order, sound.commitment);
         Records.Acknowledgement memory record = Records.Acknowledgement(START, order.index, "O3", ACT);

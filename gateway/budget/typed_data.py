@@ -44,6 +44,7 @@ DOMAIN_TYPE = (
     ("salt", "bytes32"),
 )
 APPROVE, WITHDRAW = "Approve", "Withdraw"
+WITHDRAW_TYPES = {WITHDRAW: [("approves", "bytes32")]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def read_typed_data(content: object) -> Typed:
     place = chain_id, council, ledger, domain
     if told["primaryType"] == WITHDRAW:
         _only(message, "message", {"approves"})
-        _same_types(types, {WITHDRAW: [("approves", "bytes32")]})
+        _same_types(types, WITHDRAW_TYPES)
         approves = _bytes(message["approves"], WORD, "message.approves")
         return Typed(None, approves, 0, *place, withdraw_digest(domain, approves))
     if told["primaryType"] != APPROVE:

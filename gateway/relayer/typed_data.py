@@ -20,13 +20,13 @@ def _members(text: str) -> list[dict[str, str]]:
 
 
 _CONTRACT = "uint256 chainId,address verifyingContract"
-_AUTHORIZATION = {
+AUTHORIZATION_TYPES = {
     "EIP712Domain": _members(f"string name,string version,{_CONTRACT}"),
     "ReceiveWithAuthorization": _members(
         "address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce"
     ),
 }
-_PERMIT2 = {
+PERMIT2_TYPES = {
     "EIP712Domain": _members(f"string name,{_CONTRACT}"),
     "PermitBatchWitnessTransferFrom": _members(
         "TokenPermissions[] permitted,address spender,uint256 nonce,uint256 deadline,Quote witness"
@@ -42,7 +42,7 @@ _PERMIT2 = {
 def authorization_asked(domain: TokenDomain, quote: Quote, payer: bytes, router: bytes) -> dict[str, Any]:
     """EIP-3009: the token's own ReceiveWithAuthorization, whose nonce is the quote's hash."""
     return {
-        "types": _AUTHORIZATION,
+        "types": AUTHORIZATION_TYPES,
         "primaryType": "ReceiveWithAuthorization",
         "domain": {
             "name": domain.name,
@@ -65,7 +65,7 @@ def permit2_asked(chain_id: int, quote: Quote, city_amount: int, nonce: int, rou
     """Permit2: two permissions, the city's part and the rest, with the whole quote as witness."""
     token = to_hex(quote.token)
     return {
-        "types": _PERMIT2,
+        "types": PERMIT2_TYPES,
         "primaryType": "PermitBatchWitnessTransferFrom",
         "domain": {"name": "Permit2", "chainId": chain_id, "verifyingContract": to_hex(PERMIT2)},
         "message": {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hexbytes import HexBytes
 from typer.testing import CliRunner
-from web3 import Web3
+from web3 import HTTPProvider, Web3
 from web3.types import TxParams
 
 from contracts.bindings import deploy, plan
@@ -61,6 +61,23 @@ def test_a_swapped_contract_is_seen(world: World) -> None:
     assert [each.contract for each in verify(world.w3, noted, RETENTION_END_S, founding())] == ["anchor"]
     gone = replace(deployment, council=bytes(19) + b"\1")
     assert {each.contract for each in verify(world.w3, gone, RETENTION_END_S, founding())} == {"council"}
+
+
+def test_one_byte_of_any_contracts_code_that_is_another_is_seen() -> None:
+    with servers.anvil() as node:
+        node.call("anvil_setBalance", wallet(DEPLOYER).address, hex(100 * ETHER))
+        w3 = Web3(HTTPProvider(node.url))
+        made = deploy(w3, wallet(DEPLOYER), LEDGER, RETENTION_END_S, founding())
+        assert verify(w3, made, RETENTION_END_S, founding()) == []
+        for name in CONTRACTS:
+            place = Web3.to_checksum_address(getattr(made, name))
+            code = bytes(w3.eth.get_code(place))
+            # Behind the last instruction: nothing that is asked would answer otherwise.
+            other = code[:-1] + bytes([code[-1] ^ 1])
+            node.call("anvil_setCode", place, f"0x{other.hex()}")
+            assert {each.contract for each in verify(w3, made, RETENTION_END_S, founding())} == {name}
+            node.call("anvil_setCode", place, f"0x{code.hex()}")
+        assert verify(w3, made, RETENTION_END_S, founding()) == []
 
 
 def test_code_ledger_and_founders_decide_the_places_and_nothing_else(world: World) -> None:

@@ -84,6 +84,22 @@ HOLDERS = {
 }
 
 
+@dataclass(frozen=True)
+class Proposed:
+    """A record in the ledger: its place, whose signatures the ledger took and refused, and whether it took effect."""
+
+    record: Record
+    place: int
+    taken: list[Approval]
+    refused: list[Approval]
+    effective: bool
+
+    def shown(self) -> list[list[Approval]]:
+        """With what it is brought to the chain: what the ledger did not take must not help there either."""
+        all_ = [*self.taken, *self.refused]
+        return [self.taken] if self.effective or not self.refused else [self.taken, all_]
+
+
 @dataclass(repr=False)
 class Twin:
     """One ledger, twice."""
@@ -96,8 +112,8 @@ class Twin:
     def __repr__(self) -> str:
         return f"Twin({len(self.log.records)} records)"
 
-    def propose(self, record: Record, signers: Sequence[Key]) -> tuple[Record, int, list[Approval], bool]:
-        """Record and approve; what took part, and whether it took effect."""
+    def propose(self, record: Record, signers: Sequence[Key]) -> Proposed:
+        """Record and approve."""
         record = replace(record, time=self.log.now)
         place, hashed = self.log.state.size, hash_struct(record)
         approvals: list[Approval] = []
@@ -106,15 +122,20 @@ class Twin:
         except Invalid:
             self.log.breach(encode(record))
             # Whoever brings it brings all signatures that could be asked for.
-            return record, place, self.world.approve(record, COUNCIL[:3], 90 * DAY), False
+            return Proposed(
+                record, place, [], self.world.approve(record, COUNCIL[:3], 90 * DAY), effective=False
+            )
+        refused: list[Approval] = []
         for key in signers:
             approval = key.approve(self.log.state.domain, record, self.log.now + 90 * DAY, self.log.now)
             try:
                 self.log.add(approval)
             except Invalid:
+                refused.append(approval)
                 continue
             approvals.append(approval)
-        return record, place, approvals, self.log.state.proposals[hashed].effective_s is not None
+        effective = self.log.state.proposals[hashed].effective_s is not None
+        return Proposed(record, place, approvals, refused, effective)
 
     def anchor(self) -> None:
         """Anchor all there is."""
@@ -130,15 +151,16 @@ class Twin:
         """Propose all, anchor once, bring all in order; each verdict is the same."""
         proposed = [self.propose(record, signers) for record, signers in acts]
         self.anchor()
-        for record, place, approvals, effective in proposed:
-            refused = ""
-            try:
-                self.world.city.enact(wallet(PAYER), record, *self.path(place), approvals)
-            except Invalid as refusal:
-                refused = str(refusal)
-            verdicts = f"the ledger {'takes' if effective else 'refuses'}, the chain says {refused or 'yes'}: {record}"
-            assert effective == (not refused), verdicts
-            self.taken["act", effective] += 1
+        for each in proposed:
+            for shown in each.shown():
+                refused = ""
+                try:
+                    self.world.city.enact(wallet(PAYER), each.record, *self.path(each.place), shown)
+                except Invalid as refusal:
+                    refused = str(refusal)
+                verdicts = f"the ledger {'takes' if each.effective else 'refuses'}, the chain says {refused or 'yes'}: {each.record}"
+                assert each.effective == (not refused), verdicts
+            self.taken["act", each.effective] += 1
 
     def wait(self, seconds: int) -> None:
         """Let time pass in both."""
@@ -359,23 +381,23 @@ SPENDS = st.builds(
 def spend(twin: Twin, number: int, asked: Spend, allocation: bytes) -> tuple[Execution, int, bool]:
     """Record an order and all before it; what Treasury would be shown, and whether the ledger takes it."""
     names = f"c-{number}", f"m-{number}", f"o-{number}"
-    commitment, *_ = twin.propose(
+    commitment = twin.propose(
         Commitment(0, names[0], allocation, "builder", asked.amount, ACT), [AUTHORITY]
-    )
-    milestone, *_ = twin.propose(
+    ).record
+    milestone = twin.propose(
         Milestone(0, names[1], hash_struct(commitment), asked.amount, ACT), [AUTHORITY]
-    )
-    certificate, _, certified, _ = twin.propose(
+    ).record
+    certificate = twin.propose(
         Certificate(0, hash_struct(milestone), asked.amount, asked.accepted, ACT),
         OFFICERS[asked.certificate_signer],
     )
-    order, place, approvals, effective = twin.propose(
+    order = twin.propose(
         Order(
             0,
             names[2],
             hash_struct(commitment),
             allocation,
-            hash_struct(certificate),
+            hash_struct(certificate.record),
             asked.account,
             asked.amount + asked.ordered or 1,
             asked.payee,
@@ -384,17 +406,19 @@ def spend(twin: Twin, number: int, asked: Spend, allocation: bytes) -> tuple[Exe
     )
     assert isinstance(commitment, Commitment)
     assert isinstance(milestone, Milestone)
-    assert isinstance(certificate, Certificate)
-    assert isinstance(order, Order)
-    if not effective and not approvals:
-        approvals = twin.world.approve(order, OFFICERS[asked.order_signer], 90 * DAY)
-    elif not effective:
-        approvals = [approval for approval in approvals if approval.signer != COUNCIL[0].address]
-    # A proposal that the ledger refused was shown with the council's signatures; an order is the authority's.
-    if any(approval.signer == COUNCIL[0].address for approval in approvals):
-        approvals = twin.world.approve(order, OFFICERS[asked.order_signer], 90 * DAY)
-    shown = Execution(order, commitment, milestone, certificate, approvals, certified, place, 0, [])
-    return shown, place, effective
+    assert isinstance(certificate.record, Certificate)
+    assert isinstance(order.record, Order)
+    # What the ledger did not take is shown as well; of a proposal that it refused, the officer's signature.
+    shown = order.taken
+    if not order.effective:
+        shown = twin.world.approve(order.record, OFFICERS[asked.order_signer], 90 * DAY)
+    certified = certificate.taken or twin.world.approve(
+        certificate.record, OFFICERS[asked.certificate_signer], 90 * DAY
+    )
+    execution = Execution(
+        order.record, commitment, milestone, certificate.record, shown, certified, order.place, 0, []
+    )
+    return execution, order.place, order.effective
 
 
 def test_the_chain_and_the_ledger_give_the_same_verdicts(base: Twin) -> None:
@@ -441,12 +465,12 @@ def _compare_orders(twin: Twin, spends: Sequence[Spend], project: bytes) -> None
     seated = [key for key in COUNCIL if rules.is_seated(twin.log.state, key.address, "council", twin.log.now)]
     needed = rules.required(twin.log.state, "council", twin.log.now)
     allocation = Allocation(0, "spent", "block", project, "TKZT", 10_000, rate, ACT)
-    record, place, approvals, effective = twin.propose(allocation, seated[:needed])
-    if not effective:
+    allotted = twin.propose(allocation, seated[:needed])
+    if not allotted.effective:
         return
-    shown = [spend(twin, number, asked, hash_struct(record)) for number, asked in enumerate(spends)]
+    shown = [spend(twin, number, asked, hash_struct(allotted.record)) for number, asked in enumerate(spends)]
     twin.anchor()
-    twin.world.city.enact(wallet(PAYER), record, *twin.path(place), approvals)
+    twin.world.city.enact(wallet(PAYER), allotted.record, *twin.path(allotted.place), allotted.taken)
     twin.wait(2 * DAY)
     for execution, at, due in shown:
         _, size, path = twin.path(at)

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from web3 import HTTPProvider, Web3
 
-from contracts.bindings import permit2_digest, sign_digest
+from contracts.bindings import COIN, permit2_digest, sign_digest
 from ledger.records import Invalid
 from tests import servers
-from tests.contracts.world import DEPLOYER, GATEWAY, PAYER, World, quote_for, wallet
+from tests.contracts.world import (
+    BUILDER,
+    DAY,
+    DEPLOYER,
+    ETHER,
+    GATEWAY,
+    MERCHANT,
+    OPERATOR,
+    PAYER,
+    World,
+    found,
+    quote_for,
+    wallet,
+)
 
 ON_CHAIN = (13, 21, 22, *range(55, 63))
 
@@ -31,15 +47,31 @@ def test_each_field_failure_of_the_chain_has_a_test(number: int) -> None:
     assert re.search(rf"^test(Fuzz)?_ff{number}_", names(), re.MULTILINE)
 
 
-def test_ff22_of_two_that_pay_one_quote_at_once_one_is_refused(open_world: World) -> None:
-    city, payer = open_world.city, wallet(PAYER)
-    city.mint(wallet(DEPLOYER), open_world.token, PAYER.address, 10_000)
-    city.allow(payer, open_world.token, 10_000)
-    quote, signature = quote_for(open_world, open_world.token, 1_000)
-    city.pay(payer, quote, signature)
-    with pytest.raises(Invalid, match="C:QuoteUsed"):
-        city.pay(payer, quote, signature)
-    assert city.balance(open_world.token, PAYER.address) == 9_000
+def test_ff22_of_two_that_pay_one_quote_in_the_same_block_one_pays_and_one_is_refused() -> None:
+    with servers.anvil() as node, ThreadPoolExecutor(2) as pool:
+        payers = [wallet(PAYER), wallet(MERCHANT)]
+        for account in (wallet(DEPLOYER), wallet(OPERATOR), *payers):
+            node.call("anvil_setBalance", account.address, hex(100 * ETHER))
+        world = found(Web3(HTTPProvider(node.url)))
+        world.wait(14 * DAY + 1)
+        quote, signature = quote_for(world, COIN, ETHER, merchant=BUILDER.address)
+        node.call("evm_setAutomine", *[False])
+        # Each has tried it before it was sent, and nothing refused.
+        tried = [pool.submit(world.city.pay, account, quote, signature) for account in payers]
+        deadline_s = time.monotonic() + 30
+        while len(world.w3.eth.get_block("pending")["transactions"]) < 2:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        node.call("evm_mine")
+        refusals = [each.exception(60) for each in tried]
+        (refusal,) = (each for each in refusals if each is not None)
+        assert isinstance(refusal, Invalid)
+        assert refusal.rule == "C:QuoteUsed"
+        (receipt,) = (each.result() for each, why in zip(tried, refusals, strict=True) if why is None)
+        assert len(world.w3.eth.get_block(receipt["blockNumber"])["transactions"]) == 2
+        city = world.city
+        paid = city.balance(COIN, city.deployment.treasury) + city.balance(COIN, BUILDER.address)
+        assert paid == ETHER
 
 
 def test_ff61_a_permit_that_is_worth_nothing_leaves_the_allowance_to_decide(open_world: World) -> None:
