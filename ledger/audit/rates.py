@@ -26,6 +26,8 @@ from ledger.records import WORD, Invalid, Rate, decode, reject
 # An official rate holds over the longest holidays; a market's may be as old as rate_age allows.
 OFFICIAL_DAYS: Final = 10
 FUTURE_S: Final = 60
+# As much as the gateway takes of an answer; read as XML it needs sixty times the memory.
+MOST_BYTES: Final = 1 << 20
 _DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _DAY = re.compile(r"\s*([0-9]{2})\.([0-9]{2})\.([0-9]{4}|[0-9]{2})\s*")
 _QUANT = re.compile(r"[0-9]{1,6}")
@@ -51,7 +53,8 @@ def check_rates(
 
     @lru_cache(maxsize=1_024)
     def document(digest: bytes) -> bytes | None:
-        return bundle.document(digest)
+        content = bundle.document(digest)
+        return content and content[: MOST_BYTES + 1]
 
     missing: list[str] = []
     count = computed = 0
@@ -96,6 +99,9 @@ def _check_rate(rate: Rate, where: str, bodies: list[bytes | None], state: rules
     ]
     for number, one in enumerate(told, 1):
         _check_age(one, rate, f"{where}: source{number}", state)
+    if all(one.is_official for one in told):
+        # Two of its days, or one day told in two ways, are one bank's opinion, which is of the peg.
+        reject("D18", where, "both sources are the National Bank's: 1 source, 2 are needed")
     # Of an even number of sources the two in the middle are named, of an odd one the middle one first.
     stated = Fraction(rate.numerator, rate.denominator)
     allowed = [told[0].rate, (told[0].rate + told[1].rate) / 2]
@@ -116,6 +122,8 @@ def _check_age(one: Told, rate: Rate, where: str, state: rules.State) -> None:
 
 def read_rate(body: bytes, where: str, asset: str, decimals: int) -> Told:
     """Read one source's answer: XML of the National Bank, or JSON of an exchange (D18)."""
+    if len(body) > MOST_BYTES:
+        reject("D18", where, f"more than {MOST_BYTES} bytes")
     if body.lstrip()[:1] == b"<":
         return _read_official(body, where, asset, decimals)
     return _read_exchange(body, where, asset, decimals)
