@@ -563,9 +563,21 @@ def test_a_chain_is_compared_from_the_beginning_though_the_replay_starts_at_a_cl
 
 def test_money_that_came_after_the_newest_anchor_is_pending(town: Town, serve: Callable[[Node], str]) -> None:
     town.node.move(PAYER, city.TREASURY, 9, 8_999, city.digest("late"))
+    held = town.node.views
+    (place,) = [place for place in held if place[0] == city.TOKEN]
+    held[place] = _word(10_000_009)
     verdict = audit(town.folder, rpcs=[serve(town.node)])
     assert verdict.findings == []
     assert len(verdict.pending) == 1
+
+
+def test_what_is_on_its_way_hides_nothing_that_is_missing(town: Town, serve: Callable[[Node], str]) -> None:
+    """Who holds the treasury's token could else take from it as long as somebody pays in each block."""
+    town.node.move(PAYER, city.TREASURY, 9, 8_999, city.digest("late"))
+    verdict = audit(town.folder, rpcs=[serve(town.node)])
+    assert len(verdict.pending) == 1
+    (finding,) = verdict.findings
+    assert (finding.rule, finding.amount) == ("T9", 9)
 
 
 def test_movements_of_nothing_and_events_of_other_tokens_are_nobodys_business(
