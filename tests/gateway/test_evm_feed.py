@@ -19,11 +19,15 @@ from contracts.bindings import City
 from gateway.kz import business_date, day_start_s
 from gateway.rails.evm import HttpNode, Pool, WebNode
 from gateway.rails.evm_feed import ChainFeed
-from gateway.rate_desk import RateDesk
+from gateway.rate_desk import RateDesk, rate_record
 from gateway.rate_plan import RatePlan, policy_of, read_plan, sources_of
 from gateway.rates import NationalBank, NationalBankFeed
 from gateway.rates_simulator import Misbehaviour, RatesSimulator
-from ledger.records import Invalid, Unavailable
+from ledger.audit import audit
+from ledger.audit.rates import read_rate
+from ledger.records import Invalid, Rate, Unavailable
+from ledger.store import records
+from ledger.writer import submit
 from tests import servers
 from tests.gateway.aggregator import Aggregator, Says
 from tests.gateway.conftest import Town
@@ -211,6 +215,42 @@ def test_three_kinds_of_source_from_a_file_make_one_rate(town: Town, feed: Aggre
     assert {source.source for source in rate.sources} == {"nationalbank", "exchange-a", "chainlink"}
     # The middle one of 511.90, 511.95119 and 512.40.
     assert rate.fraction == Fraction("1.0001") * Fraction("511.90") * 100 / 10**6
+
+
+def test_leak_05_the_auditor_makes_a_rate_again_that_a_feed_had_a_part_in(
+    town: Town, feed: Aggregator, tmp_path: Path
+):
+    """Else each rate of a city that uses a feed, as the handbook shows it, is a critical finding (D18)."""
+    now = town.city.clock()
+    feed.say(Says.now(100_010_000, now))
+    rate = desk_of(town, plan_of(town, feed), tmp_path).current("USDT")
+    with town.city.gateway.engine.begin() as connection:
+        submit(connection, rate_record(connection, rate), now, b"a rate by a feed")
+    town.record()
+    town.city.worker.publish_if_new()
+    verdict = audit(town.city.folder / "bundle")
+    assert [finding for finding in verdict.findings if finding.rule == "D18"] == []
+    count = len([data for data in records(town.city.gateway.engine) if data[:32] == Rate.type_hash])
+    assert f"{count} of {count} rates were computed again from their published sources" in verdict.said
+
+
+def test_the_auditor_reads_a_feed_as_the_gateway_does_and_refuses_what_is_none(town: Town, feed: Aggregator):
+    now = town.city.clock()
+    feed.say(Says.now(99_950_000, now))
+    for through in (None, reader(town, feed).through):
+        rate = reader(town, feed, through=through).fetch(now)
+        read = read_rate(rate.body, "source1", "USDT", 6)
+        assert (read.rate, read.time_s, read.is_official) == (rate.fraction, rate.time_s, False)
+    told = json.loads(rate.body)
+    for changed in (
+        {"answer": "0"}, {"answer": "-1"}, {"answer": "1.5"}, {"answer": 1}, {"decimals": "37"}, {"updatedAt": "0"},
+        {"updatedAt": "99999999999999"}, {"through": {}}, {"through": {**told["through"], "denominator": "0"}},
+    ):  # fmt: skip
+        body = json.dumps({**told, **changed}, sort_keys=True, separators=(",", ":")).encode()
+        with pytest.raises(Invalid, match="D18 at source1"):
+            read_rate(body, "source1", "USDT", 6)
+    with pytest.raises(Invalid, match="spaces or members out of order"):
+        read_rate(rate.body + b" ", "source1", "USDT", 6)
 
 
 def test_ff33_a_feed_that_shows_a_broken_peg_suspends_the_asset(town: Town, feed: Aggregator, tmp_path: Path):
