@@ -293,6 +293,22 @@ def test_one_source_by_two_doors_is_not_two(town: Town, feed: Aggregator, tmp_pa
         desk_of(town, told, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("place", "change", "why"),
+    [
+        (0, {"currency": "EUR"}, "reads USDT by USDT or USD, this is EUR"),
+        (1, {"symbol": "USDTKZT"}, "reads USDT/KZT, this is USDTKZT"),
+    ],
+)
+def test_a_source_that_no_auditor_could_read_is_refused_before_a_rate_names_it(
+    town: Town, feed: Aggregator, tmp_path: Path, place: int, change: dict[str, str], why: str
+):
+    told = plan_of(town, feed)
+    told["assets"]["USDT"]["sources"][place] |= change
+    with pytest.raises(Invalid, match=why):
+        desk_of(town, told, tmp_path)
+
+
 def test_a_feed_without_a_node_is_refused(town: Town, feed: Aggregator):
     plan = RatePlan.model_validate(plan_of(town, feed))
     with pytest.raises(Invalid, match="QAZYNA_RPC_URLS"):
