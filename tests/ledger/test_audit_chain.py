@@ -627,6 +627,16 @@ def test_a_node_that_answers_nonsense_is_no_verdict(
         audit(town.folder, rpcs=[serve(town.node)])
 
 
+def test_a_node_that_invents_a_block_and_refuses_is_not_asked_for_ever(
+    town: Town, serve: Callable[[Node], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.audit.rpc.MOST_HALVED", 200)
+    town.node.latest = town.node.final = 2**62
+    town.node.most_blocks = 10
+    with pytest.raises(Unavailable, match="halved 200 times"):
+        audit(town.folder, rpcs=[serve(town.node)])
+
+
 def test_a_node_that_is_not_there_is_exit_2(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(town.folder), "--rpc", "http://127.0.0.1:1"]) == 2
     assert capsys.readouterr().err.startswith("could not check: rpc 127.0.0.1: did not answer")
