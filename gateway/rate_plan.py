@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gateway.rails.evm_feed import Chain, ChainFeed
 from gateway.rates import Exchange, NationalBank, NationalBankFeed, Policy, RateSource
 from ledger.records import Unavailable, reject
+from ledger.rules import TENGE
 
 Whole = Annotated[int, Field(ge=0, lt=1 << 31)]
 Word = Annotated[str, Field(pattern="^[!-~]{1,60}$")]
@@ -132,9 +133,15 @@ def _source(
     chain: Chain | None,
     chain_id: int,
 ) -> RateSource:
+    # An auditor knows the asset alone, and reads what is published by these (docs/bundle.md).
     if isinstance(asked, BankPlan):
+        if asked.currency not in {asset, asset[:3]}:
+            why = f"an auditor reads {asset} by {asset} or {asset[:3]}, this is {asked.currency}"
+            reject("rates.json", f"{asset} national_bank", why)
         return _bank(asked, asset, decimals, client)
     if isinstance(asked, ExchangePlan):
+        if asked.symbol != f"{asset}/{TENGE}":
+            reject("rates.json", asked.name, f"an auditor reads {asset}/{TENGE}, this is {asked.symbol}")
         return Exchange(client, asked.url, asset, decimals, asked.symbol, asked.name)
     if chain is None:
         reject("rates.json", asked.name, "a feed on a chain needs a node: QAZYNA_RPC_URLS")

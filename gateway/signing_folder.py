@@ -68,7 +68,7 @@ def _deadline(path: Path) -> int:
     """Until when a file that is there asks for a signature; 0 where none is, or it is something else."""
     try:
         return int(json.loads(path.read_text(encoding="utf-8"))["message"]["validUntil"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, RecursionError):
         return 0
 
 
@@ -77,7 +77,7 @@ def _approval(line: str, where: str) -> Approval:
         told = json.loads(line)
         raw = [bytes.fromhex(told[name].removeprefix("0x")) for name in ("approves", "signer", "r", "s")]
         until, v = int(told["validUntil"]), int(told["v"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError) as error:
         _no_signature(where, repr(error))
     approves, signer, r, s = raw
     approval = Approval(0, approves, signer, until, v, r, s)

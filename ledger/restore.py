@@ -31,6 +31,7 @@ from ledger.proof import (
 )
 from ledger.publish import LogKeys
 from ledger.records import BY_TYPE_HASH, WORD, ZERO_HASH, Invalid, Rate, Record, reject
+from ledger.rules import TIME_LIMIT_S
 from ledger.target import Target, read
 from ledger.tree import Tree
 from ledger.writer import BATCH_RECORDS, Writer, submission_id
@@ -98,6 +99,14 @@ class _Restoring(Writer):
     def _dated(self, taken: Sequence[store.Waiting], word: bytes) -> list[bytes]:  # noqa: ARG002
         # As it was published, were its time another one or none at all.
         return [template for _, _, template in taken]
+
+    def _decidable(
+        self,
+        taken: Sequence[store.Waiting],
+        now: int,  # noqa: ARG002
+    ) -> tuple[Sequence[store.Waiting], list[store.Answered]]:
+        # What is in the log has its place, whatever it says.
+        return taken, []
 
     def _now(self) -> int:
         # No clock: these were recorded long ago, and what was dated wrongly then comes back with its date.
@@ -181,7 +190,8 @@ def _published(bundle: Target, start: int, end: int) -> Iterator[bytes]:
 
 
 def _time(data: bytes) -> int:
-    return int.from_bytes(data[WORD : 2 * WORD], "big")
+    # Of a breach it may be any number of any length; what is not before the limit is never taken (H2).
+    return min(int.from_bytes(data[WORD : 2 * WORD], "big"), TIME_LIMIT_S)
 
 
 def _take_documents(engine: Engine, bundle: Target) -> None:
@@ -190,7 +200,9 @@ def _take_documents(engine: Engine, bundle: Target) -> None:
         known = set(store.document_names(connection))
     wanted: set[bytes] = set()
     for data in store.records(engine):
-        wanted.update(data[place : place + WORD] for place in _PLACES.get(data[:WORD], ()))
+        # A breach may end before the words that its kind has.
+        ends = [place for place in _PLACES.get(data[:WORD], ()) if place + WORD <= len(data)]
+        wanted.update(data[place : place + WORD] for place in ends)
     for name in sorted(wanted - known):
         # Many are commitments, of which no file was ever public.
         content = bundle.find(f"documents/{name.hex()}")

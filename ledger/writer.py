@@ -325,7 +325,7 @@ class Writer:
         state, first = self.state, self.state.size
         records: list[bytes] = []
         sequences = [sequence for sequence, _, _ in taken if sequence is not None]
-        taken, answers = _decidable(taken, now)
+        taken, answers = self._decidable(taken, now)
         asked = self._dated(taken, word)
         moved: dict[str, list[int]] = {}
         suspects, at = self._past.prepare(asked, records), 0
@@ -371,6 +371,12 @@ class Writer:
         before = b"".join(self.tree.edge())
         batch = store.Batch(first, records, transfers, answers, changes, edge, now, sequences, before)
         return batch, {account: held.balance for account, held in accounts.items()}
+
+    def _decidable(
+        self, taken: Sequence[store.Waiting], now: int
+    ) -> tuple[Sequence[store.Waiting], list[store.Answered]]:
+        """What the rules are asked about, and refusals of the rest."""
+        return _decidable(taken, now)
 
     def _dated(self, taken: Sequence[store.Waiting], word: bytes) -> list[bytes]:
         """The records that submissions ask for, at this time."""

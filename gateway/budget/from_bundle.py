@@ -6,13 +6,13 @@ contracts check proofs and signatures again; here a bundle that is not what was 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from contracts.bindings import City, Execution, Head, Placed, Refunding
 from ledger import rules
 from ledger.audit.source import Source
+from ledger.audit.trust import parse_anchors
 from ledger.proof import (
     TILE_WIDTH,
     decode_bundle,
@@ -44,6 +44,8 @@ from ledger.records import (
 )
 
 Kind = TypeVar("Kind", bound=Record)
+# So many heads that the bundle names are asked for at the chain before its newest.
+MOST_ASKED = 16
 Progress = Callable[[int, int], None]
 Shown = Placed | Sequence[Placed] | Record
 # The breaches that anchored records show by themselves, and how many records a report of each names.
@@ -59,7 +61,7 @@ class Records:
     def __init__(self, source: Source, progress: Progress = lambda _done, _all: None) -> None:
         self._name, self._data, self._places = source.name, list[bytes](), dict[bytes, int]()
         size = parse_checkpoint(parse_note(_read(source, "checkpoint"))[0]).size
-        self._anchors = _read(source, "anchors.json")
+        self._anchors = source.read("anchors.json") or b""
         self._approvals: dict[bytes, list[Approval]] = {}
         self._withdrawn: set[tuple[bytes, bytes]] = set()
         self._roots: dict[int, bytes] = {}
@@ -136,35 +138,45 @@ class Records:
     def head(self, city: City, last: int) -> Head:
         """The first anchored head that has all records up to one, and that still counts.
 
-        The delay of an order counts from its head, so the first pays first.
+        The delay of an order counts from its head, so the first pays first. anchors.json only says where to
+        look: whoever keeps the log could leave heads out or make some up, and the chain's newest is always
+        asked too.
         """
         place = city.deployment
-        sizes = [
-            int(one["size"])
-            for one in json.loads(self._anchors)
-            if (int(one["chainId"]), bytes.fromhex(one["contract"][2:])) == (place.chain_id, place.anchor)
-        ]
-        fitting = [size for size in sizes if last < size <= len(self._data)]
-        if not fitting:
-            why = (
-                f"no head of chain {place.chain_id} has it: newest in anchors.json is {max(sizes, default=0)}"
-            )
-            reject("C:bundle", f"record {last}", why)
         gaps = city.gaps(place.block, city.newest_block())
-        for size in fitting:
-            head = city.head_at(size)
-            # What a resumption left out proves nothing to the contract any more (LEAKS 02).
-            if not any(gap.has(head.size, head.time) for gap in gaps):
-                break
-        else:
-            reject("C:bundle", f"record {last}", f"no head that has it counts, newest is {city.head().size}")
+        why = ""
+        for size in [*self._sizes(place.chain_id, place.anchor, last), None]:
+            try:
+                head = city.head() if size is None else city.head_at(size)
+            except Invalid as unknown:
+                if unknown.rule != "C:UnknownHead":
+                    raise
+                continue
+            if not last < head.size <= len(self._data):
+                why = why or f"no head of chain {place.chain_id} has it: newest is {head.size}"
+            elif any(gap.has(head.size, head.time) for gap in gaps):
+                # What a resumption left out proves nothing to the contract any more (LEAKS 02).
+                why = why or f"no head that has it counts, newest is {city.head().size}"
+            elif (root := self._root(head.size)) == head.root:
+                return head
+            else:
+                why = f"at {head.size} the records make 0x{root.hex()}, anchored is 0x{head.root.hex()}"
+        return reject("C:bundle", f"record {last}", why)
+
+    def _sizes(self, chain_id: int, anchor: bytes, last: int) -> list[int]:
+        """Where the bundle says that heads with a record are, smallest first; no more than MOST_ASKED."""
+        try:
+            anchors = parse_anchors(self._anchors)
+        except Invalid:
+            return []
+        mine = {one.size for one in anchors if (one.chain_id, one.contract) == (chain_id, anchor)}
+        return sorted(size for size in mine if last < size <= len(self._data))[:MOST_ASKED]
+
+    def _root(self, size: int) -> bytes:
         # Once for each head: an act after another asks for the same one.
-        root = self._roots.get(head.size) or root_of(self._leaves[: head.size])
-        self._roots[head.size] = root
-        if root != head.root:
-            why = f"the records make 0x{root.hex()}, anchored is 0x{head.root.hex()}"
-            reject("C:bundle", f"size {head.size}", why)
-        return head
+        if size not in self._roots:
+            self._roots[size] = root_of(self._leaves[:size])
+        return self._roots[size]
 
     def path(self, index: int, head: Head) -> list[bytes]:
         """The proof that a head has the record at a place."""

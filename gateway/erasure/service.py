@@ -133,7 +133,7 @@ class Erasure:
         check_request(request)
         if not found.targets:
             reject("L7", "erasure", "nothing here is to be erased")
-        self._check_whole(len(self._listing.requests()))
+        self._check_whole(self._listing.requests())
         targets = tuple(sorted(found.targets))
         line = self._listing.add(Request(self._clock(), reason, request, targets))
         rows = self._erase([(line, targets)])
@@ -144,10 +144,10 @@ class Erasure:
     def again(self) -> int:
         """Erase again whatever is on the list and is here, as after a restore; returns how many rows.
 
-        Refused where the database knows of more lines than the list has: then the list is not the newest.
+        Refused where the database knows of what is not on the list: it is not the newest, or another one.
         """
         requests = self._listing.requests()
-        self._check_whole(len(requests))
+        self._check_whole(requests)
         if not requests:
             return 0
         rows = self._erase([(line, one.targets) for line, one in enumerate(requests, start=1)])
@@ -166,12 +166,18 @@ class Erasure:
                     store.note(connection, target, line)
         return rows
 
-    def _check_whole(self, length: int) -> None:
+    def _check_whole(self, requests: Sequence[Request]) -> None:
         with reading(self._engine) as connection:
-            known = store.newest_line(connection)
+            known, noted = store.newest_line(connection), dict(store.noted_names(connection))
+        where, length = str(self._listing.path), len(requests)
         if known > length:
             why = f"it has {length} lines, this database has carried out {known}: bring the newest list here"
-            reject("L7", str(self._listing.path), why)
+            reject("L7", where, why)
+        # A list of as many lines can still be another one, whose chain is whole.
+        listed = {store.noted_name(target) for one in requests for target in one.targets}
+        if strange := sorted(line for name, line in noted.items() if name not in listed):
+            why = f"it lacks {len(strange)} of the {len(noted)} things that this database has carried out"
+            reject("L7", where, f"{why}, the first by its line {strange[0]}: it is another list")
 
 
 def _waits(seen: Seen) -> bool:

@@ -150,14 +150,24 @@ def _empty_events(connection: Connection, of: str, emptied: Mapping[str, str]) -
 
 def note(connection: Connection, target: Target, line: int) -> None:
     """Note that a line of the list was carried out about a thing."""
-    known = target.name if target.what is What.EVIDENCE else evidence_name(" ".join(target))
-    new = insert_into(connection, tables.erased).values(name=bytes.fromhex(known), line=line)
+    new = insert_into(connection, tables.erased).values(name=noted_name(target), line=line)
     connection.execute(new.on_conflict_do_nothing(index_elements=["name"]))
+
+
+def noted_name(target: Target) -> bytes:
+    """How the database calls a thing that was erased."""
+    return bytes.fromhex(target.name if target.what is What.EVIDENCE else evidence_name(" ".join(target)))
 
 
 def newest_line(connection: Connection) -> int:
     """How far the list has been carried out in this database."""
     return connection.execute(select(func.max(tables.erased.c.line))).scalar() or 0
+
+
+def noted_names(connection: Connection) -> Iterator[tuple[bytes, int]]:
+    """All that was carried out in this database, each with the line of the list that asked for it first."""
+    for row in connection.execute(select(tables.erased.c.name, tables.erased.c.line)):
+        yield bytes(row.name), row.line
 
 
 def overwrite(engine: Engine) -> None:

@@ -71,9 +71,7 @@ class Booking:
         rule, authority = self._view.revenue_rule(invoice.purpose, now)
         debit = self._view.money_account(rule.fund, piece.asset)
         credit = self._view.revenue_account(invoice.purpose, rule.fund, piece.asset)
-        evidence_hash = piece.evidence_hash
-        if piece.document:
-            evidence_hash = ledger_store.add_document(connection, piece.document)
+        evidence_hash = _evidence_hash(connection, piece)
         assert evidence_hash is not None, "what moves the city's money has a document or a commitment"
         transfer = Transfer(
             time=0,
@@ -121,10 +119,11 @@ class Booking:
         self._match(connection, piece, invoice.purpose, f"invoice {invoice.id}", now)
 
     def retain(self, connection: Connection, piece: Seen, code: str, now: int) -> None:
-        """Give what nobody claimed for a year to a code; booked gross where it was not booked before."""
+        """Give what is nobody's to a code; booked gross where it was not booked before."""
+        evidence_hash = _evidence_hash(connection, piece)
         if piece.transfer_id is not None:
             self._match(connection, piece, code, "nobody for a year", now)
-        elif piece.evidence_hash is not None and piece.city_minor:
+        elif evidence_hash is not None and piece.city_minor:
             rule, authority = self._view.revenue_rule(code, now)
             transfer = Transfer(
                 time=0,
@@ -135,10 +134,10 @@ class Booking:
                 amount=piece.city_minor,
                 purpose=code,
                 authority=authority,
-                evidence=piece.evidence_hash,
+                evidence=evidence_hash,
             )
             submit(connection, transfer, now)
-            store.set_booked(connection, piece.key, piece.evidence_hash, transfer.id)
+            store.set_booked(connection, piece.key, evidence_hash, transfer.id)
 
     def _match(self, connection: Connection, piece: Seen, code: str, whose: str, now: int) -> None:
         assert piece.position is not None
@@ -188,3 +187,8 @@ class Booking:
                     continue
                 if recorded is not None:
                     store.set_answer(connection, seen.key, recorded.position, None)
+
+
+def _evidence_hash(connection: Connection, piece: Seen) -> bytes | None:
+    """By what a record names the evidence: a public document, which is kept for it, or a commitment."""
+    return ledger_store.add_document(connection, piece.document) if piece.document else piece.evidence_hash

@@ -10,13 +10,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from gateway.db import reading
 from gateway.payments.by_wallet import BLOCKS_A_ROUND
-from gateway.payments.outgoing import Credit, Moved, Outgoing, Pull, Sight
+from gateway.payments.outgoing import Credit, Moved, Pull, Sight
+from gateway.payments.promises import Promises
 from gateway.payments.refund_model import Refund
 from gateway.payments.service import Payments
 from gateway.payments.store import refunds as rows
-from ledger.records import Unavailable
+from ledger.records import Unavailable, hash_struct
 
 LOGGER = logging.getLogger(__name__)
 WAITS: Final = "credited, waiting for the receiver to pull"
@@ -28,11 +28,9 @@ Book = Callable[[Refund, Moved], bool]
 class Credited:
     """Watches for what receivers pull."""
 
-    def __init__(
-        self, payments: Payments, sight: Sight | None, outgoing: Outgoing | None, book: Book
-    ) -> None:
+    def __init__(self, payments: Payments, sight: Sight | None, promises: Promises, book: Book) -> None:
         self._engine, self._sight = payments.engine, sight
-        self._outgoing, self._book = outgoing, book
+        self._promises, self._book = promises, book
 
     def note(self, refund: Refund, block: int, transaction: bytes) -> bool:
         """Note that a call which is final credited its receiver; False where it did not."""
@@ -101,14 +99,16 @@ class Credited:
         fitting = [one for one in pulls if one.block >= refund.credited_block]
         if not fitting:
             return None
-        assert self._outgoing is not None
-        assert refund.outgoing_id is not None
-        with reading(self._engine) as connection:
-            outcome = self._outgoing.outcome(connection, refund.outgoing_id)
-        assert outcome.transaction is not None
-        credit = _credit(refund, refund.credited_block, outcome.transaction)
-        found = (self._sight.paid_by_pull(credit, one) for one in fitting)
-        return next((one for one in found if one is not None), None)
+        promised = self._promises.of(refund)
+        if promised is None:
+            return None
+        # By whose transaction it was credited the chain says: anybody may have had it paid.
+        found = self._sight.let_go(refund.asset, hash_struct(promised.refund), refund.credited_block)
+        if found is None:
+            return None
+        credit = _credit(refund, refund.credited_block, found.transaction)
+        paid = (self._sight.paid_by_pull(credit, one) for one in fitting)
+        return next((one for one in paid if one is not None), None)
 
 
 def _credit(refund: Refund, block: int, transaction: bytes) -> Credit:

@@ -54,8 +54,8 @@ class GoingBack:
         self._engine, self._clock = payments.engine, payments.clock
         self._moves = RefundMoves(payments)
         self._wallets = Wallets(payments, sight, self._moves)
-        self._credited = Credited(payments, sight, outgoing, self._book_paid)
         self._bank, self._promises = Bank(payments, self._moves), Promises(payments)
+        self._credited = Credited(payments, sight, self._promises, self._book_paid)
 
     def start(self, id: str) -> None:
         """Begin an approved refund; what cannot begin now is begun by the next round."""
@@ -171,6 +171,8 @@ class GoingBack:
         call = self._treasury.refund_call(f"{refund.id}/{attempt}", promised)
         if call is None:
             return 0
+        if (ended := self._brought(refund)) is not None:
+            return ended
         now = self._clock()
         with self._engine.begin() as connection:
             locked = self._moves.locked(connection, refund.id)
@@ -198,6 +200,8 @@ class GoingBack:
                 return self._note_paid(refund, outcome.transaction, outcome.block)
             case State.REVERTED | State.DROPPED:
                 # It certainly did not go and cannot any more: only now another try is allowed.
+                if (ended := self._brought(refund)) is not None:
+                    return ended
                 return self._again(refund, f"{outcome.state.value}: {outcome.why}")
             case State.UNKNOWN:
                 return self._note_state(refund, RefundState.UNKNOWN, outcome.why)
@@ -205,6 +209,23 @@ class GoingBack:
                 return self._note_state(refund, RefundState.SENT, "")
             case State.QUEUED | State.SIGNED:
                 return 0
+
+    def _brought(self, refund: Refund) -> int | None:
+        """What follows where somebody else had it paid, who may be anybody; None where nobody had."""
+        assert self._treasury is not None
+        assert self._sight is not None
+        promised = self._promises.of(refund)
+        first = None if promised is None else self._treasury.paid_since(promised)
+        if promised is None or first is None:
+            return None
+        found = self._sight.let_go(refund.asset, hash_struct(promised.refund), first)
+        if found is None:
+            # Not final yet, and no try of ours can go any more.
+            return 0
+        if found.moved is not None:
+            return int(self._book_paid(refund, found.moved))
+        self._credited.note(refund, found.block, found.transaction)
+        return self._note_state(refund, RefundState.SENT, "credited by the treasury")
 
     def _note_state(self, refund: Refund, state: RefundState, why: str, **noted: Any) -> int:
         with self._engine.begin() as connection:
@@ -263,8 +284,8 @@ class GoingBack:
             evidence = ledger_store.add_document(connection, moved.document)
             record = booked_transfer(refund, promised, evidence)
             submit(connection, record, now)
-            tries = rows.attempts_of(connection, KIND, refund.id)
-            rows.set_attempt(connection, KIND, refund.id, tries[-1][0], "final", "")
+            if tries := rows.attempts_of(connection, KIND, refund.id):
+                rows.set_attempt(connection, KIND, refund.id, tries[-1][0], "final", "")
             noted = {"transfer_key": moved.key, "transfer_id": record.id, "problem": None}
             self._moves.move(connection, locked, RefundState.FINAL, f"transfer {moved.key}", now, **noted)
         return True

@@ -76,6 +76,15 @@ class Pull:
 
 
 @dataclass(frozen=True)
+class Let:
+    """What Treasury let go by one refund, whoever had it done. moved: None where it was credited."""
+
+    block: int
+    transaction: bytes
+    moved: Moved | None
+
+
+@dataclass(frozen=True)
 class Seen:
     """How far a chain is: its newest block, and up to which it is final."""
 
@@ -122,6 +131,10 @@ class Sight(Protocol):
         """
         ...
 
+    def let_go(self, asset: str, refund_hash: bytes, first: int) -> Let | None:
+        """What Treasury said of one refund in a final block from `first` on; None where it said nothing."""
+        ...
+
     def is_credited(self, credit: Credit) -> bool:
         """Whether a transaction of a final block had Treasury credit a receiver, who could not receive."""
         ...
@@ -163,4 +176,8 @@ class TreasuryDoor(Protocol):
 
     def refund_call(self, reference: str, promised: Promised) -> Call | None:
         """The call, with its proofs in an anchored head; None while it is not anchored or not due."""
+        ...
+
+    def paid_since(self, promised: Promised) -> int | None:
+        """From which block on to look for who had it paid; None while the treasury has not paid it."""
         ...

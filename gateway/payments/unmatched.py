@@ -2,7 +2,8 @@
 
 Every decision is a row that stays, with who made it and why. The same decision again is the same
 answer; another one is a conflict, and says what was decided before. Money of the bank that nobody
-claimed for a year becomes the city's (LEAKS 12), by a step that lists it first.
+claimed for a year becomes the city's (LEAKS 12), by a step that lists it first; so does, at once, what
+strangers flushed into the treasury (decision 0042).
 """
 
 from __future__ import annotations
@@ -194,18 +195,22 @@ class Unmatched:
     def retain(self, code: str, most: int = AT_ONCE) -> Sequence[Seen]:
         """Give what nobody claimed for a year to a revenue code of the city's; returns what it was.
 
-        A refund is refused from then on, here and by the ledger (F5).
+        A refund is refused from then on, here and by the ledger (F5). What strangers flushed to the treasury
+        by terms of their own is nobody's at once: it pays no invoice, and each audit would miss it (T8).
         """
         done, now = [], self._clock()
         rule, _ = self._payments.view.revenue_rule(code, now)
-        for found in self.overdue(most):
+        with reading(self._engine) as connection:
+            flushed = store.strangers_flushes(connection, most)
+        for found in [*self.overdue(most), *flushed]:
             with self._engine.begin() as connection:
                 seen = store.locked_evidence(connection, found.key)
                 assert seen is not None
                 is_open = seen.invoice_id is None and seen.decision in {None, Decision.KEPT}
                 if not is_open or (seen.transfer_id is not None and seen.position is None):
                     continue
-                why = f"unmatched since {seen.seen_s}, given to {code} of {rule.fund}"
+                how = f"unmatched since {seen.seen_s}" if seen.kind is Kind.BANK else "flushed by a stranger"
+                why = f"{how}, given to {code} of {rule.fund}"
                 made = Decided(seen.key, Decision.RETAINED, None, None, STEP, why, now)
                 store.decide(connection, made)
                 self._payments.booking.retain(connection, seen, code, now)

@@ -102,7 +102,22 @@ def audit(
     source: a folder or an http(s) address. rpcs: nodes, at least one for each chain.
     cosigned: whether a watcher must have signed; the watcher itself, who is about to, says no.
     """
-    return _audit(str(source), rpcs, trust, statements, progress or _quiet, wanted, cosigned=cosigned)[0]
+    told, state = progress or _quiet, wanted.state
+    rpcs, statements = list(rpcs), list(statements)
+    try:
+        return _audit(str(source), rpcs, trust, statements, told, wanted, cosigned=cosigned)[0]
+    except Exception as error:
+        if wanted.state is None or isinstance(error, Unavailable):
+            raise
+        # A state is whatever the log's keeper gave a name: none may take the verdict away.
+        stopped = f"with it the audit stopped with {type(error).__name__}: {error}"
+    wanted = replace(wanted, state=None)
+    verdict = _audit(str(source), rpcs, trust, statements, told, wanted, cosigned=cosigned)[0]
+    again = Findings()
+    again.add("D17", str(state), f"is no state: {stopped}")
+    verdict.findings = [*again.listed(), *verdict.findings]
+    verdict.said.append("every record was replayed from the beginning")
+    return verdict
 
 
 def replay_bundle(source: str | Path, *, trust: str | Path | Trust | None = None) -> rules.State:

@@ -26,7 +26,7 @@ class Move(NamedTuple):
     """Money that moved, with the event that evidence of it names; to: who got it; is_out: it left the owner.
 
     authority: the order or refund by which it left, nothing if none did; block: since when it has moved, None
-    while it is credited and nobody has pulled it.
+    while it is credited and nobody has pulled it. is_unasked: it came by no router of the ledger.
     """
 
     log: Log
@@ -36,6 +36,7 @@ class Move(NamedTuple):
     is_out: bool
     block: int | None
     authority: bytes = b""
+    is_unasked: bool = False
 
 
 class _Payout(NamedTuple):
@@ -67,13 +68,17 @@ EXECUTED = _topic("Executed(bytes32,bytes32,address,address,uint256)")
 REFUNDED = _topic("Refunded(bytes32,bytes32,address,address,uint256)")
 CREDITED = _topic("Credited(address,address,uint256)")
 PULLED = _topic("Pulled(address,address,uint256)")
-_COIN_TOPIC = "0x" + address_word(COIN).hex()
 # Topics of each event of the treasury, and the words of its data.
 _SHAPES = {EXECUTED: (4, 2), REFUNDED: (4, 2), CREDITED: (3, 1), PULLED: (3, 1)}
 
 
-def token_moves(node: Rpc, token: bytes, owner: bytes, block: int) -> dict[Place, Move]:
-    """Each movement of a token to or from an owner, up to a block."""
+def token_moves(
+    node: Rpc, token: bytes, owner: bytes, block: int, routers: Iterable[bytes] = ()
+) -> dict[Place, Move]:
+    """Each movement of a token to or from an owner, up to a block.
+
+    routers: by which money comes in. With one, what comes past them is nobody's payment (decision 0042).
+    """
     mine = address_word(owner)
     found = node.logs(token, [TRANSFER, None, "0x" + mine.hex()], 0, block)
     found += node.logs(token, [TRANSFER, "0x" + mine.hex()], 0, block)
@@ -96,7 +101,40 @@ def token_moves(node: Rpc, token: bytes, owner: bytes, block: int) -> dict[Place
     # The Transfer of a pull is what the pull emptied, which stands there one by one.
     for place in {_place(payout.pulled) for payout in payouts if payout.pulled is not None} & set(sent):
         del moves[sent[place]]
+    if paying := [router for router in routers if _pays(node, router, owner, block)]:
+        came = [move.log for move in moves.values() if not move.is_out]
+        told = [log for router in paying for log in _told_in(node, router, token, block)]
+        for place in {_place(log) for log in came} - _routed(told, came):
+            moves[place] = moves[place]._replace(is_unasked=True)
     return moves
+
+
+def _told_in(node: Rpc, router: bytes, token: bytes, block: int) -> list[Log]:
+    """What a router says of a token, or of the coin, that it brought to the treasury, a unit at least."""
+    named = "0x" + address_word(token).hex()
+    asked: tuple[list[str | None], ...] = ([PAID, None, named], [FLUSHED, None, None, named])
+    found = [(log, len(topics)) for topics in asked for log in node.logs(router, topics, 0, block)]
+    return [log for log, count in found if (words := _words(log, count, 2)) and any(words[1])]
+
+
+def _routed(told: list[Log], came: list[Log]) -> set[Place]:
+    """Which Transfers a router's events are of: each of one, Paid of the next and Flushed of the last."""
+    left: dict[bytes, list[Log]] = {}
+    for log in came:
+        left.setdefault(log.transaction, []).append(log)
+    found: set[Place] = set()
+    for event in sorted(told, key=lambda log: (log.block, log.index)):
+        sign = 1 if _event(event) == PAID else -1
+        fitting = [
+            log
+            for log in left.get(event.transaction, [])
+            if log.data == event.data[WORD:] and sign * (log.index - event.index) > 0
+        ]
+        if fitting:
+            nearest = min(fitting, key=lambda log: sign * log.index)
+            left[event.transaction].remove(nearest)
+            found.add(_place(nearest))
+    return found
 
 
 def coin_moves(node: Rpc, routers: Iterable[bytes], treasury: bytes, block: int) -> dict[Place, Move]:
@@ -105,11 +143,9 @@ def coin_moves(node: Rpc, routers: Iterable[bytes], treasury: bytes, block: int)
     for router in routers:
         if not _pays(node, router, treasury, block):
             continue
-        for topics in ([PAID, None, _COIN_TOPIC], [FLUSHED, None, None, _COIN_TOPIC]):
-            for log in node.logs(router, topics, 0, block):
-                amounts = _words(log, len(topics), 2)
-                if amounts and (city := int.from_bytes(amounts[1], "big")):
-                    found.append(Move(log, COIN, treasury, city, is_out=False, block=log.block))
+        for log in _told_in(node, router, COIN, block):
+            city = int.from_bytes(log.data[WORD:], "big")
+            found.append(Move(log, COIN, treasury, city, is_out=False, block=log.block))
     payouts, told = _payouts(node, treasury, COIN, block)
     found += [payout.move(COIN) for payout in payouts]
     known = {_place(payout.pulled) for payout in payouts if payout.pulled is not None}

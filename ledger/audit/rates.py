@@ -12,33 +12,44 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from fractions import Fraction
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
 from ledger import rules
 from ledger.audit.bundle import Bundle
 from ledger.audit.replay import Replayed
-from ledger.audit.trust import check_depth
+from ledger.audit.trust import check_depth, number
 from ledger.audit.verdict import Findings
 from ledger.records import WORD, Invalid, Rate, decode, reject
 
 # An official rate holds over the longest holidays; a market's may be as old as rate_age allows.
 OFFICIAL_DAYS: Final = 10
 FUTURE_S: Final = 60
+# A feed on a chain answers at its heartbeat, a day as a rule, and is late by some blocks.
+FEED_LATE_S: Final = 3_600
+# As much as the gateway takes of an answer; read as XML it needs sixty times the memory.
+MOST_BYTES: Final = 1 << 20
 _DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _DAY = re.compile(r"\s*([0-9]{2})\.([0-9]{2})\.([0-9]{4}|[0-9]{2})\s*")
 _QUANT = re.compile(r"[0-9]{1,6}")
+_FEED: Final = "evm-feed"
+_FEED_DECIMALS: Final = 36
 # Almaty's day began an hour earlier before this one, and no ledger is as old.
 _FIRST_DAY = date(2024, 3, 1)
 
 
 class Told(NamedTuple):
-    """What one source said: tiyn for one base unit, when, and whether it is a day's official rate."""
+    """What one source said: tiyn for one base unit, when, and whether it is a day's official rate.
+
+    late_s: how much older than rate_age it may be; through_s: of when the official rate is that it uses.
+    """
 
     rate: Fraction
     time_s: int
     is_official: bool
+    late_s: int = 0
+    through_s: int | None = None
 
 
 def check_rates(
@@ -51,7 +62,8 @@ def check_rates(
 
     @lru_cache(maxsize=1_024)
     def document(digest: bytes) -> bytes | None:
-        return bundle.document(digest)
+        content = bundle.document(digest)
+        return content and content[: MOST_BYTES + 1]
 
     missing: list[str] = []
     count = computed = 0
@@ -90,12 +102,15 @@ def _rates(done: Replayed) -> Iterator[tuple[int, Rate]]:
 def _check_rate(rate: Rate, where: str, bodies: list[bytes | None], state: rules.State) -> None:
     asset = state.assets[rate.asset]
     told = [
-        read_rate(body, f"{where}: source{number}", rate.asset, asset.decimals)
-        for number, body in enumerate(bodies, 1)
+        read_rate(body, f"{where}: source{place}", rate.asset, asset.decimals)
+        for place, body in enumerate(bodies, 1)
         if body is not None
     ]
-    for number, one in enumerate(told, 1):
-        _check_age(one, rate, f"{where}: source{number}", state)
+    for place, one in enumerate(told, 1):
+        _check_age(one, rate, f"{where}: source{place}", state)
+    if all(one.is_official for one in told):
+        # Two of its days, or one day told in two ways, are one bank's opinion, which is of the peg.
+        reject("D18", where, "both sources are the National Bank's: 1 source, 2 are needed")
     # Of an even number of sources the two in the middle are named, of an odd one the middle one first.
     stated = Fraction(rate.numerator, rate.denominator)
     allowed = [told[0].rate, (told[0].rate + told[1].rate) / 2]
@@ -106,16 +121,21 @@ def _check_rate(rate: Rate, where: str, bodies: list[bytes | None], state: rules
 
 
 def _check_age(one: Told, rate: Rate, where: str, state: rules.State) -> None:
-    age = rate.time - one.time_s
-    most = OFFICIAL_DAYS * rules.DAY if one.is_official else rules.parameter(state, "rate_age", rate.time)
-    if not -FUTURE_S <= age <= most:
-        reject(
-            "D18", where, f"is {age} s old when the rate is recorded, from -{FUTURE_S} to {most} is allowed"
-        )
+    official = OFFICIAL_DAYS * rules.DAY
+    most = official if one.is_official else rules.parameter(state, "rate_age", rate.time) + one.late_s
+    limits = [(rate.time - one.time_s, most, "is")]
+    if one.through_s is not None:
+        limits.append((rate.time - one.through_s, official, "goes through a rate that is"))
+    for age, oldest, what in limits:
+        if not -FUTURE_S <= age <= oldest:
+            why = f"{what} {age} s old when the rate is recorded, from -{FUTURE_S} to {oldest} is allowed"
+            reject("D18", where, why)
 
 
 def read_rate(body: bytes, where: str, asset: str, decimals: int) -> Told:
-    """Read one source's answer: XML of the National Bank, or JSON of an exchange (D18)."""
+    """Read one source's answer: XML of the National Bank, or JSON of an exchange or of a feed (D18)."""
+    if len(body) > MOST_BYTES:
+        reject("D18", where, f"more than {MOST_BYTES} bytes")
     if body.lstrip()[:1] == b"<":
         return _read_official(body, where, asset, decimals)
     return _read_exchange(body, where, asset, decimals)
@@ -183,6 +203,8 @@ def _read_exchange(body: bytes, where: str, asset: str, decimals: int) -> Told:
         told = json.loads(body, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         reject("D18", where, f"is neither XML nor JSON: {error}")
+    if isinstance(told, dict) and told.get("kind") == _FEED:
+        return _read_feed(body, told, where, decimals)
     symbol = f"{asset}/{rules.TENGE}"
     if not isinstance(told, dict) or told.get("symbol") != symbol:
         reject("D18", where, f"is not about {symbol}")
@@ -192,6 +214,29 @@ def _read_exchange(body: bytes, where: str, asset: str, decimals: int) -> Told:
     if type(time_s) is not int or not 0 <= time_s < rules.TIME_LIMIT_S:
         reject("D18", where, "the time is not Unix seconds")
     return Told(_decimal(price, where) * 100 / 10**decimals, time_s, is_official=False)
+
+
+# --- a feed on a chain, as the gateway read it (gateway/rails/evm_feed.py) ------------------------
+
+
+def _read_feed(body: bytes, told: dict[str, Any], where: str, decimals: int) -> Told:
+    """A feed's answer in tenge, or through an official rate; it does not say of which asset."""
+    if json.dumps(told, sort_keys=True, separators=(",", ":")).encode() != body:
+        reject("D18", where, "has spaces or members out of order")
+
+    def read(thing: object, name: str, below: int = 1 << 128, least: int = 1) -> int:
+        found = number("D18", where, thing, name, below)
+        if found < least:
+            reject("D18", where, f"{name} is {found}, at least {least}")
+        return found
+
+    price = Fraction(read(told, "answer"), 10 ** read(told, "decimals", _FEED_DECIMALS + 1, 0)) * 100
+    through, through_s = told.get("through"), None
+    if through is not None:
+        price *= Fraction(read(through, "numerator"), read(through, "denominator")) / 100
+        through_s = read(through, "time", rules.TIME_LIMIT_S)
+    updated_s = read(told, "updatedAt", rules.TIME_LIMIT_S)
+    return Told(price / 10**decimals, updated_s, is_official=False, late_s=FEED_LATE_S, through_s=through_s)
 
 
 def _decimal(text: str, where: str) -> Fraction:

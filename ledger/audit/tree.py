@@ -209,7 +209,9 @@ def _read_whole(
     bundle: Bundle, size: int, records: Entries, tree: Tree, progress: Progress, spread: Spread
 ) -> None:
     """Take whole bundles that other processes hash, up to the first that one of them did not like."""
-    jobs = [(bundle.source, *stretch) for stretch in stretches(0, size // TILE_WIDTH, _EACH)]
+    # A checkpoint may state any size: no more is given out than there are files.
+    there = sum(path.startswith(f"tile/{ENTRIES}/") for path in bundle.source.paths or ())
+    jobs = [(bundle.source, *part) for part in stretches(0, min(size // TILE_WIDTH, there), _EACH)]
     for hashed, (_, first, last) in zip(spread(hash_bundles, jobs), jobs, strict=True):
         progress("records", first * TILE_WIDTH, size)
         records.take(hashed.digests, len(hashed.tops) * TILE_WIDTH)

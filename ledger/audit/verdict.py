@@ -46,8 +46,8 @@ RULES = {
     # The chain itself.
     "T6": "The chain is the ledger's, and each registered contract has the code that its record names.",
     "T7": "The heads on the chain are those of anchors.json and of this log.",
-    "T8": "A movement of the treasury's tokens or coin is one transfer, a chain transfer one movement.",
-    "T9": "What the treasury holds is what the ledger says.",
+    "T8": "What leaves the treasury, and what routers bring, is one transfer; a chain transfer one movement.",
+    "T9": "What the treasury holds is what the ledger says, and what strangers sent to it.",
     "T10": "What the Council contract has enacted is in effect in the ledger.",
     "T11": "An anchor goes on from an earlier head of its own only by an act that the ledger has.",
     # Statements that the auditor got from the bank.

@@ -541,6 +541,7 @@ def test_a_signature_that_is_not_the_seats_is_refused_by_rule_and_file_and_none_
         (json.dumps({**told, "validUntil": str(int(told["validUntil"]) + 1)}), "A6", "signed, the record names"),
         (json.dumps({**told, "validUntil": str(city.now)}), "A3", f"was valid until {city.now}"),
         (json.dumps({**told, "r": "0x12"}), "signed", "is no signature"),
+        (json.dumps({**told, "validUntil": float("inf")}), "signed", "is no signature"),
         (foreign.read_text(), "signed", "none of the 1 proposals of this file"),
         (city.operator.run("sign", str(next((signed.parent / "to-sign").iterdir())), "--key",
                            str(city.seats[rules.AUDITOR][0])), "A4", "council approves"),

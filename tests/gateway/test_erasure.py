@@ -426,8 +426,13 @@ def test_ff76_a_list_that_is_not_the_newest_or_was_changed_stops_the_start(town:
         erasure.carry_out(erasure.payment(bill.id), Reason.COURT, f"R-{number}")
     whole = path.read_bytes()
     first, second = whole.splitlines(keepends=True)
+    other = Listing(tmp_path / "other.jsonl")
+    # The first request as it was, and another in the place of the second: each line follows the one before.
+    for one in (Listing(path).requests()[0], request(1)):
+        other.add(one)
     start = ("worker", "--only", "webhooks", "--list")
     for content, why in (
+        (other.path.read_bytes(), "the first by its line 2: it is another list"),
         (None, "it has 0 lines, this database has carried out 2"),
         (first, "it has 1 lines, this database has carried out 2"),
         (second, "line 1: it follows"),

@@ -19,11 +19,15 @@ from contracts.bindings import City
 from gateway.kz import business_date, day_start_s
 from gateway.rails.evm import HttpNode, Pool, WebNode
 from gateway.rails.evm_feed import ChainFeed
-from gateway.rate_desk import RateDesk
+from gateway.rate_desk import RateDesk, rate_record
 from gateway.rate_plan import RatePlan, policy_of, read_plan, sources_of
 from gateway.rates import NationalBank, NationalBankFeed
 from gateway.rates_simulator import Misbehaviour, RatesSimulator
-from ledger.records import Invalid, Unavailable
+from ledger.audit import audit
+from ledger.audit.rates import read_rate
+from ledger.records import Invalid, Rate, Unavailable
+from ledger.store import records
+from ledger.writer import submit
 from tests import servers
 from tests.gateway.aggregator import Aggregator, Says
 from tests.gateway.conftest import Town
@@ -213,6 +217,42 @@ def test_three_kinds_of_source_from_a_file_make_one_rate(town: Town, feed: Aggre
     assert rate.fraction == Fraction("1.0001") * Fraction("511.90") * 100 / 10**6
 
 
+def test_leak_05_the_auditor_makes_a_rate_again_that_a_feed_had_a_part_in(
+    town: Town, feed: Aggregator, tmp_path: Path
+):
+    """Else each rate of a city that uses a feed, as the handbook shows it, is a critical finding (D18)."""
+    now = town.city.clock()
+    feed.say(Says.now(100_010_000, now))
+    rate = desk_of(town, plan_of(town, feed), tmp_path).current("USDT")
+    with town.city.gateway.engine.begin() as connection:
+        submit(connection, rate_record(connection, rate), now, b"a rate by a feed")
+    town.record()
+    town.city.worker.publish_if_new()
+    verdict = audit(town.city.folder / "bundle")
+    assert [finding for finding in verdict.findings if finding.rule == "D18"] == []
+    count = len([data for data in records(town.city.gateway.engine) if data[:32] == Rate.type_hash])
+    assert f"{count} of {count} rates were computed again from their published sources" in verdict.said
+
+
+def test_the_auditor_reads_a_feed_as_the_gateway_does_and_refuses_what_is_none(town: Town, feed: Aggregator):
+    now = town.city.clock()
+    feed.say(Says.now(99_950_000, now))
+    for through in (None, reader(town, feed).through):
+        rate = reader(town, feed, through=through).fetch(now)
+        read = read_rate(rate.body, "source1", "USDT", 6)
+        assert (read.rate, read.time_s, read.is_official) == (rate.fraction, rate.time_s, False)
+    told = json.loads(rate.body)
+    for changed in (
+        {"answer": "0"}, {"answer": "-1"}, {"answer": "1.5"}, {"answer": 1}, {"decimals": "37"}, {"updatedAt": "0"},
+        {"updatedAt": "99999999999999"}, {"through": {}}, {"through": {**told["through"], "denominator": "0"}},
+    ):  # fmt: skip
+        body = json.dumps({**told, **changed}, sort_keys=True, separators=(",", ":")).encode()
+        with pytest.raises(Invalid, match="D18 at source1"):
+            read_rate(body, "source1", "USDT", 6)
+    with pytest.raises(Invalid, match="spaces or members out of order"):
+        read_rate(rate.body + b" ", "source1", "USDT", 6)
+
+
 def test_ff33_a_feed_that_shows_a_broken_peg_suspends_the_asset(town: Town, feed: Aggregator, tmp_path: Path):
     feed.say(Says.now(90_000_000, town.city.clock()))
     with pytest.raises(Unavailable, match=r"Q3.*chainlink.*the peg by nationalbank"):
@@ -250,6 +290,22 @@ def test_one_source_by_two_doors_is_not_two(town: Town, feed: Aggregator, tmp_pa
     bank = told["assets"]["USDT"]["sources"][0]
     told["assets"]["USDT"]["sources"] = [bank, bank | {"kind": "national_bank_feed"}]
     with pytest.raises(Invalid, match="2 are needed"):
+        desk_of(town, told, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "why"),
+    [
+        (0, {"currency": "EUR"}, "reads USDT by USDT or USD, this is EUR"),
+        (1, {"symbol": "USDTKZT"}, "reads USDT/KZT, this is USDTKZT"),
+    ],
+)
+def test_a_source_that_no_auditor_could_read_is_refused_before_a_rate_names_it(
+    town: Town, feed: Aggregator, tmp_path: Path, place: int, change: dict[str, str], why: str
+):
+    told = plan_of(town, feed)
+    told["assets"]["USDT"]["sources"][place] |= change
+    with pytest.raises(Invalid, match=why):
         desk_of(town, told, tmp_path)
 
 

@@ -11,6 +11,7 @@ from web3 import Web3
 
 from contracts import transactions
 from gateway.budget.desk import Desk, Proposed
+from gateway.budget.from_bundle import Records
 from gateway.db import reading
 from gateway.demo import Day, enact_all
 from gateway.eip55 import checksummed
@@ -26,6 +27,8 @@ from gateway.payments.store import refunds as rows
 from gateway.rails.evm.sight import EvmSight
 from gateway.rails.evm.treasury import EvmTreasury
 from ledger import store as ledger_store
+from ledger.audit import audit
+from ledger.audit.source import open_source
 from ledger.records import Account, Contract, Invalid, Transfer, Unavailable, decode, hash_struct
 from ledger.records import Refund as RefundRecord
 from tests.gateway.conftest import DAY, MERCHANT_IBAN, Town
@@ -724,6 +727,42 @@ def test_ff19_a_refund_whose_reply_was_lost_is_unknown_and_not_sent_again(town: 
     treasury.settle()
     assert treasury.refunds.look(refund.id).state is RefundState.FINAL
     assert len(town.revenue()) == 2
+
+
+def bring(town: Town, treasury: Treasury, refund: Refund) -> None:
+    """Anybody has the refund paid out of the public bundle, as `qazyna contracts refund` does."""
+    city = town.city.city
+    promised = treasury.refunds._going._promises.of(treasury.refunds.look(refund.id))
+    records = Records(open_source(str(town.city.folder / "bundle")))
+    asked = records.refunding(hash_struct(promised.refund), city, city.newest_time())
+    city.refund(town.city.keys.account("payer"), asked)
+
+
+@pytest.mark.parametrize("is_queued", [False, True])
+def test_a_refund_that_somebody_else_had_paid_ends_by_that_and_is_booked(town: Town, is_queued: bool):
+    """Whoever is to get it needs no leave to bring it; what we send then cannot go, and is no failure (T8)."""
+    treasury, _, refund = city_refund(town)
+    refunds = treasury.refunds
+    treasury.sign("authority")
+    treasury.anchor()
+    if is_queued:
+        refunds.follow()
+    bring(town, treasury, refund)
+    had = town.treasury()
+    if is_queued:
+        treasury.sender.reverts = 1
+        treasury.sender.step()
+    refunds.follow()
+    assert refunds.look(refund.id).state is not RefundState.FINAL
+    for _ in range(3):
+        treasury.settle()
+    assert treasury.sender.queued == ([f"{refund.id}/1"] if is_queued else [])
+    assert refunds.look(refund.id).state is RefundState.FINAL
+    went = town.revenue()[-1]
+    assert (went.amount, town.treasury()) == (refund.amount_minor, had)
+    town.city.worker.publish_if_new()
+    verdict = audit(town.city.folder / "bundle", rpcs=[town.city.outside.rpc_url])
+    assert [finding for finding in verdict.findings if finding.rule in {"T8", "T9"}] == []
 
 
 def test_ff23_a_refund_that_certainly_did_not_go_is_tried_again_under_a_number_of_its_own(town: Town):

@@ -14,7 +14,7 @@ from ledger import store as ledger_store
 from ledger.records import Unavailable, keccak256
 from tests.gateway.anvil_town import AnvilTown
 from tests.gateway.test_anvil_flushes import deny
-from tests.gateway.test_refunds import ACTOR, Through, Treasury, paid, payer
+from tests.gateway.test_refunds import ACTOR, Through, Treasury, bring, paid, payer
 
 
 def asked(town: AnvilTown, treasury: Treasury, invoice: Invoice, amount: int, number: int) -> Refund:
@@ -90,6 +90,26 @@ def test_refunds_that_are_credited_wait_for_the_pull_and_are_booked_by_it(anvil_
         log = next(one for one in told if one["logIndex"] == int(evidence["logIndex"]))
         assert bytes(log["topics"][0]) == REFUNDED
     assert refunds.follow() == 0
+
+
+def test_a_refund_that_somebody_else_had_credited_is_booked_by_the_pull_too(anvil_town: AnvilTown):
+    town = anvil_town
+    treasury = Treasury(town)
+    refund = asked(town, treasury, paid(town), 100, 1)
+    treasury.anchor()
+    deny(town, payer(town))
+    bring(town, treasury, refund)
+    town.finalise()
+    treasury.refunds.follow()
+    waiting = treasury.refunds.look(refund.id)
+    assert (waiting.state, waiting.outgoing_id) == (RefundState.SENT, None)
+    town.transact(town.payer, town.token, keccak256(b"deny(address)")[:4] + bytes(32))
+    town.city.city.pull(town.city.keys.account("relayer"), "treasury", payer(town), town.token)
+    town.finalise()
+    treasury.refunds.follow()
+    town.record()
+    assert treasury.refunds.look(refund.id).state is RefundState.FINAL
+    assert town.revenue()[-1].amount == 100
 
 
 def test_a_pull_before_the_credit_is_no_pull_of_it(anvil_town: AnvilTown):

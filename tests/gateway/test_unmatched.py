@@ -9,6 +9,7 @@ from hashlib import sha256
 
 import pytest
 
+from contracts.bindings import Terms
 from gateway.budget.desk import Desk
 from gateway.db import reading
 from gateway.demo import SALE_CODE
@@ -23,6 +24,7 @@ from gateway.payments.unmatched import Unmatched
 from gateway.rails import Evidence, Kind, Stage
 from gateway.steps.loop import Step
 from gateway.worker import Worker
+from ledger.audit import audit
 from ledger.records import Account, Invalid, decode
 from ledger.records import Refund as RefundRecord
 from ledger.rules import UNMATCHED_S
@@ -386,6 +388,35 @@ def test_leak_12_unmatched_for_a_year_becomes_retained_and_no_longer_goes_back(t
     with pytest.raises(Invalid, match="retained"):
         queue.refund(key, b"\1" * 32, ACTOR, WHY)
     assert queue.list((0, ""), 10) == []
+
+
+def test_what_a_stranger_flushed_into_the_treasury_is_given_to_a_code_and_the_audit_misses_nothing(
+    town: Town,
+):
+    """Else anybody makes each audit of an honest city invalid for ever, for one unit of a token (T8, T9)."""
+    city, queue = town.city, queue_of(town)
+    invoice = town.invoice()
+    town.deposit(invoice)
+    town.settle()
+    paid = town.treasury()
+    forged = Terms(invoice.number, invoice.purpose, city.keys.address("builder"), 10_000)
+    city.city.transfer(town.payer, town.token, city.city.deposit_address(forged), 7)
+    city.city.flush(town.payer, [forged], town.token)
+    # Straight to the treasury, by no router: that is told by the audit and is on no ledger.
+    city.city.transfer(town.payer, town.token, city.plan.deployment.treasury, 5)
+    town.settle()
+    assert [transfer.amount for transfer in town.revenue()] == [paid]
+    [seen] = queue.retain(SALE_CODE)
+    assert (seen.kind, seen.city_minor, queue.retain(SALE_CODE)) == (Kind.FLUSH, 7, [])
+    [made] = queue.decisions(seen.key)
+    assert made.why.startswith("flushed by a stranger, given to ")
+    town.record()
+    assert [transfer.amount for transfer in town.revenue()] == [paid, 7]
+    assert queue.list((0, ""), 10) == []
+    city.worker.publish_if_new()
+    verdict = audit(city.folder / "bundle", rpcs=[city.outside.rpc_url])
+    assert [finding for finding in verdict.findings if finding.rule in {"T8", "T9"}] == []
+    assert [told for told in verdict.said if "got 5 base units of USDT by 1 movements" in told]
 
 
 def test_leak_12_the_step_gives_it_to_the_code_of_the_settings_and_without_one_does_not_exist(town: Town):

@@ -563,9 +563,21 @@ def test_a_chain_is_compared_from_the_beginning_though_the_replay_starts_at_a_cl
 
 def test_money_that_came_after_the_newest_anchor_is_pending(town: Town, serve: Callable[[Node], str]) -> None:
     town.node.move(PAYER, city.TREASURY, 9, 8_999, city.digest("late"))
+    held = town.node.views
+    (place,) = [place for place in held if place[0] == city.TOKEN]
+    held[place] = _word(10_000_009)
     verdict = audit(town.folder, rpcs=[serve(town.node)])
     assert verdict.findings == []
     assert len(verdict.pending) == 1
+
+
+def test_what_is_on_its_way_hides_nothing_that_is_missing(town: Town, serve: Callable[[Node], str]) -> None:
+    """Who holds the treasury's token could else take from it as long as somebody pays in each block."""
+    town.node.move(PAYER, city.TREASURY, 9, 8_999, city.digest("late"))
+    verdict = audit(town.folder, rpcs=[serve(town.node)])
+    assert len(verdict.pending) == 1
+    (finding,) = verdict.findings
+    assert (finding.rule, finding.amount) == ("T9", 9)
 
 
 def test_movements_of_nothing_and_events_of_other_tokens_are_nobodys_business(
@@ -612,6 +624,16 @@ def test_a_node_that_answers_nonsense_is_no_verdict(
 ) -> None:
     town.node.answer = lambda asked: (answer or b" ") if asked == method else None
     with pytest.raises(Unavailable):
+        audit(town.folder, rpcs=[serve(town.node)])
+
+
+def test_a_node_that_invents_a_block_and_refuses_is_not_asked_for_ever(
+    town: Town, serve: Callable[[Node], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.audit.rpc.MOST_HALVED", 200)
+    town.node.latest = town.node.final = 2**62
+    town.node.most_blocks = 10
+    with pytest.raises(Unavailable, match="halved 200 times"):
         audit(town.folder, rpcs=[serve(town.node)])
 
 

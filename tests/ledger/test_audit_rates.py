@@ -39,6 +39,19 @@ def market(price: object = "512.40", time_s: object = 0, symbol: str = "USDT/KZT
     return json.dumps({"symbol": symbol, "price": price, "time": time_s}).encode()
 
 
+def on_chain(time_s: int, through_s: int, answer: str = "100000000") -> bytes:
+    """A feed's answer in dollars, through the official rate, as the gateway publishes it."""
+    through = {"numerator": "51240", "denominator": "1", "time": str(through_s), "source": "nationalbank"}
+    told = {
+        "kind": "evm-feed",
+        "answer": answer,
+        "decimals": "8",
+        "updatedAt": str(time_s),
+        "through": through,
+    }
+    return json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+
+
 def rated(log: city.Log, fraction: Fraction, first: bytes, second: bytes) -> None:
     """Record a rate that names these two documents."""
     tiyn = fraction * 100 / 10**6
@@ -82,6 +95,8 @@ def test_leak_05_a_source_that_is_no_rate_or_of_another_time_or_asset_is_named(t
         "old": market("512.40", log.now - DAY - 1),
         "future": market("512.40", log.now + 61),
         "no json": b"512.40",
+        "stopped feed": on_chain(log.now - DAY - 3_601, log.now),
+        "feed through an old rate": on_chain(log.now, log.now - 11 * DAY),
         "other currency": official(currency="EUR", time_s=log.now),
         "old official": official("512.40", time_s=log.now - 11 * DAY),
         "tomorrow's official": official("512.40", time_s=log.now + DAY),

@@ -255,8 +255,9 @@ def test_limit_closes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("first", "second"), [(40_000, 36_000), (60_000, 66_000)])
 def test_limit_rates(first: int, second: int) -> None:
-    """Who keeps the log and goes to the edge of Q2 in a day and a second makes a rate 28 of 100 less or 32 of
-    100 more, and does so again; only the two published sources show that it is not true (D18, LEAKS 05).
+    """Who keeps the log and goes to the edge of Q2 in a day and a second makes a rate 28 of 100 less or 33 of 100
+    more than a day's first, and then each day 28 less or 32 more; only the two published sources show that it
+    is not true (D18, LEAKS 05).
     """
     log, sign = city.registered(), 1 if first > 50_000 else -1
     log.add(make.usdt_rate(50_000))
@@ -273,6 +274,12 @@ def test_limit_rates(first: int, second: int) -> None:
     last = log.state.last_rate["USDT"]
     assert last.numerator * 50_000**2 * 10**6 == second**2 * 50_000 * last.denominator
     assert last.numerator < AMOUNT_LIMIT
+    # Steps without silence go further up, once: to the edge of one day and then of the next.
+    log = city.registered()
+    for wait, price in ((0, 50_000), (0, 55_000), (DAY + 1, 60_500), (0, 66_550)):
+        log.wait(wait)
+        log.add(make.usdt_rate(price, f"step to {price}"))
+    assert refusal(log, make.usdt_rate(66_551, "further")) == "Q2"
 
 
 def test_limit_a_price_that_moved_by_more_than_half() -> None:

@@ -22,6 +22,7 @@ from ledger.following import Follower
 from ledger.proof import format_vkey, parse_note
 from ledger.publish import LogKeys, Publisher
 from ledger.records import (
+    WORD,
     Acknowledgement,
     Contract,
     Invalid,
@@ -218,6 +219,31 @@ def test_what_a_breach_names_is_free_for_the_next_record_of_its_second_in_a_rest
     assert rules.dump(writer.state) == rules.dump(log.state)
     with reading(ledger.engine) as connection:
         assert store.balances(connection)["treasury-usdt"] == log.state.accounts["treasury-usdt"].balance
+
+
+def test_no_bytes_that_were_signed_into_the_log_keep_it_from_coming_back(ledger: Ledger):
+    """Whoever holds the log's key could else make the ledger one that no restore ends for."""
+    log = city.registered()
+    fee = encode(replace(fees(log, 0, 1)[0], time=log.now))
+    head, rest = fee[:WORD], fee[2 * WORD :]
+    late = [number.to_bytes(WORD, "big") for number in (2**63, 2**64, 2**255, 2**256 - 59, 2**256 - 1)]
+    odd = [b"", b"x", bytes(31), head, head + bytes(16), fee + bytes(WORD), b"\xff" * 65_535]
+    odd += [head + time + rest for time in late] + [b"\x01" * WORD + late[-1], bytes(len(fee))]
+    for data in odd:
+        log.breach(data)
+    log.add(fees(log, 1, 1)[0])
+    bundle = bundles.write(ledger.folder / "published", log, anchored=[])
+    restore(ledger.engine, ledger.heads, Folder(bundle.folder), KEYS, KEYS.verifiers())
+    assert ledger.records() == log.records
+    ledger.clock.now, start = log.now, len(log.records)
+    writer = ledger.writer()
+    assert rules.dump(writer.state) == rules.dump(log.state)
+    for at in log.breaches:
+        log.act(Acknowledgement(0, at, log.state.breaches[at], city.ACT))
+    ledger.feed(writer, log.records[start:])
+    publisher = ledger.publisher(ledger.folder / "again")
+    writer.publish(publisher, ledger.watcher())
+    assert rules.dump(Follower(ledger.engine, ledger.heads).follow()) == rules.dump(log.state)
 
 
 def test_what_breaks_a_rule_and_was_never_signed_keeps_the_writer_from_starting(ledger: Ledger):

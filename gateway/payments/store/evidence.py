@@ -233,6 +233,26 @@ def nobodys(connection: Connection, kind: Kind, before_s: int, most: int) -> lis
     return [_seen_of(row) for row in rows]
 
 
+def strangers_flushes(connection: Connection, most: int) -> list[Seen]:
+    """Final flushes of addresses that were never given out and brought the city something, oldest first."""
+    column = tables.evidence.c
+    rows = connection.execute(
+        select(tables.evidence)
+        .where(
+            column.invoice_id.is_(None),
+            column.transfer_id.is_(None),
+            column.kind.in_((Kind.FLUSH.value, Kind.ROUTER.value)),
+            # Only a flush has one; what came when its asset was not allowed has neither.
+            column.address != b"",
+            column.stage == Stage.FINAL.value,
+            column.decision.is_(None) | (column.decision == Decision.KEPT.value),
+        )
+        .order_by(column.seen_s, column.key)
+        .limit(most)
+    )
+    return [seen for seen in map(_seen_of, rows) if seen.city_minor]
+
+
 def set_invoice(connection: Connection, key: str, invoice_id: str, reference: str) -> None:
     """Note whose money it is, once a later telling of it names the reference."""
     connection.execute(

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 from contracts.bindings import COIN
 from contracts.transactions import CONTRACTS
-from gateway.payments.outgoing import CoinSent, Credit, Moved, Pull, Seen
+from gateway.payments.outgoing import CoinSent, Credit, Let, Moved, Pull, Seen
 from gateway.rails.evm.coin_proof import No, read_coin
 from gateway.rails.evm.credits import is_credited, pulls
 from gateway.rails.evm.logs import TRANSFER, Log, check_shape, read_log
 from gateway.rails.evm.place import Place
 from gateway.rails.evm.pool import Endpoint, Pool
+from gateway.rails.evm.receipts import final_logs
 from gateway.rails.evm.rpc import Refused, data, to_hex
 from gateway.rails.evm.split import evidence_document, evidence_key, payout_document
-from gateway.rails.evm.treasury_logs import CREDITED, EXECUTED, PULLED, REFUNDED, payouts
+from gateway.rails.evm.treasury_logs import CREDITED, EXECUTED, PULLED, REFUNDED, Payout, payouts
 from ledger.records import WORD, Unavailable, keccak256, reject
 
 RANGE_BLOCKS = 2_000
@@ -82,14 +83,12 @@ class EvmSight:
     def _refunded(self, asset: str, receivers: Collection[bytes], told: list[Log]) -> list[Moved]:
         """What the treasury refunded and no Transfer says: of the coin all, of a token what was credited."""
         token = self.token(asset)
-        return [
-            Moved(
-                evidence_key(self.chain_id, paid.log), asset, self.treasury, paid.to, paid.amount,
-                paid.log.block, paid.log.transaction, payout_document(self.chain_id, paid),
-            )
+        found = [
+            self._let(asset, paid)
             for paid in payouts(told, self.treasury, REFUNDED)
             if paid.token == token and paid.to in receivers and paid.evidence is paid.log
-        ]  # fmt: skip
+        ]
+        return [one for one in found if one is not None]
 
     def _told(self, first: int, last: int, *topics: bytes, is_final: bool) -> list[Log]:
         """What the treasury said in a range of blocks."""
@@ -178,6 +177,31 @@ class EvmSight:
         if isinstance(found, Refused):
             raise Unavailable(self.rail, str(found))
         return list(found)
+
+    def let_go(self, asset: str, refund_hash: bytes, first: int) -> Let | None:
+        """What the treasury said of one refund in a final block from `first` on, whoever had it paid."""
+        final = self._pool.head().final
+        for start in range(first, final + 1, self._range_blocks):
+            end = min(start + self._range_blocks - 1, final)
+            asked = {
+                "fromBlock": to_hex(start), "toBlock": to_hex(end), "address": to_hex(self.treasury),
+                "topics": [[to_hex(REFUNDED)], [to_hex(refund_hash)]],
+            }  # fmt: skip
+            for log in self.logs(asked, is_final=True):
+                told = final_logs(self._pool, log.transaction)
+                for paid in payouts(told, self.treasury, REFUNDED):
+                    # A stranger's transaction may let several go that are alike but for this.
+                    if (paid.authority, paid.token) == (refund_hash, self.token(asset)):
+                        return Let(paid.log.block, paid.log.transaction, self._let(asset, paid))
+        return None
+
+    def _let(self, asset: str, paid: Payout) -> Moved | None:
+        if paid.evidence is None:
+            return None
+        return Moved(
+            evidence_key(self.chain_id, paid.evidence), asset, self.treasury, paid.to, paid.amount,
+            paid.log.block, paid.log.transaction, payout_document(self.chain_id, paid),
+        )  # fmt: skip
 
     def is_credited(self, credit: Credit) -> bool:
         """Whether a transaction of a final block credited a receiver, who could not receive."""

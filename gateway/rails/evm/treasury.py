@@ -29,15 +29,7 @@ class EvmTreasury:
 
     def refund_call(self, reference: str, promised: Promised) -> Call | None:
         """The call; None while no anchored head has the record, or its delay is not over."""
-        deployment = self._city.deployment
-        last = max(promised.position, promised.receipt_position)
-        with reading(self._engine) as connection:
-            heads = [
-                anchored
-                for anchored in store.anchors(connection)
-                if (anchored.chain_id, anchored.contract) == (deployment.chain_id, deployment.anchor)
-                and anchored.size > last
-            ]
+        deployment, heads = self._city.deployment, self._heads(promised)
         if heads:
             # What a resumption left out proves nothing to the contract any more (LEAKS 02).
             gaps = self._city.gaps(heads[0].block, self._city.newest_block())
@@ -60,6 +52,23 @@ class EvmTreasury:
             self._publisher.inclusion(promised.receipt_position, head.size),
         )
         return Call(KIND, reference, deployment.treasury, self._city.refund_data(asked), 0, GAS["refund"])
+
+    def paid_since(self, promised: Promised) -> int | None:
+        """From which block on to look for who had it paid; None while the treasury has not paid it."""
+        heads = self._heads(promised)
+        return heads[0].block if heads and self._city.is_refund_paid(promised.refund) else None
+
+    def _heads(self, promised: Promised) -> list[store.Anchored]:
+        """The anchored heads that have both records, the oldest first: before it nothing is paid."""
+        deployment = self._city.deployment
+        last = max(promised.position, promised.receipt_position)
+        with reading(self._engine) as connection:
+            return [
+                anchored
+                for anchored in store.anchors(connection)
+                if (anchored.chain_id, anchored.contract) == (deployment.chain_id, deployment.anchor)
+                and anchored.size > last
+            ]
 
     def _of(self, role: str, approvals: Sequence[Approval]) -> list[Approval]:
         roles = self._view.refresh().roles
