@@ -416,6 +416,26 @@ def test_a_receipt_says_what_was_paid_and_proves_it(city: PageCity):
     assert Tongue("en").day(told["time_s"]) in page
 
 
+def test_a_receipt_says_on_the_same_page_where_the_money_went_and_what_it_paid_for(city: PageCity):
+    def told(id: str) -> str:
+        return text_of(city.get(f"/receipt/{id}")).replace("\N{NO-BREAK SPACE}", " ")
+
+    bill = told(city.bill)
+    assert "fund “Revenue the city keeps until 2050”. All the KZT there" in bill
+    assert re.search(r"Came in KZT [\d,.]+ Paid for infrastructure KZT 0\.00 In the treasury KZT", bill)
+    assert "Paid for a project" not in bill
+    with db.reading(city.city.gateway.engine) as connection:
+        sql = "SELECT id FROM invoice WHERE merchant_reference = 'order-1'"
+        sale = connection.exec_driver_sql(sql).scalars().one()
+    share = told(sale)
+    # Spent is only what came in that asset; the link leads to the whole of it.
+    assert "Paid for a project: Water main: 20.000000 USDT" in share
+    assert 'href="/#money"' in city.get(f"/receipt/{sale}").text
+    # Who paid a shop reads what was paid, and not the city's share alone.
+    assert re.search(r"The city&#39;s share of this sale, as the ledger records it: 0\.24\d+ USDT", share)
+    assert re.search(r"Paid 24\.\d+ USDT", share)
+
+
 def test_a_receipt_that_is_not_recorded_says_what_it_waits_for(city: PageCity):
     id = city.new_bill("KZT")
     page = city.get(f"/receipt/{id}").text
@@ -438,7 +458,7 @@ def test_a_merchants_receipt_says_that_it_is_the_citys_share(city: PageCity):
         )
     assert ids
     page = city.get(f"/receipt/{ids[0]}").text
-    assert "the city&#39;s share of this sale" in page
+    assert "The city&#39;s share of this sale" in page
     assert "Sample café" in page
 
 
