@@ -21,6 +21,7 @@ from gateway.merchants import service, store
 from gateway.merchants.roles import CASHIER, OWNER, Caller
 from gateway.merchants.statements import service as statements
 from gateway.pages import session
+from gateway.pages.checkout import picture
 from gateway.pages.plot import HEIGHT, TOP, WIDTH, bars
 from gateway.pages.render import gateway_of, page
 from gateway.pages.session import PageRoute
@@ -194,26 +195,34 @@ def units(text: str, decimals: int) -> int:
 
 
 @router.get("/merchant/money")
-def money(request: Request, caller: Owner) -> HTMLResponse:
-    """Refunds, settlements and payouts."""
+def money(
+    request: Request, caller: Owner, after: str | None = None, refunds_after: str | None = None
+) -> HTMLResponse:
+    """Refunds, settlements and payouts; of each the newest, and the older ones page by page."""
     gateway, owner = gateway_of(request), str(caller.merchant_id)
     newest = (END_OF_TIME, "")
-    refunds = refunds_of(gateway).of(owner, newest, ROWS)
+    refunds = refunds_of(gateway).of(owner, place(refunds_after, newest), ROWS)
     prepared = {
         one.id: refunds_of(gateway).prepared(one) for one in refunds if one.state is RefundState.PENDING
     }
     settled = settlements_of(gateway)
     assets = {one.asset for one in refunds}
-    rows = settled.of(owner, newest, ROWS)
+    rows = settled.of(owner, place(after, newest), ROWS)
     payouts = settled.payouts_of(owner, newest, ROWS)
     assets |= {one.asset for one in rows} | {one.asset for one in payouts}
+    with reading(gateway.engine) as connection:
+        waiting = store.waiting_changes(connection, owner, gateway.clock())
     return shown(
         request,
         "merchant_money.html",
         places=_places(gateway, caller),
+        waiting=waiting,
         refunds=refunds,
+        refunds_next=next_of([(one.created_s, one.id) for one in refunds], ROWS),
         prepared=prepared,
+        codes={id: picture(one.link) for id, one in prepared.items()},
         settlements=rows,
+        next=next_of([(one.noted_s, one.id) for one in rows], ROWS),
         payouts=payouts,
         decimals={asset: gateway.view.decimals(asset) for asset in assets},
         now=gateway.clock(),

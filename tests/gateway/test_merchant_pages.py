@@ -269,7 +269,10 @@ def test_a_merchant_refunds_withdraws_and_sees_it_on_its_pages(town: Town, owner
     [refund] = town.city.gateway.refunds.of(town.merchant_id, (1 << 62, ""), 10)  # type: ignore[union-attr]
     assert (refund.amount_minor, refund.receiver) == (1_000_000, payer)
     assert owner.send("/merchant/money", f"/merchant/refunds/{refund.id}/approve").status_code == 303
-    assert "ethereum:0x" in owner.get("/merchant/money").text
+    money = owner.get("/merchant/money").text
+    # To be opened on this device, and to be scanned from it.
+    assert 'href="ethereum:0x' in money
+    assert 'src="data:image/svg+xml' in money
     assert owner.send("/merchant/keys", f"/merchant/refunds/{refund.id}/cancel").status_code == 303
     page = f"/merchant/invoices/{open_.id}"
     owner.send(page, f"{page}/void")
@@ -556,15 +559,43 @@ def test_where_money_goes_is_changed_on_a_page_after_48_hours_and_not_before(tow
         assert answer.headers["location"] == "/merchant", field
     waiting = owner.get("/merchant").text
     assert waiting.count("is about to change") == 3
-    assert iban not in owner.get("/merchant/money").text
+    # Of a first contact nothing is said that it was.
+    assert "It becomes a@shop.example." in waiting
+    assert "From  to" not in waiting
+    before = owner.get("/merchant/money").text
+    assert before.count("is about to change") == 3
+    assert f"<code>{iban}</code>" not in before
     for wrong in ({"field": "wallet", "value": "0x66"}, {"field": "wallet", "value": "0x" + "00" * 20},
                   {"field": "iban", "value": "KZ00"}, {"field": "name", "value": "x"}, {"field": "contact", "value": "x"}):  # fmt: skip
         assert owner.send("/merchant/money", "/merchant/changes", **wrong).status_code == 422, wrong
     town.city.clock.wait(48 * 3600)
     owner.sign_in(town.merchant_key)
     after = owner.get("/merchant/money").text
-    assert iban in after
+    assert f"<code>{iban}</code>" in after
     assert "0x" + "66" * 20 in after
+    assert "is about to change" not in after
+
+
+def test_older_refunds_and_settlements_are_one_click_away(
+    town: Town, owner: Visitor, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(merchant, "ROWS", 1)
+    sold = [town.invoice(refund_to=town.city.keys.address("payer")) for _ in range(2)]
+    for invoice in sold:
+        town.pay(invoice)
+        town.settle()
+        town.wait(60)
+    for invoice in sold:
+        body, headers = {"amount": "1"}, {"Idempotency-Key": invoice.id, **town.bearer}
+        assert town.client().post(f"/v1/invoices/{invoice.id}/refunds", json=body, headers=headers).is_success
+    for place in ("after", "refunds_after"):
+        seen, page = set(), "/merchant/money"
+        for _ in range(2):
+            text = owner.get(page).text
+            seen |= {one.id for one in sold if f"/merchant/invoices/{one.id}" in text}
+            older = re.search(rf'href="(\?{place}=[^"]+)"', text)
+            page = f"/merchant/money{older[1]}" if older else ""
+        assert seen == {one.id for one in sold}, place
 
 
 def test_an_operator_sees_what_waits_for_too_long(town: Town, owner: Visitor):
