@@ -67,9 +67,10 @@ def shown(request: Request, template: str, status: int = 200, **values: Any) -> 
 
 
 @router.get("/sign-in", dependencies=[Depends(public)])
-def sign_in_form(request: Request, next: str = "") -> HTMLResponse:
-    """Where a key is given."""
-    return page(request, "sign_in.html", next=next, refused=None)
+def sign_in_form(request: Request, next: str = "", ended: str = "") -> HTMLResponse:
+    """Where a key is given; ended: why somebody who was signed in is here again."""
+    why = ended if ended in {"form", "session"} else None
+    return page(request, "sign_in.html", next=next, refused=None, ended=why)
 
 
 @router.post("/sign-in", dependencies=[Depends(public)])
@@ -81,7 +82,7 @@ def sign_in(request: Request, key: Text = "", next: Text = "") -> Response:
     except Invalid as refused:
         if refused.rule not in {"key", "scope", "sandbox"}:
             raise
-        return page(request, "sign_in.html", 401, next=next, refused=refused.rule)
+        return page(request, "sign_in.html", 401, next=next, refused=refused.rule, ended=None)
     # Only to a place of ours: an address with two slashes would be another host's.
     ours = next.startswith("/") and not next.startswith(("//", "/\\")) and next.isprintable()
     answer.headers["Location"] = next if ours else session.home_of(caller)

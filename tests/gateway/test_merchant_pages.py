@@ -170,6 +170,31 @@ def test_a_session_ends_with_its_key_with_time_and_with_signing_out(town: Town, 
     assert owner.get("/merchant").status_code == 303
 
 
+def test_who_is_signed_out_reads_why_and_comes_back_to_the_same_page(town: Town, owner: Visitor):
+    made = Visitor(town).get("/merchant/keys").headers["location"]
+    assert made == "/sign-in?next=/merchant/keys"
+    assert "You were signed out" not in owner.get(made).text
+    key = (
+        town.client().post("/v1/keys", json={"role": "owner", "lifetime_s": 600}, headers=town.bearer).json()
+    )
+    visitor = Visitor(town)
+    visitor.sign_in(key["key"])
+    token = visitor.token("/merchant/keys")
+    town.city.clock.wait(601)
+    sent = {"token": token, "role": "owner", "name": "late"}
+    answer = visitor.post("/merchant/keys", sent, Referer="http://testserver/merchant/keys")
+    assert answer.headers["location"] == "/sign-in?next=/merchant/keys&ended=form"
+    assert "nothing was changed" in visitor.get(answer.headers["location"]).text
+    assert "<strong>late</strong>" not in owner.get("/merchant/keys").text
+    visitor = Visitor(town)
+    visitor.sign_in(town.merchant_key)
+    town.city.clock.wait(13 * 3600)
+    answer = visitor.get("/merchant/money")
+    assert answer.headers["location"] == "/sign-in?next=/merchant/money&ended=session"
+    assert "12 hours are over" in visitor.get(answer.headers["location"]).text
+    assert "You were signed out" not in visitor.get("/sign-in?ended=anything").text
+
+
 def test_a_form_of_another_site_or_another_session_changes_nothing(town: Town, owner: Visitor):
     other = Visitor(town)
     other.sign_in(town.merchant_key)
