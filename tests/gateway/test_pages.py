@@ -385,7 +385,34 @@ def test_a_lost_receipt_is_found_by_its_reference_however_it_is_typed(city: Page
     assert (answer.status_code, answer.headers.get("location")) == (303, f"/receipt/{city.bill}")
 
 
-@pytest.mark.parametrize("typed", ["", "QZ", "QZ0000000000AB", "x" * 5000])
+@pytest.mark.parametrize(
+    "spelling",
+    ["{id}", " {upper} ", "http://alatau.example/pay/{id}?lang=kk", "bill number {id}", "{grouped}"],
+)
+def test_a_lost_receipt_of_a_payment_in_crypto_is_found_by_the_number_of_its_bill(
+    city: PageCity, spelling: str
+):
+    id = city.new_bill("USDT")
+    grouped = " ".join(id[at : at + 4] for at in range(0, len(id), 4))
+    typed = spelling.format(id=id, upper=id.upper(), grouped=grouped)
+    answer = city.http.get("/fees", params={"reference": typed})
+    assert (answer.status_code, answer.headers.get("location")) == (303, f"/receipt/{id}")
+    assert f"<dt>Bill number</dt><dd><code>{id}</code>" in city.get(f"/receipt/{id}").text
+
+
+def test_a_receipt_shows_what_it_is_found_by_and_no_reference_that_opens_nothing(city: PageCity):
+    with db.reading(city.city.gateway.engine) as connection:
+        sql = "SELECT id, reference FROM invoice WHERE merchant_reference = 'order-1'"
+        [(id, reference)] = connection.exec_driver_sql(sql)
+    page = city.get(f"/receipt/{id}").text
+    assert (id in page, f"<code>{reference}</code>" in page) == (True, False)
+    # A merchant's references are numbered: who counts through them learns nothing.
+    assert city.http.get("/fees", params={"reference": reference}).status_code == 404
+    own = city.city.gateway.payments.look(city.bill)[0].reference
+    assert f"<code>{own}</code>" in city.get(f"/receipt/{city.bill}").text
+
+
+@pytest.mark.parametrize("typed", ["", "QZ", "QZ0000000000AB", "x" * 5000, "1" * 26])
 def test_a_reference_that_is_none_is_told_so(city: PageCity, typed: str):
     answer = city.http.get("/fees", params={"reference": typed}, headers={"Accept-Language": "en"})
     assert answer.status_code == 404
