@@ -29,6 +29,7 @@ from gateway.pages.words import plain
 from gateway.payments import store as payments
 from gateway.payments.model import Status
 from gateway.payments.refund_model import RefundState
+from gateway.payments.store import refunds as refund_rows
 from gateway.webhooks import store as webhooks
 from gateway.webhooks.listing import store as listing
 from ledger.records import Invalid, reject
@@ -138,6 +139,7 @@ def one_invoice(id: str, request: Request, caller: Reader) -> HTMLResponse:
     with reading(gateway.engine) as connection:
         moves = payments.events_of(connection, id)
         told = webhooks.deliveries_of(connection, str(caller.merchant_id), id)
+        is_refunded = bool(refund_rows.refunds_of_invoice(connection, id))
     return shown(
         request,
         "merchant_invoice.html",
@@ -148,6 +150,7 @@ def one_invoice(id: str, request: Request, caller: Reader) -> HTMLResponse:
         told=told,
         decimals=gateway.view.decimals(invoice.asset),
         left=refunds_of(gateway).left(id) if "refunds.write" in caller.scopes else 0,
+        is_refunded=is_refunded,
         can_void=derived.status is Status.OPEN and not derived.paid_minor,
         once=secrets.token_urlsafe(12),
         plain=plain,
@@ -349,6 +352,12 @@ def change_hook(id: str, what: str, request: Request, caller: HookWriter) -> Res
     return RedirectResponse("/merchant/webhooks", 303)
 
 
+@router.get("/merchant/webhooks/{id}/{what}")
+def hooks_again(id: str, what: str, request: Request, caller: HookReader) -> RedirectResponse:
+    """Where the answer to a form stands: whoever loads it again, or in another language, gets the list."""
+    return RedirectResponse(f"/merchant/webhooks?{request.url.query}", 303)
+
+
 @router.post("/merchant/events/{id}/redeliver")
 def redeliver(id: str, request: Request, caller: HookWriter, endpoint: Text = "") -> Response:
     """Send an event once more."""
@@ -428,3 +437,9 @@ def change_key(id: str, what: str, request: Request, caller: KeyWriter) -> Respo
         else:
             reject("not_found", "page", "a key cannot do this")
     return _keys(request, caller, made) if made else RedirectResponse("/merchant/keys", 303)
+
+
+@router.get("/merchant/keys/{id}/{what}")
+def keys_again(id: str, what: str, request: Request, caller: KeyReader) -> RedirectResponse:
+    """Where the answer to a form stands: whoever loads it again, or in another language, gets the list."""
+    return RedirectResponse(f"/merchant/keys?{request.url.query}", 303)

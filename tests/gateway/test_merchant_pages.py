@@ -52,6 +52,8 @@ SCOPED = {
     ("POST", "/merchant/links"): "links.write",
     ("POST", "/merchant/links/{id}/close"): "links.write",
     ("GET", "/merchant/statement.csv"): "statements.read",
+    ("GET", "/merchant/keys/{id}/{what}"): "keys.read",
+    ("GET", "/merchant/webhooks/{id}/{what}"): "webhooks.read",
     ("GET", "/merchant/webhooks"): "webhooks.read",
     ("POST", "/merchant/webhooks"): "webhooks.write",
     ("POST", "/merchant/webhooks/{id}/{what}"): "webhooks.write",
@@ -309,6 +311,26 @@ def test_a_merchant_refunds_withdraws_and_sees_it_on_its_pages(town: Town, owner
     assert owner.get(f"/merchant/invoices/{town.bill().id}").status_code == 404
 
 
+def test_a_transfer_is_one_payment_on_the_page_and_what_is_too_much_is_what_goes_back(
+    town: Town, owner: Visitor
+):
+    invoice = town.invoice(refund_to=town.city.keys.address("payer"))
+    town.deposit(invoice, invoice.due_minor + 3_000_000)
+    town.settle()
+    assert [one.kind.value for one in town.seen(invoice)] == ["deposit", "flush"]
+    page = owner.get(f"/merchant/invoices/{invoice.id}").text
+    # The flush moves the same money: it is no second payment.
+    assert page.count("USDT · deposit address · final") == 1
+    assert page.count("The same money, passed on from the address · final") == 1
+    assert 'value="3"' in page
+    refund = {"amount": "3000000"}
+    headers = {"Idempotency-Key": "r", **town.bearer}
+    asked = town.client().post(f"/v1/invoices/{invoice.id}/refunds", json=refund, headers=headers)
+    assert asked.status_code == 201
+    page = owner.get(f"/merchant/invoices/{invoice.id}").text
+    assert page.count('href="/merchant/money"') == 2, "the navigation, and the refund"
+
+
 def test_a_refund_in_coin_is_named_by_its_transaction_on_the_page_and_by_the_api(town: Town):
     invoice, gateway = paid(town), town.city.gateway
     assert gateway.refunds is not None
@@ -412,6 +434,35 @@ def test_a_key_made_on_a_page_ends_when_it_was_chosen_to(
     assert town.client().get("/v1/invoices", headers=bearer).status_code == 200
     town.city.clock.wait(1)
     assert town.client().get("/v1/invoices", headers=bearer).status_code == (200 if days is None else 401)
+
+
+def test_a_key_is_listed_as_it_begins_and_one_whose_time_is_over_says_so(town: Town, owner: Visitor):
+    keys, page = "/merchant/keys", owner.get("/merchant/keys").text
+    made = owner.send(keys, keys, role="owner", sandbox="1", lifetime="30").text
+    [key] = re.findall(r">(qzsandbox_[0-9a-f]+)_[^<…]+<", made)
+    assert f"<code>{key}_…</code>" in owner.get(keys).text
+    assert "until" in owner.get(keys).text.partition(key)[0].rpartition("<article")[2]
+    town.city.clock.wait(31 * 86_400)
+    owner.sign_in(town.merchant_key)
+    listed = owner.get(keys).text
+    assert "ended" in listed.partition(key)[0].rpartition("<article")[2]
+    assert "for a day more" in page
+
+
+def test_the_answer_to_a_form_can_be_loaded_again_in_another_language(town: Town, owner: Visitor):
+    hooks = "/merchant/webhooks"
+    owner.send(hooks, hooks, url="http://127.0.0.1:9/hook")
+    [endpoint] = town.client().get("/v1/webhook-endpoints", headers=town.bearer).json()["endpoints"]
+    key = town.merchant_key.split("_")[1]
+    for page, shown in (
+        (hooks, f"{hooks}/{endpoint['id']}/rotate"),
+        ("/merchant/keys", f"/merchant/keys/{key}/rotate"),
+    ):
+        answer = owner.send(page, shown)
+        assert answer.status_code == 200
+        assert 'href="?lang=kk"' in answer.text
+        again = owner.get(f"{shown}?lang=kk")
+        assert (again.status_code, again.headers["location"]) == (303, f"{page}?lang=kk")
 
 
 def test_a_key_for_a_time_that_is_not_offered_is_not_made(town: Town, owner: Visitor):
