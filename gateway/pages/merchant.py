@@ -30,6 +30,7 @@ from gateway.payments import store as payments
 from gateway.payments.model import Status
 from gateway.payments.refund_model import RefundState
 from gateway.payments.store import refunds as refund_rows
+from gateway.rails import Kind
 from gateway.webhooks import store as webhooks
 from gateway.webhooks.listing import store as listing
 from ledger.records import Invalid, reject
@@ -145,7 +146,8 @@ def one_invoice(id: str, request: Request, caller: Reader) -> HTMLResponse:
         "merchant_invoice.html",
         invoice=invoice,
         derived=derived,
-        seen=seen,
+        # What was passed on stands after what had come.
+        seen=sorted(seen, key=lambda one: one.kind is Kind.FLUSH),
         moves=moves,
         told=told,
         decimals=gateway.view.decimals(invoice.asset),
