@@ -48,9 +48,13 @@ def _shown(tell: Handler) -> Handler:
             return answer
         problem = json.loads(bytes(answer.body))
         status = answer.status_code
-        words = str(status) if status in _KNOWN else "other"
+        # What a form names and is not there is no page that is not there.
+        is_refused = status == HTTPStatus.NOT_FOUND and request.method == "POST"
+        words = str(422 if is_refused else status) if status in _KNOWN else "other"
+        caller = getattr(request.state, "caller", None)
+        own = {} if caller is None else {"caller": caller}
         back = page_before(request)
-        shown = page(request, "error.html", status, problem=problem, words=words, back=back)
+        shown = page(request, "error.html", status, problem=problem, words=words, back=back, **own)
         if "retry-after" in answer.headers:
             shown.headers["Retry-After"] = answer.headers["retry-after"]
         return shown

@@ -100,11 +100,12 @@ def refunds(
 class Asked:
     """What somebody must know who lets a refund go: to which account, why, and of which money.
 
-    iban: None where only its hash is known; text: what the payer wrote with the money.
+    iban: None where only its hash is known; said: why, in the words of who asked; text: what the payer wrote
+    with the money.
     """
 
     iban: str | None
-    why: str
+    said: str
     key: str | None
     text: str
 

@@ -531,6 +531,42 @@ def test_who_is_refused_reads_the_reason_at_once_and_goes_back_with_one_click(to
     assert (forbidden.status_code, "This key may not do this" in forbidden.text) == (403, True)
 
 
+def test_who_is_refused_while_signed_in_keeps_the_own_pages_and_reads_what_was_wrong(
+    town: Town, owner: Visitor
+):
+    operator = Visitor(town)
+    operator.sign_in(town.operator_key)
+    town.transfer_in_tenge(900, "no reference")
+    town.take_bank_files()
+    [key] = [one.key for one in town.unmatched()]
+    wrong = {
+        "key": key,
+        "what": "assign",
+        "invoice": "nothing",
+        "why": "x",
+        "token": operator.token("/operator"),
+    }
+    answer = operator.post("/operator/unmatched", wrong, Referer="http://testserver/operator")
+    assert answer.status_code == 404
+    # The page is there; the invoice is not.
+    assert "There is no such page" not in answer.text
+    assert "No invoice has this number. Check it." in answer.text
+    assert 'href="/operator"' in answer.text.partition("</header>")[0]
+    invoice = town.invoice(refund_to=town.city.keys.address("payer"))
+    town.pay(invoice)
+    town.settle()
+    page = f"/merchant/invoices/{invoice.id}"
+    refused = owner.send(page, f"{page}/refunds", amount="999999", once="o", why="")
+    assert "This is more than can be refunded." in refused.text
+    assert 'href="/merchant/money"' in refused.text
+    assert 'href="/fees"' not in refused.text
+    cashier = town.client().post("/v1/keys", json={"role": "cashier"}, headers=town.bearer).json()["key"]
+    visitor = Visitor(town)
+    visitor.sign_in(cashier)
+    assert '<a class="button" href="/sign-in">' in visitor.get("/merchant/money").text
+    assert "There is no such page" in visitor.get("/merchant/nothing").text
+
+
 def test_a_key_is_revoked_only_after_it_was_said_what_follows(town: Town, owner: Visitor):
     made = town.client().post("/v1/keys", json={"name": "till"}, headers=town.bearer).json()
     page = owner.get("/merchant/keys").text
@@ -569,6 +605,14 @@ def test_the_first_day_of_a_drawing_is_named_inside_it():
 
 
 # --- a merchant's own house -------------------------------------------------------------------------
+
+
+def test_an_amount_that_is_refused_stands_in_the_form_to_be_mended(town: Town):
+    asked = {"title": "Parking", "asset": "USDT"}
+    link = town.client().post("/v1/payment-links", json=asked, headers=town.bearer).json()["id"]
+    refused = Visitor(town).post(f"/link/{link}", {"amount": '12,345"'})
+    assert refused.status_code == 422
+    assert 'value="12,345&#34;"' in refused.text
 
 
 def test_a_payment_link_is_made_printed_paid_and_closed_on_pages(town: Town, owner: Visitor):
