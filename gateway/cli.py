@@ -122,7 +122,7 @@ def _say(what: str, where: str) -> None:
 
 @app.command()
 def pay(
-    invoice: Annotated[str, typer.Argument(help="the invoice's id: the end of its page's address")],
+    invoice: Annotated[str, typer.Argument(help="the address of its page, or the invoice's id at its end")],
     folder: Annotated[Path, typer.Option(help="the demo city that is being served")] = DEMO_FOLDER,
     rpc: Annotated[str, typer.Option(help="its chain")] = "http://127.0.0.1:8545",
 ) -> None:

@@ -19,7 +19,11 @@ from ledger.rules import TENGE
 
 
 def pay_sample(folder: Path, id: str, rpc_url: str) -> str:
-    """Pay an invoice of the sample city in a folder; tells what was done."""
+    """Pay an invoice of the sample city in a folder; tells what was done.
+
+    id: its id, or the whole address of its page, as people copy it.
+    """
+    id = id.partition("?")[0].rstrip("/").rpartition("/")[2]
     if not (folder / "plan.json").exists():
         reject("not_found", str(folder), "there is no sample city; make one with `qazyna demo`")
     opened = engine(f"sqlite:///{(folder / 'qazyna.db').resolve()}")

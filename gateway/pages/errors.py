@@ -6,13 +6,12 @@ import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from gateway.pages.render import page
+from gateway.pages.render import page, page_before
 from ledger.records import Invalid, Unavailable
 
 PROBLEM = "application/problem+json"
@@ -49,9 +48,13 @@ def _shown(tell: Handler) -> Handler:
             return answer
         problem = json.loads(bytes(answer.body))
         status = answer.status_code
-        words = str(status) if status in _KNOWN else "other"
-        back = _page_before(request)
-        shown = page(request, "error.html", status, problem=problem, words=words, back=back)
+        # What a form names and is not there is no page that is not there.
+        is_refused = status == HTTPStatus.NOT_FOUND and request.method == "POST"
+        words = str(422 if is_refused else status) if status in _KNOWN else "other"
+        caller = getattr(request.state, "caller", None)
+        own = {} if caller is None else {"caller": caller}
+        back = page_before(request)
+        shown = page(request, "error.html", status, problem=problem, words=words, back=back, **own)
         if "retry-after" in answer.headers:
             shown.headers["Retry-After"] = answer.headers["retry-after"]
         return shown
@@ -61,10 +64,3 @@ def _shown(tell: Handler) -> Handler:
 
 def _wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
-
-
-def _page_before(request: Request) -> str | None:
-    """Where a form was sent from, so that who sent it goes back with one click; only to a page of ours."""
-    came = urlsplit(request.headers.get("referer", ""))
-    ours = came.netloc == request.headers.get("host", "") and came.path.startswith("/")
-    return came.path if request.method == "POST" and ours and not came.path.startswith("//") else None

@@ -21,6 +21,7 @@ from gateway.merchants import service, store
 from gateway.merchants.roles import CASHIER, OWNER, Caller
 from gateway.merchants.statements import service as statements
 from gateway.pages import session
+from gateway.pages.checkout import picture
 from gateway.pages.plot import HEIGHT, TOP, WIDTH, bars
 from gateway.pages.render import gateway_of, page
 from gateway.pages.session import PageRoute
@@ -28,6 +29,8 @@ from gateway.pages.words import plain
 from gateway.payments import store as payments
 from gateway.payments.model import Status
 from gateway.payments.refund_model import RefundState
+from gateway.payments.store import refunds as refund_rows
+from gateway.rails import Kind
 from gateway.webhooks import store as webhooks
 from gateway.webhooks.listing import store as listing
 from ledger.records import Invalid, reject
@@ -66,9 +69,10 @@ def shown(request: Request, template: str, status: int = 200, **values: Any) -> 
 
 
 @router.get("/sign-in", dependencies=[Depends(public)])
-def sign_in_form(request: Request, next: str = "") -> HTMLResponse:
-    """Where a key is given."""
-    return page(request, "sign_in.html", next=next, refused=None)
+def sign_in_form(request: Request, next: str = "", ended: str = "") -> HTMLResponse:
+    """Where a key is given; ended: why somebody who was signed in is here again."""
+    why = ended if ended in {"form", "session"} else None
+    return page(request, "sign_in.html", next=next, refused=None, ended=why)
 
 
 @router.post("/sign-in", dependencies=[Depends(public)])
@@ -80,7 +84,7 @@ def sign_in(request: Request, key: Text = "", next: Text = "") -> Response:
     except Invalid as refused:
         if refused.rule not in {"key", "scope", "sandbox"}:
             raise
-        return page(request, "sign_in.html", 401, next=next, refused=refused.rule)
+        return page(request, "sign_in.html", 401, next=next, refused=refused.rule, ended=None)
     # Only to a place of ours: an address with two slashes would be another host's.
     ours = next.startswith("/") and not next.startswith(("//", "/\\")) and next.isprintable()
     answer.headers["Location"] = next if ours else session.home_of(caller)
@@ -136,16 +140,19 @@ def one_invoice(id: str, request: Request, caller: Reader) -> HTMLResponse:
     with reading(gateway.engine) as connection:
         moves = payments.events_of(connection, id)
         told = webhooks.deliveries_of(connection, str(caller.merchant_id), id)
+        is_refunded = bool(refund_rows.refunds_of_invoice(connection, id))
     return shown(
         request,
         "merchant_invoice.html",
         invoice=invoice,
         derived=derived,
-        seen=seen,
+        # What was passed on stands after what had come.
+        seen=sorted(seen, key=lambda one: one.kind is Kind.FLUSH),
         moves=moves,
         told=told,
         decimals=gateway.view.decimals(invoice.asset),
         left=refunds_of(gateway).left(id) if "refunds.write" in caller.scopes else 0,
+        is_refunded=is_refunded,
         can_void=derived.status is Status.OPEN and not derived.paid_minor,
         once=secrets.token_urlsafe(12),
         plain=plain,
@@ -194,26 +201,34 @@ def units(text: str, decimals: int) -> int:
 
 
 @router.get("/merchant/money")
-def money(request: Request, caller: Owner) -> HTMLResponse:
-    """Refunds, settlements and payouts."""
+def money(
+    request: Request, caller: Owner, after: str | None = None, refunds_after: str | None = None
+) -> HTMLResponse:
+    """Refunds, settlements and payouts; of each the newest, and the older ones page by page."""
     gateway, owner = gateway_of(request), str(caller.merchant_id)
     newest = (END_OF_TIME, "")
-    refunds = refunds_of(gateway).of(owner, newest, ROWS)
+    refunds = refunds_of(gateway).of(owner, place(refunds_after, newest), ROWS)
     prepared = {
         one.id: refunds_of(gateway).prepared(one) for one in refunds if one.state is RefundState.PENDING
     }
     settled = settlements_of(gateway)
     assets = {one.asset for one in refunds}
-    rows = settled.of(owner, newest, ROWS)
+    rows = settled.of(owner, place(after, newest), ROWS)
     payouts = settled.payouts_of(owner, newest, ROWS)
     assets |= {one.asset for one in rows} | {one.asset for one in payouts}
+    with reading(gateway.engine) as connection:
+        waiting = store.waiting_changes(connection, owner, gateway.clock())
     return shown(
         request,
         "merchant_money.html",
         places=_places(gateway, caller),
+        waiting=waiting,
         refunds=refunds,
+        refunds_next=next_of([(one.created_s, one.id) for one in refunds], ROWS),
         prepared=prepared,
+        codes={id: picture(one.link) for id, one in prepared.items()},
         settlements=rows,
+        next=next_of([(one.noted_s, one.id) for one in rows], ROWS),
         payouts=payouts,
         decimals={asset: gateway.view.decimals(asset) for asset in assets},
         now=gateway.clock(),
@@ -339,6 +354,12 @@ def change_hook(id: str, what: str, request: Request, caller: HookWriter) -> Res
     return RedirectResponse("/merchant/webhooks", 303)
 
 
+@router.get("/merchant/webhooks/{id}/{what}")
+def hooks_again(id: str, what: str, request: Request, caller: HookReader) -> RedirectResponse:
+    """Where the answer to a form stands: whoever loads it again, or in another language, gets the list."""
+    return RedirectResponse(f"/merchant/webhooks?{request.url.query}", 303)
+
+
 @router.post("/merchant/events/{id}/redeliver")
 def redeliver(id: str, request: Request, caller: HookWriter, endpoint: Text = "") -> Response:
     """Send an event once more."""
@@ -418,3 +439,9 @@ def change_key(id: str, what: str, request: Request, caller: KeyWriter) -> Respo
         else:
             reject("not_found", "page", "a key cannot do this")
     return _keys(request, caller, made) if made else RedirectResponse("/merchant/keys", 303)
+
+
+@router.get("/merchant/keys/{id}/{what}")
+def keys_again(id: str, what: str, request: Request, caller: KeyReader) -> RedirectResponse:
+    """Where the answer to a form stands: whoever loads it again, or in another language, gets the list."""
+    return RedirectResponse(f"/merchant/keys?{request.url.query}", 303)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from gateway.api.operators import unmatched_of
 from gateway.api.paging import END_OF_TIME, next_of, place
 from gateway.api.refunds import refunds_of
 from gateway.api.schemas import RateState
-from gateway.db import reading
+from gateway.db import Connection, reading
 from gateway.kz import check_iban
 from gateway.measures import store as measures
 from gateway.merchants.roles import Caller
@@ -24,9 +25,12 @@ from gateway.pages.merchant import ROWS, Text, shown
 from gateway.pages.render import gateway_of
 from gateway.pages.session import PageRoute
 from gateway.pages.watch import queues
-from gateway.pages.words import tongue_of
+from gateway.pages.words import plain, tongue_of
 from gateway.payments import store
 from gateway.payments.city_refunds import city_refunds
+from gateway.payments.refund_model import Refund
+from gateway.payments.store import bank
+from gateway.payments.store import refunds as refund_rows
 from gateway.steps import store as steps
 from ledger.records import reject
 
@@ -77,14 +81,39 @@ def refunds(
     """The city's refunds, newest first: what to have the bank pay, and what it booked."""
     gateway = gateway_of(request)
     found = city_refunds(gateway.engine, place(after, (END_OF_TIME, "")), ROWS)
+    with reading(gateway.engine) as connection:
+        accounts = bank.accounts_of(connection, [one.refund.id for one in found])
+        asked = {one.refund.id: _asked(connection, one.refund, accounts.get(one.refund.id)) for one in found}
     return shown(
         request,
         "operator_refunds.html",
         refunds=found,
+        asked=asked,
+        plain=plain,
         account=gateway.bank_iban,
         decimals={one.refund.asset: gateway.view.decimals(one.refund.asset) for one in found},
         next=next_of([(one.refund.created_s, one.refund.id) for one in found], ROWS),
     )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody must know who lets a refund go: to which account, why, and of which money.
+
+    iban: None where only its hash is known; said: why, in the words of who asked; text: what the payer wrote
+    with the money.
+    """
+
+    iban: str | None
+    said: str
+    key: str | None
+    text: str
+
+
+def _asked(connection: Connection, refund: Refund, iban: str | None) -> Asked:
+    (_, _, why, _), *_ = refund_rows.refund_events(connection, refund.id)
+    seen = None if refund.evidence_key is None else store.evidence(connection, refund.evidence_key)
+    return Asked(iban, why, refund.evidence_key, seen.reference if seen else "")
 
 
 @router.post("/operator/refunds")

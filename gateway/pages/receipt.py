@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +26,9 @@ from ledger.store import Anchored, records
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
+
+# An invoice's number: the end of its page's address.
+_NUMBER = re.compile(r"(?<![0-9a-z])[0-9a-hjkmnp-tv-z]{26}(?![0-9a-z])")
 
 
 @dataclass(frozen=True)
@@ -113,12 +117,19 @@ def steps_of(position: int | None, head: Head | None) -> Sequence[tuple[str, boo
 
 
 def find(gateway: Gateway, text: str) -> str | None:
-    """The invoice whose payment reference stands in what a person typed; None where there is none."""
-    reference = find_reference(text[:200])
-    if reference is None:
-        return None
-    # Asked the way a bank's entry asks: by reference alone.
-    asked = Evidence("", Kind.BANK, Stage.DETECTED, TENGE, 0, 0, reference=reference)
+    """The invoice whose payment reference or number stands in what a person typed; None where there is none.
+
+    References of a merchant's invoices stand on no bank's statement and can be guessed: they open nothing.
+    """
+    typed = text[:200]
     with reading(gateway.engine) as connection:
+        # As it stands in a sentence or an address, or in groups.
+        if number := _NUMBER.search(typed.lower()) or _NUMBER.search(re.sub(r"\s", "", typed.lower())):
+            return None if store.invoice(connection, number[0]) is None else number[0]
+        reference = find_reference(typed)
+        if reference is None:
+            return None
+        # Asked the way a bank's entry asks: by reference alone.
+        asked = Evidence("", Kind.BANK, Stage.DETECTED, TENGE, 0, 0, reference=reference)
         found = store.invoice_for(connection, asked)
     return None if found is None else found.id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -51,3 +51,10 @@ def page(request: Request, template: str, status: int = 200, **values: object) -
     if request.query_params.get("lang") == tongue.code:
         answer.set_cookie(COOKIE, tongue.code, max_age=YEAR_S, httponly=True, samesite="lax")
     return answer
+
+
+def page_before(request: Request) -> str | None:
+    """Where a form was sent from, so that who sent it goes back with one click; only to a page of ours."""
+    came = urlsplit(request.headers.get("referer", ""))
+    ours = came.netloc == request.headers.get("host", "") and came.path.startswith("/")
+    return came.path if request.method == "POST" and ours and not came.path.startswith("//") else None

@@ -23,7 +23,7 @@ from gateway.pages.errors import install_errors
 from gateway.pages.flow import draw
 from gateway.pages.history import HELD
 from gateway.pages.plot import HEIGHT, TOP, WIDTH, Stacked, stacked
-from gateway.pages.receipt import find
+from gateway.pages.receipt import Receipt, find
 from gateway.pages.receipt import receipt as receipt_of
 from gateway.pages.render import gateway_of, page
 from gateway.pages.words import Tongue, tongue_of
@@ -272,10 +272,13 @@ def receipt(id: str, request: Request) -> HTMLResponse:
     gateway, t = gateway_of(request), tongue_of(request)
     found = receipt_of(gateway, _view(request).head(), id)
     address = f"{gateway.public_url}/receipt/{id}"
+    city = _view(request).city() if found.is_published else None
     return page(
         request,
         "receipt.html",
         receipt=found,
+        city=city,
+        went=_went(request, found, city),
         derived=found.derived.status.value,
         version=found.version,
         what=found.fee.names[t.code] if found.fee else found.invoice.title,
@@ -286,6 +289,17 @@ def receipt(id: str, request: Request) -> HTMLResponse:
         units=_decimals(request),
         transfer=Transfer.type_hash.hex(),
     )
+
+
+def _went(request: Request, found: Receipt, city: City | None) -> tuple[Line, list[Flow]] | None:
+    """The fund that the money of a receipt is in, as the city's page has it, and what projects got of it."""
+    if city is None or found.record is None:
+        return None
+    fund = gateway_of(request).view.refresh().accounts[found.record.debit].record.fund
+    key = (fund, found.record.asset)
+    line = next((one for one in city.totals if (one.fund, one.asset) == key), None)
+    paid = [one for one in city.flows if (one.fund, one.asset, one.kind) == (*key, "project") and one.amount]
+    return None if line is None else (line, sorted(paid, key=lambda one: (-one.amount, one.name)))
 
 
 @router.get("/receipt/{id}/state")

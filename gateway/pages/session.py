@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
@@ -25,7 +25,7 @@ from typing_extensions import override
 from gateway.api.auth import Door, admit, door_of
 from gateway.api.route import address_of
 from gateway.merchants.roles import OPERATOR, Caller
-from gateway.pages.render import gateway_of
+from gateway.pages.render import gateway_of, page_before
 from ledger.records import Invalid, reject
 
 if TYPE_CHECKING:
@@ -156,5 +156,12 @@ class PageRoute(APIRoute):
 
 
 def _to_sign_in(request: Request) -> RedirectResponse:
-    then = quote(request.url.path, safe="/") if request.method == "GET" else ""
-    return RedirectResponse(f"{SIGN_IN}?next={then}" if then else SIGN_IN, 303)
+    """To where a key is given, and back; who was signed out reads so, and that no form was taken."""
+    told = {}
+    if then := request.url.path if request.method == "GET" else page_before(request):
+        told["next"] = then
+    if request.method != "GET":
+        told["ended"] = "form"
+    elif cookie_name(gateway_of(request)) in request.cookies:
+        told["ended"] = "session"
+    return RedirectResponse(f"{SIGN_IN}?{urlencode(told, safe='/')}" if told else SIGN_IN, 303)

@@ -120,14 +120,15 @@ def link(id: str, request: Request) -> HTMLResponse:
     return _link(request, id)
 
 
-def _link(request: Request, id: str, refused: Invalid | None = None) -> HTMLResponse:
+def _link(request: Request, id: str, refused: Invalid | None = None, amount: str = "") -> HTMLResponse:
     gateway = gateway_of(request)
     found = gateway.links.look(id)
     with reading(gateway.engine) as connection:
         merchant = store.merchant(connection, found.merchant_id)
     status = 200 if refused is None else 422
     is_open = gateway.links.is_open(found)
-    return page(request, "link.html", status, link=found, merchant=merchant, open=is_open, refused=refused)
+    values = {"link": found, "merchant": merchant, "open": is_open, "refused": refused, "amount": amount}
+    return page(request, "link.html", status, **values)
 
 
 @router.post("/link/{id}", dependencies=[Depends(public)])
@@ -140,7 +141,7 @@ def pay_link(id: str, request: Request, amount: Text = "") -> Response:
         tiyn = units(amount, TENGE_DECIMALS) if found.tiyn is None else None
         invoice = gateway.links.pay(id, tiyn)
     except Invalid as refused:
-        return _link(request, id, refused)
+        return _link(request, id, refused, amount)
     return RedirectResponse(f"/pay/{invoice.id}", 303)
 
 

@@ -6,19 +6,24 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
 
 from ledger import rules
 from ledger.audit import Wanted, audit
 from ledger.audit.report import report
-from ledger.audit.verdict import Verdict, money, printable
+from ledger.audit.verdict import Finding, Verdict, money, printable
 from ledger.records import Unavailable
 
 SLOW_S = 1.0
 _MOST_SAMPLES = 100_000
 _MOST_JOBS = 1_000
+# One changed byte makes each later tile and anchor differ: told once, so that the byte itself is seen.
+_FOLLOWING = frozenset({"D2", "D9", "T2"})
+_SHOWN_OF_FOLLOWING = 3
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -50,8 +55,7 @@ class _Bar:
 
 
 def _print(verdict: Verdict) -> None:
-    for finding in verdict.findings:
-        print(finding)
+    _print_findings(verdict.findings)
     for exception in verdict.exceptions:
         print(f"exception: {exception}")
     for pending in verdict.pending:
@@ -69,6 +73,20 @@ def _print(verdict: Verdict) -> None:
     for sentence in verdict.said:
         print(f"note: {sentence}")
     print(verdict.last_line())
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    """Each finding; of a rule that mostly follows from another finding the first few, and how many more."""
+    for rule, run in groupby(findings, key=lambda finding: finding.rule):
+        same = list(run)
+        shown = len(same)
+        if rule in _FOLLOWING and len(same) > _SHOWN_OF_FOLLOWING + 1:
+            shown = _SHOWN_OF_FOLLOWING
+        for finding in same[:shown]:
+            print(finding)
+        if shown < len(same):
+            more = f"{len(same) - shown} more places, the last {same[-1].where}"
+            print(f"{rule} at {more}: --json or --report has each")
 
 
 def _print_projects(verdict: Verdict) -> None:

@@ -88,7 +88,10 @@ def test_every_page_fits_speaks_its_language_and_stands_out(
     context, visit = visit_of(browser, shop, locale=language, viewport=size, color_scheme=scheme)
     mine = ["/sign-in", "/merchant", f"/merchant/invoices/{shop.invoice}", "/merchant/money", "/merchant/statement", "/merchant/webhooks",
             "/merchant/links", "/merchant/keys", "/pos", f"/link/{shop.link}", "/problems/key", "/sandbox/pay/test_x", *shop.others]  # fmt: skip
-    for key, addresses in ((shop.town.merchant_key, mine), (shop.town.operator_key, ["/operator"])):
+    for key, addresses in (
+        (shop.town.merchant_key, mine),
+        (shop.town.operator_key, ["/operator", "/operator/refunds"]),
+    ):
         shop.sign_in(visit, key)
         for address in addresses:
             page = visit.open(address)

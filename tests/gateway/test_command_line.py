@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import _say
+from gateway.sample_payer import pay_sample
+from tests.gateway.conftest import Town
 from tests.servers import ROOT
 
 
@@ -40,3 +42,13 @@ def test_an_address_is_never_broken_over_two_lines(capsys: pytest.CaptureFixture
     where = "http://127.0.0.1:8000/" + "a-long-way/" * 20
     _say("its log", where)
     assert capsys.readouterr().out == f"its log: {where}\n"
+
+
+@pytest.mark.parametrize(
+    "typed", ["{id}", "http://127.0.0.1:8000/pay/{id}", "http://127.0.0.1:8000/pay/{id}/?lang=kk"]
+)
+def test_the_sample_payer_is_given_what_people_copy(town: Town, typed: str):
+    bill = town.bill()
+    said = pay_sample(town.city.folder, typed.format(id=bill.id), "http://127.0.0.1:1")
+    assert said.startswith(f"the bank's camt.054 of {bill.due_minor} tiyn is in ")
+    assert list((town.city.folder / "bank").glob("*.xml"))

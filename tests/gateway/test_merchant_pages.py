@@ -52,6 +52,8 @@ SCOPED = {
     ("POST", "/merchant/links"): "links.write",
     ("POST", "/merchant/links/{id}/close"): "links.write",
     ("GET", "/merchant/statement.csv"): "statements.read",
+    ("GET", "/merchant/keys/{id}/{what}"): "keys.read",
+    ("GET", "/merchant/webhooks/{id}/{what}"): "webhooks.read",
     ("GET", "/merchant/webhooks"): "webhooks.read",
     ("POST", "/merchant/webhooks"): "webhooks.write",
     ("POST", "/merchant/webhooks/{id}/{what}"): "webhooks.write",
@@ -170,6 +172,31 @@ def test_a_session_ends_with_its_key_with_time_and_with_signing_out(town: Town, 
     assert owner.get("/merchant").status_code == 303
 
 
+def test_who_is_signed_out_reads_why_and_comes_back_to_the_same_page(town: Town, owner: Visitor):
+    made = Visitor(town).get("/merchant/keys").headers["location"]
+    assert made == "/sign-in?next=/merchant/keys"
+    assert "You were signed out" not in owner.get(made).text
+    key = (
+        town.client().post("/v1/keys", json={"role": "owner", "lifetime_s": 600}, headers=town.bearer).json()
+    )
+    visitor = Visitor(town)
+    visitor.sign_in(key["key"])
+    token = visitor.token("/merchant/keys")
+    town.city.clock.wait(601)
+    sent = {"token": token, "role": "owner", "name": "late"}
+    answer = visitor.post("/merchant/keys", sent, Referer="http://testserver/merchant/keys")
+    assert answer.headers["location"] == "/sign-in?next=/merchant/keys&ended=form"
+    assert "nothing was changed" in visitor.get(answer.headers["location"]).text
+    assert "<strong>late</strong>" not in owner.get("/merchant/keys").text
+    visitor = Visitor(town)
+    visitor.sign_in(town.merchant_key)
+    town.city.clock.wait(13 * 3600)
+    answer = visitor.get("/merchant/money")
+    assert answer.headers["location"] == "/sign-in?next=/merchant/money&ended=session"
+    assert "12 hours are over" in visitor.get(answer.headers["location"]).text
+    assert "You were signed out" not in visitor.get("/sign-in?ended=anything").text
+
+
 def test_a_form_of_another_site_or_another_session_changes_nothing(town: Town, owner: Visitor):
     other = Visitor(town)
     other.sign_in(town.merchant_key)
@@ -266,10 +293,15 @@ def test_a_merchant_refunds_withdraws_and_sees_it_on_its_pages(town: Town, owner
     for _ in range(2):
         asked = owner.send(page, f"{page}/refunds", amount="1", once=once[1], why="cold")
         assert asked.headers["location"] == "/merchant/money"
+    # Money that goes back was still paid: its receipt stays one click away.
+    assert f'href="/receipt/{paid.id}"' in owner.get(f"/pay/{paid.id}").text
     [refund] = town.city.gateway.refunds.of(town.merchant_id, (1 << 62, ""), 10)  # type: ignore[union-attr]
     assert (refund.amount_minor, refund.receiver) == (1_000_000, payer)
     assert owner.send("/merchant/money", f"/merchant/refunds/{refund.id}/approve").status_code == 303
-    assert "ethereum:0x" in owner.get("/merchant/money").text
+    money = owner.get("/merchant/money").text
+    # To be opened on this device, and to be scanned from it.
+    assert 'href="ethereum:0x' in money
+    assert 'src="data:image/svg+xml' in money
     assert owner.send("/merchant/keys", f"/merchant/refunds/{refund.id}/cancel").status_code == 303
     page = f"/merchant/invoices/{open_.id}"
     owner.send(page, f"{page}/void")
@@ -277,6 +309,31 @@ def test_a_merchant_refunds_withdraws_and_sees_it_on_its_pages(town: Town, owner
     listed = owner.get("/merchant").text
     assert listed.count("/merchant/invoices/") == 2
     assert owner.get(f"/merchant/invoices/{town.bill().id}").status_code == 404
+
+
+def test_a_transfer_is_one_payment_on_the_page_and_what_is_too_much_is_what_goes_back(
+    town: Town, owner: Visitor
+):
+    invoice = town.invoice(refund_to=town.city.keys.address("payer"))
+    town.deposit(invoice, invoice.due_minor + 3_000_000)
+    town.settle()
+    assert sorted(one.kind.value for one in town.seen(invoice)) == ["deposit", "flush"]
+    page = owner.get(f"/merchant/invoices/{invoice.id}").text
+    # The flush moves the same money: it is no second payment.
+    assert page.count("USDT · deposit address · final") == 1
+    assert (
+        page.partition("USDT · deposit address")[2].count(
+            "The same money, passed on from the address · final"
+        )
+        == 1
+    )
+    assert 'value="3"' in page
+    refund = {"amount": "3000000"}
+    headers = {"Idempotency-Key": "r", **town.bearer}
+    asked = town.client().post(f"/v1/invoices/{invoice.id}/refunds", json=refund, headers=headers)
+    assert asked.status_code == 201
+    page = owner.get(f"/merchant/invoices/{invoice.id}").text
+    assert page.count('href="/merchant/money"') == 2, "the navigation, and the refund"
 
 
 def test_a_refund_in_coin_is_named_by_its_transaction_on_the_page_and_by_the_api(town: Town):
@@ -384,6 +441,35 @@ def test_a_key_made_on_a_page_ends_when_it_was_chosen_to(
     assert town.client().get("/v1/invoices", headers=bearer).status_code == (200 if days is None else 401)
 
 
+def test_a_key_is_listed_as_it_begins_and_one_whose_time_is_over_says_so(town: Town, owner: Visitor):
+    keys, page = "/merchant/keys", owner.get("/merchant/keys").text
+    made = owner.send(keys, keys, role="owner", sandbox="1", lifetime="30").text
+    [key] = re.findall(r">(qzsandbox_[0-9a-f]+)_[^<…]+<", made)
+    assert f"<code>{key}_…</code>" in owner.get(keys).text
+    assert "until" in owner.get(keys).text.partition(key)[0].rpartition("<article")[2]
+    town.city.clock.wait(31 * 86_400)
+    owner.sign_in(town.merchant_key)
+    listed = owner.get(keys).text
+    assert "ended" in listed.partition(key)[0].rpartition("<article")[2]
+    assert "for a day more" in page
+
+
+def test_the_answer_to_a_form_can_be_loaded_again_in_another_language(town: Town, owner: Visitor):
+    hooks = "/merchant/webhooks"
+    owner.send(hooks, hooks, url="http://127.0.0.1:9/hook")
+    [endpoint] = town.client().get("/v1/webhook-endpoints", headers=town.bearer).json()["endpoints"]
+    key = town.merchant_key.split("_")[1]
+    for page, shown in (
+        (hooks, f"{hooks}/{endpoint['id']}/rotate"),
+        ("/merchant/keys", f"/merchant/keys/{key}/rotate"),
+    ):
+        answer = owner.send(page, shown)
+        assert answer.status_code == 200
+        assert 'href="?lang=kk"' in answer.text
+        again = owner.get(f"{shown}?lang=kk")
+        assert (again.status_code, again.headers["location"]) == (303, f"{page}?lang=kk")
+
+
 def test_a_key_for_a_time_that_is_not_offered_is_not_made(town: Town, owner: Visitor):
     for wrong in ("31", "0", "-1", "9" * 60, "None"):
         answer = owner.send("/merchant/keys", "/merchant/keys", role="cashier", name="x", lifetime=wrong)
@@ -445,6 +531,42 @@ def test_who_is_refused_reads_the_reason_at_once_and_goes_back_with_one_click(to
     assert (forbidden.status_code, "This key may not do this" in forbidden.text) == (403, True)
 
 
+def test_who_is_refused_while_signed_in_keeps_the_own_pages_and_reads_what_was_wrong(
+    town: Town, owner: Visitor
+):
+    operator = Visitor(town)
+    operator.sign_in(town.operator_key)
+    town.transfer_in_tenge(900, "no reference")
+    town.take_bank_files()
+    [key] = [one.key for one in town.unmatched()]
+    wrong = {
+        "key": key,
+        "what": "assign",
+        "invoice": "nothing",
+        "why": "x",
+        "token": operator.token("/operator"),
+    }
+    answer = operator.post("/operator/unmatched", wrong, Referer="http://testserver/operator")
+    assert answer.status_code == 404
+    # The page is there; the invoice is not.
+    assert "There is no such page" not in answer.text
+    assert "No invoice has this number. Check it." in answer.text
+    assert 'href="/operator"' in answer.text.partition("</header>")[0]
+    invoice = town.invoice(refund_to=town.city.keys.address("payer"))
+    town.pay(invoice)
+    town.settle()
+    page = f"/merchant/invoices/{invoice.id}"
+    refused = owner.send(page, f"{page}/refunds", amount="999999", once="o", why="")
+    assert "This is more than can be refunded." in refused.text
+    assert 'href="/merchant/money"' in refused.text
+    assert 'href="/fees"' not in refused.text
+    cashier = town.client().post("/v1/keys", json={"role": "cashier"}, headers=town.bearer).json()["key"]
+    visitor = Visitor(town)
+    visitor.sign_in(cashier)
+    assert '<a class="button" href="/sign-in">' in visitor.get("/merchant/money").text
+    assert "There is no such page" in visitor.get("/merchant/nothing").text
+
+
 def test_a_key_is_revoked_only_after_it_was_said_what_follows(town: Town, owner: Visitor):
     made = town.client().post("/v1/keys", json={"name": "till"}, headers=town.bearer).json()
     page = owner.get("/merchant/keys").text
@@ -483,6 +605,14 @@ def test_the_first_day_of_a_drawing_is_named_inside_it():
 
 
 # --- a merchant's own house -------------------------------------------------------------------------
+
+
+def test_an_amount_that_is_refused_stands_in_the_form_to_be_mended(town: Town):
+    asked = {"title": "Parking", "asset": "USDT"}
+    link = town.client().post("/v1/payment-links", json=asked, headers=town.bearer).json()["id"]
+    refused = Visitor(town).post(f"/link/{link}", {"amount": '12,345"'})
+    assert refused.status_code == 422
+    assert 'value="12,345&#34;"' in refused.text
 
 
 def test_a_payment_link_is_made_printed_paid_and_closed_on_pages(town: Town, owner: Visitor):
@@ -556,15 +686,43 @@ def test_where_money_goes_is_changed_on_a_page_after_48_hours_and_not_before(tow
         assert answer.headers["location"] == "/merchant", field
     waiting = owner.get("/merchant").text
     assert waiting.count("is about to change") == 3
-    assert iban not in owner.get("/merchant/money").text
+    # Of a first contact nothing is said that it was.
+    assert "It becomes a@shop.example." in waiting
+    assert "From  to" not in waiting
+    before = owner.get("/merchant/money").text
+    assert before.count("is about to change") == 3
+    assert f"<code>{iban}</code>" not in before
     for wrong in ({"field": "wallet", "value": "0x66"}, {"field": "wallet", "value": "0x" + "00" * 20},
                   {"field": "iban", "value": "KZ00"}, {"field": "name", "value": "x"}, {"field": "contact", "value": "x"}):  # fmt: skip
         assert owner.send("/merchant/money", "/merchant/changes", **wrong).status_code == 422, wrong
     town.city.clock.wait(48 * 3600)
     owner.sign_in(town.merchant_key)
     after = owner.get("/merchant/money").text
-    assert iban in after
+    assert f"<code>{iban}</code>" in after
     assert "0x" + "66" * 20 in after
+    assert "is about to change" not in after
+
+
+def test_older_refunds_and_settlements_are_one_click_away(
+    town: Town, owner: Visitor, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(merchant, "ROWS", 1)
+    sold = [town.invoice(refund_to=town.city.keys.address("payer")) for _ in range(2)]
+    for invoice in sold:
+        town.pay(invoice)
+        town.settle()
+        town.wait(60)
+    for invoice in sold:
+        body, headers = {"amount": "1"}, {"Idempotency-Key": invoice.id, **town.bearer}
+        assert town.client().post(f"/v1/invoices/{invoice.id}/refunds", json=body, headers=headers).is_success
+    for place in ("after", "refunds_after"):
+        seen, page = set(), "/merchant/money"
+        for _ in range(2):
+            text = owner.get(page).text
+            seen |= {one.id for one in sold if f"/merchant/invoices/{one.id}" in text}
+            older = re.search(rf'href="(\?{place}=[^"]+)"', text)
+            page = f"/merchant/money{older[1]}" if older else ""
+        assert seen == {one.id for one in sold}, place
 
 
 def test_an_operator_sees_what_waits_for_too_long(town: Town, owner: Visitor):
@@ -590,3 +748,8 @@ def test_why_money_waits_is_told_in_the_readers_language(town: Town):
     town.take_bank_files()
     for language, words in (("kk", "шот аталмаған"), ("ru", "Не назван счёт"), ("en", "It names no invoice")):
         assert words in operator.get(f"/operator?lang={language}").text
+
+
+def test_the_page_of_a_kind_of_error_says_what_the_rule_is_about(town: Town):
+    assert "This refund cannot be made so." in Visitor(town).get("/problems/P6").text
+    assert "A rule refuses this." in Visitor(town).get("/problems/nothing").text

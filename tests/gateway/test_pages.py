@@ -385,7 +385,34 @@ def test_a_lost_receipt_is_found_by_its_reference_however_it_is_typed(city: Page
     assert (answer.status_code, answer.headers.get("location")) == (303, f"/receipt/{city.bill}")
 
 
-@pytest.mark.parametrize("typed", ["", "QZ", "QZ0000000000AB", "x" * 5000])
+@pytest.mark.parametrize(
+    "spelling",
+    ["{id}", " {upper} ", "http://alatau.example/pay/{id}?lang=kk", "bill number {id}", "{grouped}"],
+)
+def test_a_lost_receipt_of_a_payment_in_crypto_is_found_by_the_number_of_its_bill(
+    city: PageCity, spelling: str
+):
+    id = city.new_bill("USDT")
+    grouped = " ".join(id[at : at + 4] for at in range(0, len(id), 4))
+    typed = spelling.format(id=id, upper=id.upper(), grouped=grouped)
+    answer = city.http.get("/fees", params={"reference": typed})
+    assert (answer.status_code, answer.headers.get("location")) == (303, f"/receipt/{id}")
+    assert f"<dt>Bill number</dt><dd><code>{id}</code>" in city.get(f"/receipt/{id}").text
+
+
+def test_a_receipt_shows_what_it_is_found_by_and_no_reference_that_opens_nothing(city: PageCity):
+    with db.reading(city.city.gateway.engine) as connection:
+        sql = "SELECT id, reference FROM invoice WHERE merchant_reference = 'order-1'"
+        [(id, reference)] = connection.exec_driver_sql(sql)
+    page = city.get(f"/receipt/{id}").text
+    assert (id in page, f"<code>{reference}</code>" in page) == (True, False)
+    # A merchant's references are numbered: who counts through them learns nothing.
+    assert city.http.get("/fees", params={"reference": reference}).status_code == 404
+    own = city.city.gateway.payments.look(city.bill)[0].reference
+    assert f"<code>{own}</code>" in city.get(f"/receipt/{city.bill}").text
+
+
+@pytest.mark.parametrize("typed", ["", "QZ", "QZ0000000000AB", "x" * 5000, "1" * 26])
 def test_a_reference_that_is_none_is_told_so(city: PageCity, typed: str):
     answer = city.http.get("/fees", params={"reference": typed}, headers={"Accept-Language": "en"})
     assert answer.status_code == 404
@@ -416,6 +443,26 @@ def test_a_receipt_says_what_was_paid_and_proves_it(city: PageCity):
     assert Tongue("en").day(told["time_s"]) in page
 
 
+def test_a_receipt_says_on_the_same_page_where_the_money_went_and_what_it_paid_for(city: PageCity):
+    def told(id: str) -> str:
+        return text_of(city.get(f"/receipt/{id}")).replace("\N{NO-BREAK SPACE}", " ")
+
+    bill = told(city.bill)
+    assert "fund “Revenue the city keeps until 2050”. All the KZT there" in bill
+    assert re.search(r"Came in KZT [\d,.]+ Paid for infrastructure KZT 0\.00 In the treasury KZT", bill)
+    assert "Paid for a project" not in bill
+    with db.reading(city.city.gateway.engine) as connection:
+        sql = "SELECT id FROM invoice WHERE merchant_reference = 'order-1'"
+        sale = connection.exec_driver_sql(sql).scalars().one()
+    share = told(sale)
+    # Spent is only what came in that asset; the link leads to the whole of it.
+    assert "Paid for a project: Water main: 20.000000 USDT" in share
+    assert 'href="/#money"' in city.get(f"/receipt/{sale}").text
+    # Who paid a shop reads what was paid, and not the city's share alone.
+    assert re.search(r"The city&#39;s share of this sale, as the ledger records it: 0\.24\d+ USDT", share)
+    assert re.search(r"Paid 24\.\d+ USDT", share)
+
+
 def test_a_receipt_that_is_not_recorded_says_what_it_waits_for(city: PageCity):
     id = city.new_bill("KZT")
     page = city.get(f"/receipt/{id}").text
@@ -438,7 +485,7 @@ def test_a_merchants_receipt_says_that_it_is_the_citys_share(city: PageCity):
         )
     assert ids
     page = city.get(f"/receipt/{ids[0]}").text
-    assert "the city&#39;s share of this sale" in page
+    assert "The city&#39;s share of this sale" in page
     assert "Sample café" in page
 
 

@@ -474,3 +474,30 @@ def test_a_reference_is_read_in_whatever_form_and_only_where_it_is_one():
     assert refund_named(replace(entry, reference=reference, text=other)) == id
     assert refund_named(replace(entry, reference="SALARY", text=reference)) is None
     assert refund_named(replace(entry, reference=f"X{reference}")) is None
+
+
+def test_who_lets_a_refund_go_reads_why_of_which_money_and_to_which_account(office: Office):
+    visitor = Visitor(office.town)
+    visitor.sign_in(office.town.operator_key)
+    key = office.lose()
+    office.post("/v1/unmatched/refund", 201, key=key, iban=PAYER, why="a letter of 3 May")
+    page = visitor.get("/operator/refunds").text
+    before_the_button = page[: page.index('value="approve"')]
+    for told in (PAYER, "a letter of 3 May", key):
+        assert told in before_the_button
+
+
+def test_after_a_wrong_payment_the_operator_reads_what_to_do_and_once(office: Office):
+    visitor = Visitor(office.town)
+    visitor.sign_in(office.town.operator_key)
+    id = office.refund(office.lose())
+    page = visitor.get("/operator/refunds").text
+    # What is typed into the bank's form is copied, and not retyped: another amount counts for nothing.
+    for copied in (office.account, PAYER, "5000.00", bank_reference(id)):
+        assert f'data-copy="{copied}"' in page
+    office.pay(id, payee_iban=OTHER)
+    office.work()
+    page = visitor.get("/operator/refunds?lang=en").text
+    assert "Have the bank take it back" in page
+    assert "data-copy" not in page
+    assert page.count("which is not the refund") == 1

@@ -233,6 +233,7 @@ def test_an_invoice_of_a_program_leads_back_to_its_shop_when_nothing_is_left_to_
         assert not is_offered(text, one["id"])
     assert press(town, made["id"]) == made["id"]
     assert load("en")["pay.ask"] not in page(town, made["id"])
+    assert load("en")["pay.ask.shop"] in page(town, made["id"])
     without = ordered(town, reference="order-19").json()
     assert without["return_url"] is None
     run_out(town)
@@ -275,3 +276,20 @@ def test_on_postgresql_a_new_invoice_keeps_where_its_payer_goes_back_to(postgres
     made = ordered(town, return_url=SHOP).json()
     assert (made["return_url"], town.payments.look(made["id"])[0].return_url) == (SHOP, SHOP)
     assert town.payments.look(made["id"])[0].origin is Origin.API
+
+
+def test_what_is_missing_is_asked_for_only_while_it_can_be_paid(town: Town):
+    whole, part = town.invoice(), town.invoice()
+    town.deposit(part, 5_000_000)
+    town.settle()
+    open_, missing = page(town, whole.id), page(town, part.id)
+    assert "<dt>To pay</dt>" in open_
+    # One amount to pay on a page, and it is what is missing.
+    assert "<dt>To pay</dt>" not in missing
+    assert "<dt>In USDT</dt>" in missing
+    assert "Still missing:" in missing
+    run_out(town)
+    after = page(town, part.id)
+    assert "Still missing:" not in after
+    assert "has come." in after
+    assert "<dt>To pay</dt>" not in page(town, whole.id)

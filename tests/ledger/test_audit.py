@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -500,6 +501,33 @@ def test_the_command_names_each_finding_and_exits_as_documented(
     assert any(line.startswith("D8 at record 17: ") for line in capsys.readouterr().out.splitlines())
     named = [finding["where"] for finding in json.loads(answer.read_text())["findings"]]
     assert "record 17" in named
+
+
+def test_one_changed_byte_is_not_hidden_by_what_follows_from_it(
+    bundle: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As in a log that was served for some days: a document, and a partial tile of many sizes.
+    document = b"what a later record names"
+    bundle.write(f"documents/{sha256(document).hexdigest()}", document)
+    hashes = (bundle.folder / "tile/0/001.p/44").read_bytes()
+    for size in range(20, 44):
+        bundle.write(f"tile/0/001.p/{size}", hashes[: 32 * size])
+    [loose] = audit(bundle.folder).findings
+    assert loose.rule == "D2"
+    _in_record(bundle, 270, 40)
+    answer = tmp_path / "verdict.json"
+    assert main([str(bundle.folder), "--json", str(answer)]) == 1
+    findings = json.loads(answer.read_text())["findings"]
+    # That no record names the document is not known of records whose bytes are not believed.
+    assert not [finding for finding in findings if finding["rule"] == "D2"]
+    assert len([finding for finding in findings if finding["rule"] == "D9"]) > 20
+    told = capsys.readouterr().out.splitlines()
+    [byte] = [line for line in told if line.startswith("D8 at ")]
+    assert byte.startswith("D8 at record 270: ")
+    assert len([line for line in told if line.startswith("D9 at ")]) == 4
+    more = [line for line in told if line.endswith("--json or --report has each")]
+    assert re.fullmatch(r"D9 at \d+ more places, the last tile/.*: --json or --report has each", more[0])
+    assert told[-1] == f"invalid: {len(findings)} findings in 300 records"
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,12 @@ function element(tag, text, kind) {
 }
 
 function moment(seconds) {
-  const format = { dateStyle: "long", timeStyle: "short", timeZone: "Asia/Almaty" };
-  return new Intl.DateTimeFormat(language, format).format(new Date(seconds * 1000));
+  const at = new Date(seconds * 1000), timeZone = "Asia/Almaty";
+  const told = new Intl.DateTimeFormat(language, { dateStyle: "long", timeStyle: "short", timeZone }).format(at);
+  if (!/M\d\d/.test(told)) return told;
+  // Browsers that lack the Kazakh months write M09: then in digits, day first.
+  const digits = { day: "2-digit", month: "2-digit", year: "numeric", hour: "2-digit", minute: "2-digit" };
+  return new Intl.DateTimeFormat("ru", { ...digits, timeZone }).format(at);
 }
 
 function amount(minor, asset) {
