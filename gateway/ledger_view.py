@@ -46,6 +46,13 @@ class LedgerView:
         with self._lock:
             return rules.receipt(self._state, digest)
 
+    def left_of(self, digest: bytes) -> int:
+        """How much of a receipt is neither matched nor promised to go back; 0 where there is none now."""
+        self.refresh()
+        with self._lock:
+            came = rules.receipt(self._state, digest)
+            return 0 if came is None else came.amount - self._state.claimed.get(digest, 0)
+
     def lately(self, max_age_s: float) -> LedgerView:
         """The same view for who may miss a record of the last max_age_s; times are still told exactly."""
         return _Lately(self, max_age_s)
@@ -118,6 +125,10 @@ class _Lately(LedgerView):
     @override
     def receipt(self, digest: bytes) -> Transfer | None:
         return self._view.receipt(digest)
+
+    @override
+    def left_of(self, digest: bytes) -> int:
+        return self._view.left_of(digest)
 
     @override
     def refresh(self) -> rules.State:

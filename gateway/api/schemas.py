@@ -649,6 +649,21 @@ class SendBack(Decide):
     iban: Annotated[str | None, Field(max_length=40, examples=["KZ86125KZT5004100100"])] = None
 
 
+class BillRefund(Strict):
+    """Money of a bill of the city's that is to go back. amount: base units of what was received.
+
+    evidence: which money, where more than one transfer paid the bill. Tenge go to the account that they came
+    from: iban is needed, and taken, only where the bank told none. Other assets go to the address that the
+    payer fixed before paying.
+    """
+
+    invoice: Annotated[str, Field(max_length=64, examples=["7f3k9m2p5q8r1s4t6v0w3x5y7z"])]
+    amount: AmountText
+    why: Annotated[str, Field(min_length=1, max_length=500, examples=["the fee was paid twice"])]
+    evidence: Annotated[str | None, Field(max_length=255, examples=[None])] = None
+    iban: Annotated[str | None, Field(max_length=40, examples=[None])] = None
+
+
 class BankPayment(BaseModel):
     """How the bank is to pay a refund: from which account, to which, how many tiyn, with which reference.
 

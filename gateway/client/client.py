@@ -94,7 +94,7 @@ class Client:
         body = {"stage": stage} | ({} if amount is None else {"amount": amount})
         return read(Invoice, self._write("POST", f"/v1/invoices/{id}/test-payment", body, None))
 
-    # --- refunds, links, statements ---------------------------------------------------
+    # --- refunds --------------------------------------------------------------------
 
     def request_refund(
         self,
@@ -123,6 +123,35 @@ class Client:
     def refund(self, id: str) -> Refund:
         """One refund as it is now."""
         return read(Refund, self._ask("GET", f"/v1/refunds/{id}"))
+
+    # --- an operator's: the city's own refunds ------------------------------------------
+
+    def refund_bill(
+        self,
+        invoice: str,
+        amount: str,
+        idempotency_key: str,
+        *,
+        why: str,
+        evidence: str | None = None,
+        iban: str | None = None,
+    ) -> Refund:
+        """Ask that money of a bill goes back; tenge to the account that they came from.
+
+        iban: only where the bank told no account. The key is yours to keep: it must happen once.
+        """
+        body = {"invoice": invoice, "amount": amount, "why": why, "evidence": evidence, "iban": iban}
+        return read(Refund, self._write("POST", "/v1/unmatched/refunds", body, idempotency_key))
+
+    def approve_city_refund(self, id: str) -> Refund:
+        """Let a refund of the city go."""
+        return read(Refund, self._write("POST", f"/v1/unmatched/refunds/{id}/approve", None, None))
+
+    def cancel_city_refund(self, id: str, why: str) -> Refund:
+        """Let a refund of the city not go, before the money went; it can then be asked for again."""
+        return read(Refund, self._write("POST", f"/v1/unmatched/refunds/{id}/cancel", {"why": why}, None))
+
+    # --- links, statements --------------------------------------------------------------
 
     def create_link(
         self,

@@ -51,7 +51,12 @@ class Proof(StrEnum):
     FIXED = "fixed"  # the payer said so before paying
     SIGNED = "signed"  # the address signed the terms of the refund (EIP-712)
     CONTRACT = "contract"  # the address is a contract and says so (ERC-1271)
+    BANK = "bank"  # the account that the money came from, as the bank told it
     SEATS = "seats"  # the Authority and the Auditor sign where it goes, on the ledger
+
+
+# Given after paying by whoever asks: such a refund waits, or an owner lets it go.
+GIVEN_LATER = frozenset({Proof.SIGNED, Proof.CONTRACT})
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,18 @@ def refunds_in(
     return [_refund_of(row) for row in rows]
 
 
+def cancelled_promises(connection: Connection, most: int) -> list[Refund]:
+    """The newest refunds that were cancelled after the ledger was asked to promise them."""
+    column = tables.refund.c
+    rows = connection.execute(
+        select(tables.refund)
+        .where(column.state == RefundState.CANCELLED.value, column.record_id.is_not(None))
+        .order_by(column.created_s.desc(), column.id)
+        .limit(most)
+    )
+    return [_refund_of(row) for row in rows]
+
+
 def _note(connection: Connection, id: str, state: RefundState, actor: str, why: str, at_s: int) -> None:
     connection.execute(
         insert(tables.refund_event).values(refund_id=id, state=state.value, actor=actor, why=why, at_s=at_s)
