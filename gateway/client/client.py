@@ -104,10 +104,15 @@ class Client:
         *,
         to: str | None = None,
         signature: str | None = None,
+        evidence: str | None = None,
         why: str = "",
     ) -> Refund:
-        """Ask for a refund. The key is yours to keep: a refund moves money, and must happen once."""
+        """Ask for a refund. The key is yours to keep: a refund moves money, and must happen once.
+
+        evidence: which money goes back; None: first what does not count, as a late duplicate.
+        """
         body: dict[str, Any] = {"amount": amount, "to": to, "signature": signature, "why": why}
+        body |= {} if evidence is None else {"evidence": evidence}
         return read(Refund, self._write("POST", f"/v1/invoices/{invoice}/refunds", body, idempotency_key))
 
     def approve_refund(self, id: str) -> Refund:

@@ -77,6 +77,19 @@ def reserved(connection: Connection, invoice_id: str, asset: str) -> int:
     )
 
 
+def given_back(connection: Connection, seen: Seen, source: Source | None = None) -> int:
+    """What goes back of a piece of money, or has gone, by those who named it and by those who named none."""
+    return sum(
+        one.amount_minor
+        for one in rows.refunds_of_evidence(connection, seen.key)
+        if reserves(one.state) and source in {None, one.source}
+    ) + sum(
+        amount
+        for amount, state, of in rows.parts_of_evidence(connection, seen.key)
+        if reserves(state) and source in {None, of}
+    )
+
+
 def check_left(connection: Connection, invoice: Invoice, refund: Refund) -> None:
     """Refuse more than what is left: of the invoice, of the piece of evidence, of the city's receipt."""
     if not 0 < refund.amount_minor < 1 << 128:
@@ -94,11 +107,7 @@ def check_left(connection: Connection, invoice: Invoice, refund: Refund) -> None
         if seen.stage is not Stage.FINAL:
             reject("P6", "evidence", f"this money is {seen.stage.value}, only final money goes back")
         bound = seen.city_minor if refund.source is Source.CITY else seen.amount_minor
-        gone = sum(
-            one.amount_minor
-            for one in rows.refunds_of_evidence(connection, seen.key)
-            if reserves(one.state) and one.source is refund.source
-        )
+        gone = given_back(connection, seen, refund.source)
         if refund.amount_minor > bound - gone:
             reject(
                 "F1",

@@ -105,6 +105,14 @@ class Refund:
         return Returned(self.asset, self.amount_minor, is_final, self.state is not RefundState.UNKNOWN)
 
 
+@dataclass(frozen=True)
+class Part:
+    """So much of a refund that names no money is of this piece, which did not count when it was asked for."""
+
+    evidence_key: str
+    amount_minor: int
+
+
 def reserves(state: RefundState) -> bool:
     """Whether a refund takes from what may still be refunded."""
     return state is not RefundState.CANCELLED

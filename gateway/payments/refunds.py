@@ -21,6 +21,7 @@ from gateway.payments.accounts import account_back, account_name
 from gateway.payments.bounds import check_left, check_receipt_left, check_why, piece_of, received, reserved
 from gateway.payments.going_back import GoingBack
 from gateway.payments.outgoing import Outgoing, Sight, TreasuryDoor
+from gateway.payments.parts import parts_to_take
 from gateway.payments.receivers import WAIT_S, check_receiver, prove_receiver
 from gateway.payments.refund_model import GIVEN_LATER, MOVES, Proof, Refund, RefundState, Source
 from gateway.payments.service import Payments
@@ -132,6 +133,9 @@ class Refunds:
             check_left(connection, invoice, refund)
             added = rows.add_refund(connection, refund, owner, idempotency_key, digest, actor, why)
             assert added, "asked under the lock"
+            if piece is None:
+                seen = store.evidence_of(connection, invoice_id)
+                rows.add_parts(connection, refund.id, parts_to_take(connection, invoice, seen, refund))
             if account is not None:
                 bank.add_account(connection, refund.id, account.iban)
             self._payments.states.follow(connection, invoice_id, now, changed=True)

@@ -17,7 +17,7 @@ from gateway.db import Connection, reading
 from gateway.kz import check_iban
 from gateway.payments import store
 from gateway.payments.accounts import account_name, told_account
-from gateway.payments.bounds import check_not_taken_back, check_why
+from gateway.payments.bounds import check_not_taken_back, check_why, given_back
 from gateway.payments.refund_model import Proof, Refund, RefundState, Source, reserves
 from gateway.payments.service import Payments
 from gateway.payments.settled import note_settled
@@ -263,9 +263,7 @@ def _check_undecided(connection: Connection, seen: Seen) -> None:
 
 def _check_not_given_back(connection: Connection, seen: Seen) -> None:
     """Refuse to have money pay an invoice of which some goes back, or has gone, by the one it came for."""
-    back = sum(
-        one.amount_minor for one in rows.refunds_of_evidence(connection, seen.key) if reserves(one.state)
-    )
+    back = given_back(connection, seen)
     if back:
         reject("P5", seen.key, f"{back} of its {seen.amount_minor} are given back, by refunds of this money")
 
