@@ -109,7 +109,10 @@ class NewChange(Strict):
 
 
 class NewKey(Strict):
-    """A key to make. scopes: fewer than the role has; lifetime_s: when it expires by itself."""
+    """A key to make. scopes: fewer than the role has; lifetime_s: when it expires by itself.
+
+    It never ends after the key that makes it, whatever is asked for: `expires_s` of the answer tells.
+    """
 
     role: Role = "owner"
     name: Annotated[str, Field(max_length=60, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["till 2"])] = ""
@@ -119,10 +122,11 @@ class NewKey(Strict):
 
 
 class KeyAnswer(BaseModel):
-    """A new key, which is shown this once; id: by which it is revoked."""
+    """A new key, which is shown this once; id: by which it is revoked; expires_s: null if it never ends."""
 
     id: Annotated[str, Field(examples=["0123456789abcdef"])]
     key: KeyText
+    expires_s: Annotated[int | None, Field(examples=[None])]
 
 
 class KeyView(BaseModel):

@@ -197,10 +197,13 @@ class Client:
         name: str = "",
         scopes: list[str] | None = None,
         sandbox: bool = False,
+        lifetime_s: int | None = None,
         idempotency_key: str | None = None,
     ) -> Key:
-        """Make a key that may do no more than yours."""
-        body = {"role": role, "name": name, "scopes": scopes, "sandbox": sandbox}
+        """Make a key that may do no more than yours, and never ends after it."""
+        body = {
+            "role": role, "name": name, "scopes": scopes, "sandbox": sandbox, "lifetime_s": lifetime_s,
+        }  # fmt: skip
         return read(Key, self._write("POST", "/v1/keys", body, idempotency_key))
 
     def create_endpoint(
