@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import threading
 import time
+from fractions import Fraction
 
 from typing_extensions import override
 
 from gateway.db import Engine
 from ledger import rules
 from ledger.following import Follower
-from ledger.records import RevenueRule, Transfer, hash_struct, reject
+from ledger.records import ZERO_HASH, Rate, RevenueRule, Transfer, hash_struct, reject
 
 
 class LedgerView:
@@ -52,6 +53,11 @@ class LedgerView:
         with self._lock:
             came = rules.receipt(self._state, digest)
             return 0 if came is None else came.amount - self._state.claimed.get(digest, 0)
+
+    def check_rate(self, asset: str, rate: Fraction, now: int) -> None:
+        """Refuse a rate that the ledger would not record now (Q2)."""
+        asked = Rate(0, asset, rate.numerator, rate.denominator, ZERO_HASH, ZERO_HASH)
+        rules.check_rate_step(self.refresh(), asked, now, asset)
 
     def lately(self, max_age_s: float) -> LedgerView:
         """The same view for who may miss a record of the last max_age_s; times are still told exactly."""
