@@ -151,7 +151,7 @@ class Unmatched:
             if seen.decision is Decision.REFUND:
                 _same(connection, seen, Decision.REFUND, receiver=to)
                 made = rows.refunds_of_evidence(connection, evidence_key)
-                # Those before it were cancelled, or nobody could have decided again.
+                # Those before it were cancelled, and so reopened (migration 0309 did it for those of before).
                 return next(one for one in made if reserves(one.state))
             _check_undecided(connection, seen)
             _check_sendable(seen)
@@ -209,11 +209,7 @@ class Unmatched:
             with self._engine.begin() as connection:
                 seen = store.locked_evidence(connection, found.key)
                 assert seen is not None
-                is_open = seen.invoice_id is None and seen.decision in {
-                    None,
-                    Decision.KEPT,
-                    Decision.REOPENED,
-                }
+                is_open = seen.invoice_id is None and seen.decision in _NOBODYS
                 if not is_open or (seen.transfer_id is not None and seen.position is None):
                     continue
                 why = f"unmatched since {seen.seen_s}, given to {code} of {rule.fund}"
