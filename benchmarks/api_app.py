@@ -111,10 +111,10 @@ def ours() -> FastAPI:
         Exchange(client, url, "USDT", 6, "USDT/KZT", name) for name, url in told["exchanges"].items()
     ]
     bank = NationalBank(client, told["bank"], "USDT", 6, "USD")
-    desk = RateDesk({"USDT": (bank, *exchanges)}, RATES, clock, engine)
+    view = LedgerView(engine)
+    desk = RateDesk({"USDT": (bank, *exchanges)}, RATES, clock, engine, view)
     place = Place(plan.deployment, {plan.token: "USDT"})
     quotes = Quotes(City(Web3(), plan.deployment), place, keys.account("gateway"))
-    view = LedgerView(engine)
     log = keys.log()
     trust = Trust(plan.deployment.ledger, plan.deployment.chain_id, {}, log.verifiers())
     gateway = Gateway(

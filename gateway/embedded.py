@@ -72,7 +72,6 @@ RATES = Policy(
     max_age_s={"nationalbank": 4 * 86_400, "exchange-a": 600, "exchange-b": 600},
     band_bps=300,
     step_bps=1_000,
-    step_window_s=86_400,
     last_good_max_age_s=900,
     peg_sources=frozenset({"nationalbank"}),
     depeg_bps=200,
@@ -268,7 +267,8 @@ class EmbeddedCity:
         self._stack.callback(engine.dispose)
         self._stack.callback(heads.dispose)
         migrations.upgrade(engine)
-        self.rate_desk = RateDesk(self.outside.rate_sources, RATES, self.clock, engine)
+        view = LedgerView(engine, heads)
+        self.rate_desk = RateDesk(self.outside.rate_sources, RATES, self.clock, engine, view)
         self._stack.enter_context(only_writer(engine, self.folder / "writer.lock"))
         log = self.keys.log()
         self.writer = Writer(engine, heads, log, self.clock)
@@ -293,7 +293,6 @@ class EmbeddedCity:
         self.city = City(self.outside.web3, deployment)
         place = Place(deployment, plan.tokens)
         quotes = Quotes(self.city, place, self.keys.account("gateway"))
-        view = LedgerView(engine, heads)
         limits = Limits(engine, self.clock, self.rate_desk, place.rail, self._most)
         payments = Payments(engine, view, self.clock, self.rate_desk, quotes, limits)
         rail = EvmRail(self.outside.web3, place)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import threading
 import time
+from fractions import Fraction
 
 from typing_extensions import override
 
 from gateway.db import Engine
 from ledger import rules
 from ledger.following import Follower
-from ledger.records import RevenueRule, Transfer, hash_struct, reject
+from ledger.records import ZERO_HASH, Rate, RevenueRule, Transfer, hash_struct, reject
 
 
 class LedgerView:
@@ -45,6 +46,18 @@ class LedgerView:
         """The receipt of money with this hash, as of the last refresh, unless it was undone."""
         with self._lock:
             return rules.receipt(self._state, digest)
+
+    def left_of(self, digest: bytes) -> int:
+        """How much of a receipt is neither matched nor promised to go back; 0 where there is none now."""
+        self.refresh()
+        with self._lock:
+            came = rules.receipt(self._state, digest)
+            return 0 if came is None else came.amount - self._state.claimed.get(digest, 0)
+
+    def check_rate(self, asset: str, rate: Fraction, now: int) -> None:
+        """Refuse a rate that the ledger would not record now (Q2)."""
+        asked = Rate(0, asset, rate.numerator, rate.denominator, ZERO_HASH, ZERO_HASH)
+        rules.check_rate_step(self.refresh(), asked, now, asset)
 
     def lately(self, max_age_s: float) -> LedgerView:
         """The same view for who may miss a record of the last max_age_s; times are still told exactly."""
@@ -118,6 +131,10 @@ class _Lately(LedgerView):
     @override
     def receipt(self, digest: bytes) -> Transfer | None:
         return self._view.receipt(digest)
+
+    @override
+    def left_of(self, digest: bytes) -> int:
+        return self._view.left_of(digest)
 
     @override
     def refresh(self) -> rules.State:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from gateway.db import Connection, Engine, reading
 from gateway.last_rates import store as last_rates
+from gateway.ledger_view import LedgerView
 from gateway.payments.service import Clock
 from gateway.rates import CombinedRate, Policy, RateSource, SourcedRate, ask_all, combine
 from ledger import store
@@ -23,13 +24,20 @@ class RateDesk:
     """Believed rates by asset; asks the sources at most once a minute, and when they fail every 5 seconds.
 
     The last good rate is kept in the database, so that the step from it (Q4) holds over a restart, and of
-    any number of processes none believes what another would refuse.
+    any number of processes none believes what another would refuse. view: the ledger, if here: what it would
+    not record is not quoted either, whatever small steps led there (decision 0041).
     """
 
     def __init__(
-        self, sources: dict[str, Sequence[RateSource]], policy: Policy, clock: Clock, engine: Engine
+        self,
+        sources: dict[str, Sequence[RateSource]],
+        policy: Policy,
+        clock: Clock,
+        engine: Engine,
+        view: LedgerView | None = None,
     ) -> None:
         self._sources, self._policy, self._clock, self._engine = sources, policy, clock, engine
+        self._view = view
         # What this process used last: asked for again only once it is old.
         self._good: dict[str, CombinedRate] = {}
         # When the sources were asked last, and why they were not believed.
@@ -77,11 +85,20 @@ class RateDesk:
             believed = combine(answered, now, last, self._policy)
             if believed is last:
                 return believed
+            self._hold_to_ledger(believed, now)
             with self._engine.begin() as connection:
                 if last_rates.replace_last_rate(connection, last, believed):
                     return believed
             # Another process was first: these answers are held against its rate instead.
         raise Unavailable("rates", f"overtaken {ATTEMPTS} times by other processes")
+
+    def _hold_to_ledger(self, believed: CombinedRate, now: int) -> None:
+        if self._view is None:
+            return
+        try:
+            self._view.check_rate(believed.asset, believed.fraction, now)
+        except Invalid as refused:
+            reject("Q4", believed.asset, f"the ledger would not record it: {refused.why}")
 
     def _kept(self, asset: str) -> CombinedRate | None:
         with reading(self._engine) as connection:

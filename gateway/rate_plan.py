@@ -67,7 +67,6 @@ class RatePlan(_Strict):
 
     band_bps: Whole = 300
     step_bps: Whole = 1_000
-    step_window_s: Whole = 86_400
     last_good_max_age_s: Whole = 900
     least_sources: Annotated[int, Field(ge=2)] = 2
     depeg_bps: Whole = 200
@@ -98,7 +97,6 @@ def policy_of(plan: RatePlan) -> Policy:
         max_age_s=ages,
         band_bps=plan.band_bps,
         step_bps=plan.step_bps,
-        step_window_s=plan.step_window_s,
         last_good_max_age_s=plan.last_good_max_age_s,
         least_sources=plan.least_sources,
         peg_sources=frozenset({NationalBank.name}),

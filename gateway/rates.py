@@ -7,7 +7,8 @@ Nothing here ever falls back to 1:1.
 Q1 the rates are of one asset
 Q2 sources agree within the band
 Q3 a declared peg holds: the market's price of the token stays near the price of what it is pegged to
-Q4 a rate stays within the step of the last good one
+Q4 a rate stays within the step of the last good one, which each day of silence widens as the ledger's own,
+   and within what the ledger would record (gateway/rate_desk.py)
 Q5 an amount to quote is above 0, a spread is from 0 to 10,000 basis points, the result is below 2^128
 Q6 what is the city's as a whole, as a fee is, is quoted without a spread (gateway/payments/creation.py)
 """
@@ -31,7 +32,7 @@ from defusedxml.common import DefusedXmlException
 
 from gateway.kz import FIRST_DAY_OF_ONE_ZONE, business_date, day_start_s
 from ledger.records import Unavailable, reject
-from ledger.rules import TIME_LIMIT_S
+from ledger.rules import TIME_LIMIT_S, rate_band
 
 BODY_LIMIT = 1024 * 1024
 TIMEOUT = httpx.Timeout(5.0, connect=3.0)
@@ -95,9 +96,8 @@ class Policy:
 
     max_age_s: Mapping[str, int]
     band_bps: int
+    # How far from the last good rate within a day; silence widens it by the ledger's rule (SPEC Q2).
     step_bps: int
-    # After this long a step is no longer held against rates: the sources agree and the world has moved.
-    step_window_s: int
     last_good_max_age_s: int
     least_sources: int = 2
     future_s: int = 60
@@ -350,8 +350,9 @@ def combine(
     median = fresh[middle].fraction
     if len(fresh) % 2 == 0:
         median = (fresh[middle - 1].fraction + median) / 2
-    if last_good is not None and now_s - last_good.time_s <= policy.step_window_s:
-        _check_near("Q4", asset, median, last_good.fraction, policy.step_bps, "the last good rate")
+    step = None if last_good is None else rate_band(policy.step_bps, now_s - last_good.time_s)
+    if last_good is not None and step is not None:
+        _check_near("Q4", asset, median, last_good.fraction, step, "the last good rate")
     assert max(median.numerator, median.denominator) < _WORD_LIMIT, (
         "prices of 12 and 12 digits cannot make this"
     )

@@ -180,11 +180,16 @@ class Server:
         return read_plan(self.settings.rates_path)
 
     @cached_property
+    def view(self) -> LedgerView:
+        """The ledger, as it is read."""
+        return LedgerView(self.engine, self.heads)
+
+    @cached_property
     def rates(self) -> RateDesk:
         """The rates in use."""
         client = self._stack.enter_context(httpx.Client(timeout=5, trust_env=False))
         sources = sources_of(self.rate_plan, client, self.pool, self.plan.deployment.chain_id)
-        return RateDesk(sources, policy_of(self.rate_plan), self.clock, self.engine)
+        return RateDesk(sources, policy_of(self.rate_plan), self.clock, self.engine, self.view)
 
     # --- inside ---------------------------------------------------------------------
 
@@ -198,8 +203,7 @@ class Server:
     def payments(self) -> Payments:
         """The use cases; with quotes where this process has the key that signs them."""
         chain: ChainQuotes = self.quotes or cast("ChainQuotes", _Rail(self.place.rail, self.place.coin_asset))
-        view = LedgerView(self.engine, self.heads)
-        return Payments(self.engine, view, self.clock, self.rates, chain, self.limits)
+        return Payments(self.engine, self.view, self.clock, self.rates, chain, self.limits)
 
     @cached_property
     def quotes(self) -> Quotes | None:

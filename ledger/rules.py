@@ -880,15 +880,28 @@ def _check_rate(state: State, record: Rate, now: int, at: str) -> None:
         reject("Q1", at, f"the asset {record.asset} is not registered, or needs no rate")
     if record.source1 == record.source2 or ZERO_HASH in {record.source1, record.source2}:
         reject("Q1", at, f"the sources are 0x{record.source1.hex()} and 0x{record.source2.hex()}")
-    band, last, first = parameter(state, "rate_band", now), state.last_rate.get(record.asset), None
-    if last is not None and now - last.time <= RECOVERY_S:
-        silent_s, first = now - last.time, state.first_rate.get(record.asset)
-        # Silence makes room a day at a time: if it took the band away, the log's keeper would only wait.
-        days = max(1, -(-silent_s // DAY))
-        _check_step(last, record, min(days * band, RATE_BAND_MOST), f"{silent_s} s after the last", at)
+    check_rate_step(state, record, now, at)
+
+
+def check_rate_step(state: State, rate: Rate, now: int, at: str) -> None:
+    """Refuse a rate that is further from those before it than the days since allow (Q2)."""
+    band, last, first = parameter(state, "rate_band", now), state.last_rate.get(rate.asset), None
+    if last is not None and (most := rate_band(band, now - last.time)) is not None:
+        first = state.first_rate.get(rate.asset)
+        _check_step(last, rate, most, f"{now - last.time} s after the last", at)
     # From the last alone, many small steps would go anywhere within a minute.
     if first is not None and now - first.time <= DAY:
-        _check_step(first, record, band, f"{now - first.time} s after the first of the day", at)
+        _check_step(first, rate, band, f"{now - first.time} s after the first of the day", at)
+
+
+def rate_band(band: int, silent_s: int) -> int | None:
+    """How far from the last rate one may be after so much silence, of 10,000; None: as far as it likes.
+
+    Silence makes room a day at a time: if it took the band away, the log's keeper would only wait.
+    """
+    if silent_s > RECOVERY_S:
+        return None
+    return min(max(1, -(-silent_s // DAY)) * band, RATE_BAND_MOST)
 
 
 def _check_step(earlier: Rate, rate: Rate, band: int, when: str, at: str) -> None:

@@ -50,6 +50,7 @@ ELSEWHERE = {
     "tests/contracts/test_differential.py": "asks a node; `make prove ONLY=differential`",
     "tests/gateway/test_api.py": "each example is a request to a server with a database",
     "tests/gateway/test_openapi.py": "asks a server; `make prove ONLY=api`",
+    "tests/gateway/test_rate_desk.py": "each example asks sources over HTTP and writes a ledger",
     "tests/gateway/test_statement_account.py": "each example is a town's history, read over HTTP",
     "tests/gateway/test_payment_machine.py": "writes databases; `make prove ONLY=payments`",
 }

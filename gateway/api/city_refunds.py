@@ -8,17 +8,19 @@ from fastapi import APIRouter, Depends, Request
 
 from gateway.api.auth import gate
 from gateway.api.paging import END_OF_TIME, PAGE_ROWS, After, Limit, gateway_of, next_of, place, word
-from gateway.api.refunds import refund_answer, refunds_of
-from gateway.api.route import Route
+from gateway.api.refunds import MovesMoney, needed_key, refund_answer, refunds_of
+from gateway.api.route import Route, own_idempotency
 from gateway.api.schemas import (
     BankBooked,
     BankPayment,
+    BillRefund,
     CityRefund,
     CityRefundList,
     Reason,
     RefundAnswer,
 )
 from gateway.merchants.roles import Caller
+from gateway.payments.bounds import check_why
 from gateway.payments.city_refunds import CityRefund as Found
 from gateway.payments.city_refunds import city_refunds
 from ledger.records import reject
@@ -67,6 +69,33 @@ def _answer(gateway: Gateway, found: Found) -> CityRefund:
     return CityRefund(refund=refund_answer(gateway, found.refund), pay=pay, booked=booked)
 
 
+@router.post("/refunds", status_code=201)
+@own_idempotency
+def refund_bill(
+    body: BillRefund, request: Request, caller: Decider, idempotency_key: MovesMoney = None
+) -> RefundAnswer:
+    """Ask that money of a bill goes back to who paid it; it takes an Idempotency-Key, always.
+
+    Tenge go back by bank to the account that they came from. Nothing goes before it is approved, and the
+    city's seats sign it.
+    """
+    gateway = gateway_of(request)
+    id, key = bill_of_city(gateway, body.invoice), needed_key(idempotency_key)
+    check_why("P6", body.why)
+    refund = refunds_of(gateway).request(
+        caller.key_id, id, body.evidence, int(body.amount), None, key, iban=body.iban, why=body.why
+    )
+    return refund_answer(gateway, refund)
+
+
+def bill_of_city(gateway: Gateway, id: str) -> str:
+    """Refuse what is no bill of the city's: merchants give their own money back."""
+    found, _, _ = gateway.payments.look(word(id, "invoice"))
+    if found.merchant_id is not None:
+        reject("not_found", "invoice", f"no bill of the city is called {id[:40]!a}")
+    return id
+
+
 def check_of_city(gateway: Gateway, id: str) -> str:
     """Refuse what is no refund of the city's: merchants decide about their own."""
     if refunds_of(gateway).look(word(id, "refund")).merchant_id is not None:
@@ -84,7 +113,11 @@ def approve_city_refund(id: str, request: Request, caller: Decider) -> RefundAns
 
 @router.post("/refunds/{id}/cancel")
 def cancel_city_refund(id: str, body: Reason, request: Request, caller: Decider) -> RefundAnswer:
-    """Let a refund of the city not go; refused once the ledger was asked to promise it."""
+    """Let a refund of the city not go; what it reserved is free again.
+
+    In tenge until the seats' promise is in effect on the ledger, or the bank was seen to pay; on a chain
+    until the ledger was asked for the promise.
+    """
     gateway = gateway_of(request)
     check_of_city(gateway, id)
     return refund_answer(gateway, refunds_of(gateway).cancel(id, caller.key_id, body.why))

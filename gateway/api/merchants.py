@@ -87,7 +87,13 @@ def _made(
         sandbox=body.sandbox,
         lifetime_s=body.lifetime_s,
     )
-    return KeyAnswer(id=store.key_id(key), key=key)
+    return _shown(connection, key)
+
+
+def _shown(connection: Connection, key: str) -> KeyAnswer:
+    made = store.one_key(connection, store.key_id(key))
+    assert made is not None
+    return KeyAnswer(id=made.id, key=key, expires_s=made.expires_s)
 
 
 # --- the merchant's own -----------------------------------------------------------------
@@ -142,7 +148,7 @@ def cancel_change(
 
 @router.post("/keys", status_code=201)
 def new_key(body: NewKey, request: Request, caller: KeyMaker) -> KeyAnswer:
-    """Make a key that may do no more than the caller's own; it is shown this once."""
+    """Make a key that may do no more than the caller's own and ends with it; it is shown this once."""
     gateway = gateway_of(request)
     if caller.role == OPERATOR:
         reject("scope", "Authorization", "an operator gives keys to a merchant: POST /v1/merchants/{id}/keys")
@@ -183,7 +189,7 @@ def rotate_key(id: str, body: Rotation, request: Request, caller: KeyMaker) -> K
     gateway = gateway_of(request)
     with gateway.engine.begin() as connection:
         key, _ = service.rotate_key(connection, caller, word(id, "key"), body.overlap_s, gateway.clock())
-    return KeyAnswer(id=store.key_id(key), key=key)
+        return _shown(connection, key)
 
 
 @router.delete("/keys/{id}", status_code=204)

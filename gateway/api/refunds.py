@@ -70,6 +70,18 @@ Writer = Annotated[Caller, Depends(gate("refunds.write"))]
 Statements = Annotated[Caller, Depends(gate("statements.read"))]
 
 
+MovesMoney = Annotated[
+    str | None, Header(alias="Idempotency-Key", max_length=255, description="needed: it moves money once")
+]
+
+
+def needed_key(key: str | None) -> str:
+    """The Idempotency-Key of a request that moves money."""
+    if not key or not key.isprintable():
+        reject("idempotency", "Idempotency-Key", "a refund moves money, so it needs a key")
+    return key
+
+
 def refunds_of(gateway: Gateway) -> Refunds:
     """The use cases of refunds."""
     return gateway.refunds or Refunds(gateway.payments)
@@ -116,22 +128,19 @@ def new_refund(
     body: NewRefund,
     request: Request,
     caller: Writer,
-    idempotency_key: Annotated[
-        str | None, Header(alias="Idempotency-Key", max_length=255, description="needed: it moves money once")
-    ] = None,
+    idempotency_key: MovesMoney = None,
 ) -> RefundAnswer:
     """Ask that a part of what an invoice received goes back; it takes an Idempotency-Key, always."""
     gateway = gateway_of(request)
     own_invoice(gateway, id, caller)
-    if not idempotency_key or not idempotency_key.isprintable():
-        reject("idempotency", "Idempotency-Key", "a refund moves money, so it needs a key")
+    key = needed_key(idempotency_key)
     refund = refunds_of(gateway).request(
         caller.key_id,
         id,
         body.evidence,
         int(body.amount),
         None if body.to is None else bytes.fromhex(body.to[2:]),
-        idempotency_key,
+        key,
         signature=None if body.signature is None else bytes.fromhex(body.signature[2:]),
         why=body.why,
     )

@@ -109,7 +109,10 @@ class NewChange(Strict):
 
 
 class NewKey(Strict):
-    """A key to make. scopes: fewer than the role has; lifetime_s: when it expires by itself."""
+    """A key to make. scopes: fewer than the role has; lifetime_s: when it expires by itself.
+
+    It never ends after the key that makes it, whatever is asked for: `expires_s` of the answer tells.
+    """
 
     role: Role = "owner"
     name: Annotated[str, Field(max_length=60, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["till 2"])] = ""
@@ -119,10 +122,11 @@ class NewKey(Strict):
 
 
 class KeyAnswer(BaseModel):
-    """A new key, which is shown this once; id: by which it is revoked."""
+    """A new key, which is shown this once; id: by which it is revoked; expires_s: null if it never ends."""
 
     id: Annotated[str, Field(examples=["0123456789abcdef"])]
     key: KeyText
+    expires_s: Annotated[int | None, Field(examples=[None])]
 
 
 class KeyView(BaseModel):
@@ -647,6 +651,21 @@ class SendBack(Decide):
 
     to: Annotated[HashText | None, Field(examples=[None])] = None
     iban: Annotated[str | None, Field(max_length=40, examples=["KZ86125KZT5004100100"])] = None
+
+
+class BillRefund(Strict):
+    """Money of a bill of the city's that is to go back. amount: base units of what was received.
+
+    evidence: which money, where more than one transfer paid the bill. Tenge go to the account that they came
+    from: iban is needed, and taken, only where the bank told none. Other assets go to the address that the
+    payer fixed before paying.
+    """
+
+    invoice: Annotated[str, Field(max_length=64, examples=["7f3k9m2p5q8r1s4t6v0w3x5y7z"])]
+    amount: AmountText
+    why: Annotated[str, Field(min_length=1, max_length=500, examples=["the fee was paid twice"])]
+    evidence: Annotated[str | None, Field(max_length=255, examples=[None])] = None
+    iban: Annotated[str | None, Field(max_length=40, examples=[None])] = None
 
 
 class BankPayment(BaseModel):

@@ -93,10 +93,11 @@ class Link:
 
 @dataclass(frozen=True)
 class Key:
-    """A key that was just made. key: shown this once."""
+    """A key that was just made. key: shown this once; expires_s: None if it never ends."""
 
     id: str
     key: str
+    expires_s: int | None
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Client:
         body = {"stage": stage} | ({} if amount is None else {"amount": amount})
         return read(Invoice, self._write("POST", f"/v1/invoices/{id}/test-payment", body, None))
 
-    # --- refunds, links, statements ---------------------------------------------------
+    # --- refunds --------------------------------------------------------------------
 
     def request_refund(
         self,
@@ -104,10 +104,15 @@ class Client:
         *,
         to: str | None = None,
         signature: str | None = None,
+        evidence: str | None = None,
         why: str = "",
     ) -> Refund:
-        """Ask for a refund. The key is yours to keep: a refund moves money, and must happen once."""
+        """Ask for a refund. The key is yours to keep: a refund moves money, and must happen once.
+
+        evidence: which money goes back; None: first what does not count, as a late duplicate.
+        """
         body: dict[str, Any] = {"amount": amount, "to": to, "signature": signature, "why": why}
+        body |= {} if evidence is None else {"evidence": evidence}
         return read(Refund, self._write("POST", f"/v1/invoices/{invoice}/refunds", body, idempotency_key))
 
     def approve_refund(self, id: str) -> Refund:
@@ -123,6 +128,35 @@ class Client:
     def refund(self, id: str) -> Refund:
         """One refund as it is now."""
         return read(Refund, self._ask("GET", f"/v1/refunds/{id}"))
+
+    # --- an operator's: the city's own refunds ------------------------------------------
+
+    def refund_bill(
+        self,
+        invoice: str,
+        amount: str,
+        idempotency_key: str,
+        *,
+        why: str,
+        evidence: str | None = None,
+        iban: str | None = None,
+    ) -> Refund:
+        """Ask that money of a bill goes back; tenge to the account that they came from.
+
+        iban: only where the bank told no account. The key is yours to keep: it must happen once.
+        """
+        body = {"invoice": invoice, "amount": amount, "why": why, "evidence": evidence, "iban": iban}
+        return read(Refund, self._write("POST", "/v1/unmatched/refunds", body, idempotency_key))
+
+    def approve_city_refund(self, id: str) -> Refund:
+        """Let a refund of the city go."""
+        return read(Refund, self._write("POST", f"/v1/unmatched/refunds/{id}/approve", None, None))
+
+    def cancel_city_refund(self, id: str, why: str) -> Refund:
+        """Let a refund of the city not go, before the money went; it can then be asked for again."""
+        return read(Refund, self._write("POST", f"/v1/unmatched/refunds/{id}/cancel", {"why": why}, None))
+
+    # --- links, statements --------------------------------------------------------------
 
     def create_link(
         self,
@@ -163,10 +197,13 @@ class Client:
         name: str = "",
         scopes: list[str] | None = None,
         sandbox: bool = False,
+        lifetime_s: int | None = None,
         idempotency_key: str | None = None,
     ) -> Key:
-        """Make a key that may do no more than yours."""
-        body = {"role": role, "name": name, "scopes": scopes, "sandbox": sandbox}
+        """Make a key that may do no more than yours, and never ends after it."""
+        body = {
+            "role": role, "name": name, "scopes": scopes, "sandbox": sandbox, "lifetime_s": lifetime_s,
+        }  # fmt: skip
         return read(Key, self._write("POST", "/v1/keys", body, idempotency_key))
 
     def create_endpoint(

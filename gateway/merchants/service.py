@@ -173,7 +173,8 @@ def make_key(
 ) -> str:
     """Make a key for the caller's merchant, or for a merchant by the operator.
 
-    No key makes one that may do more than itself; a sandbox key makes sandbox keys only.
+    No key makes one that may do more than itself, or that ends after it: else who was let in for a while
+    would stay. An operator's own end is none of the merchant's. A sandbox key makes sandbox keys only.
     """
     owner = merchant_id if caller.role == OPERATOR else caller.merchant_id
     if role not in {OWNER, CASHIER}:
@@ -185,7 +186,7 @@ def make_key(
         reject("scope", "scopes", f"your own key has no {more[0]}")
     if caller.sandbox and not sandbox:
         reject("sandbox", "sandbox", "a sandbox key makes sandbox keys only")
-    expires_s = None if lifetime_s is None else now + lifetime_s
+    expires_s = _end(connection, caller, None if lifetime_s is None else now + lifetime_s)
     # What is made with all scopes of a role follows the role, unless its maker has fewer.
     return store.new_key(
         connection, role, owner, now, name=name, scopes=scopes, sandbox=sandbox, expires_s=expires_s
@@ -193,7 +194,11 @@ def make_key(
 
 
 def rotate_key(connection: Connection, caller: Caller, id: str, overlap_s: int, now: int) -> tuple[str, Key]:
-    """Give a key's successor and let the old one expire after the overlap; returns it and the old one."""
+    """Give a key's successor and let the old one expire after the overlap; returns it and the old one.
+
+    It lives as long as the old one was made to, and no longer than the key that asks: a key that rotates
+    itself goes on under a new secret, and is prolonged by one that ends later.
+    """
     old = own_key(connection, caller, id)
     if old.revoked_s is not None or (old.expires_s is not None and old.expires_s <= now):
         reject("conflict", "key", "this key opens nothing any more; make a new one")
@@ -210,10 +215,17 @@ def rotate_key(connection: Connection, caller: Caller, id: str, overlap_s: int, 
         name=old.name,
         scopes=None if old.scopes == ROLES[old.role] else old.scopes,
         sandbox=old.sandbox,
-        expires_s=None if lifetime is None else now + lifetime,
+        expires_s=_end(connection, caller, None if lifetime is None else now + lifetime),
     )
     store.expire(connection, id, now + overlap_s)
     return key, old
+
+
+def _end(connection: Connection, caller: Caller, wanted_s: int | None) -> int | None:
+    """When a key ends that a caller makes: when it was to, or with its maker."""
+    maker = None if caller.role == OPERATOR else store.one_key(connection, caller.key_id)
+    ends = [end for end in (wanted_s, maker.expires_s if maker else None) if end is not None]
+    return min(ends, default=None)
 
 
 def own_key(connection: Connection, caller: Caller, id: str) -> Key:

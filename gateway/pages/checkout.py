@@ -12,8 +12,9 @@ import segno
 from gateway.city_fees.catalogue import CATALOGUE, Fee
 from gateway.eip55 import checksummed
 from gateway.pages.words import plain
-from gateway.payments.model import Derived, Status
-from gateway.payments.store import Invoice
+from gateway.payments.model import Derived, Note, Status, counts
+from gateway.payments.store import Invoice, Seen
+from gateway.rails import PAYS, Stage
 from gateway.renewal import Renewable, Renewal
 from ledger.rules import TENGE
 
@@ -134,6 +135,25 @@ def _tenge(iban: str, invoice: Invoice, amount: Field) -> Ways:
         *codes,
     )
     return Ways(fields, (_code("reference", invoice.reference),))
+
+
+@dataclass(frozen=True)
+class Late:
+    """What is to be said of money that came after the time: some counts, some does not, or not yet."""
+
+    counts: bool
+    waits: bool
+
+
+def late_money(invoice: Invoice, derived: Derived, seen: Sequence[Seen]) -> Late:
+    """What became of the money that came after the time; where all of it goes back, that is said already."""
+    late = [
+        piece.payment
+        for piece in seen
+        if piece.kind in PAYS and piece.stage is not Stage.GONE and piece.payment.at_s > invoice.expires_s
+    ]
+    goes_back = derived.status in {Status.REFUND_PENDING, Status.REFUNDED}
+    return Late(any(counts(invoice.terms, one) for one in late), Note.HELD in derived.notes and not goes_back)
 
 
 def renewal_of(gateway: Gateway) -> Renewal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,7 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from gateway.api.auth import gate
-from gateway.api.city_refunds import check_of_city
+from gateway.api.city_refunds import bill_of_city, check_of_city
 from gateway.api.operations import state_of
 from gateway.api.operators import unmatched_of
 from gateway.api.paging import END_OF_TIME, next_of, place
@@ -21,18 +22,20 @@ from gateway.db import Connection, reading
 from gateway.kz import check_iban
 from gateway.measures import store as measures
 from gateway.merchants.roles import Caller
-from gateway.pages.merchant import ROWS, Text, shown
+from gateway.pages.merchant import ROWS, Text, shown, units
 from gateway.pages.render import gateway_of
 from gateway.pages.session import PageRoute
 from gateway.pages.watch import queues
 from gateway.pages.words import plain, tongue_of
 from gateway.payments import store
+from gateway.payments.bounds import check_why
 from gateway.payments.city_refunds import city_refunds
 from gateway.payments.refund_model import Refund
 from gateway.payments.store import bank
 from gateway.payments.store import refunds as refund_rows
 from gateway.steps import store as steps
 from ledger.records import reject
+from ledger.rules import TENGE
 
 # A step that fails is tried again within half a minute; who has not been heard of for longer is gone.
 FAILING_S = 120
@@ -92,6 +95,7 @@ def refunds(
         plain=plain,
         account=gateway.bank_iban,
         decimals={one.refund.asset: gateway.view.decimals(one.refund.asset) for one in found},
+        once=secrets.token_urlsafe(12),
         next=next_of([(one.refund.created_s, one.refund.id) for one in found], ROWS),
     )
 
@@ -133,6 +137,28 @@ def let_go(
         refunds_of(gateway).cancel(id, caller.key_id, why)
     else:
         reject("schema", "what", "choose what becomes of the refund")
+    return RedirectResponse("/operator/refunds", 303)
+
+
+@router.post("/operator/refunds/bill")
+def refund_bill(
+    request: Request,
+    caller: Annotated[Caller, Depends(gate("unmatched.write"))],
+    invoice: Text = "",
+    amount: Text = "",
+    iban: Text = "",
+    once: Text = "",
+    why: Text = "",
+) -> Response:
+    """Ask that tenge of a bill go back to the account that they came from."""
+    gateway = gateway_of(request)
+    if not once.isprintable() or not once:
+        reject("schema", "once", "the form's own number is missing")
+    check_why("P6", why)
+    id = bill_of_city(gateway, invoice.strip())
+    minor = units(amount, gateway.view.decimals(TENGE))
+    account = iban.replace(" ", "") or None
+    refunds_of(gateway).request(caller.key_id, id, None, minor, None, f"page {once}", iban=account, why=why)
     return RedirectResponse("/operator/refunds", 303)
 
 

@@ -17,7 +17,7 @@ from gateway.db import reading
 from gateway.kz import business_date
 from gateway.merchants import store as merchants
 from gateway.pages import again, assets, merchant, operator, shop, statement, till, wallet
-from gateway.pages.checkout import fee_of, is_payable, picture, renewal_of, version, ways
+from gateway.pages.checkout import fee_of, is_payable, late_money, picture, renewal_of, version, ways
 from gateway.pages.city import DAYS, City, CityView
 from gateway.pages.errors import install_errors
 from gateway.pages.flow import draw
@@ -144,6 +144,7 @@ def pay(id: str, request: Request) -> HTMLResponse:
         invoice=invoice,
         derived=derived,
         notes={note.value for note in derived.notes},
+        late=late_money(invoice, derived, seen),
         fee=fee_of(invoice),
         payee=_payee(request, invoice),
         decimals=decimals,

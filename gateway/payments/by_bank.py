@@ -39,6 +39,8 @@ LOGGER = logging.getLogger(__name__)
 _PREFIX: Final = "REFUND"
 _REFERENCE: Final = re.compile(f"{_PREFIX}([0-9A-F]{{24}})")
 _PAYS: Final = frozenset({BookingState.FITS, BookingState.USED})
+# While one of these stands, money is out under the refund's reference.
+IS_OUT: Final = _PAYS | {BookingState.WRONG}
 
 
 def bank_reference(refund_id: str) -> str:
@@ -157,6 +159,13 @@ class Bank:
         return 1
 
 
+def check_nothing_left(connection: Connection, refund: Refund) -> None:
+    """Refuse where money has left under a refund's reference and has not come back, whatever it was."""
+    for one in bank.bookings_of(connection, [refund.id]):
+        if not one.is_back and one.state in IS_OUT:
+            reject("P6", "refund", f"{one.amount_minor} tiyn have left for it as {one.key}")
+
+
 def _out(refund: Refund, entry: BankEntry, before: Sequence[BankBooking]) -> tuple[BookingState, str]:
     """Whether money that left pays a refund, and why not."""
     why = _why_not(refund, entry, before)
@@ -175,6 +184,8 @@ def _why_not(refund: Refund, entry: BankEntry, before: Sequence[BankBooking]) ->
         return f"{told} to the account ending in {entry.receiver_iban[-4:]}, which is not the refund's"
     if (paid := next((one for one in before if one.state in _PAYS), None)) is not None:
         return f"{told}, and the refund was paid already by {paid.key}: it is paid twice"
+    if refund.state is RefundState.CANCELLED:
+        return f"{told}, and the refund was cancelled at {refund.changed_s}"
     if refund.state not in UNDER_WAY:
         return f"{told}, and the refund is {refund.state.value}: nobody had let it go"
     return None

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.db import Engine, reading
-from gateway.payments.by_bank import bank_reference
+from gateway.payments.by_bank import IS_OUT, bank_reference
 from gateway.payments.refund_model import Refund, RefundState
 from gateway.payments.store import bank
 from gateway.payments.store import refunds as rows
-from gateway.payments.store.bank import BankBooking, BookingState
+from gateway.payments.store.bank import BankBooking
 from ledger.rules import TENGE
-
-# While one of these stands, nobody is to pay again.
-_UNDER_WAY = frozenset({BookingState.FITS, BookingState.USED, BookingState.WRONG})
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def city_refunds(engine: Engine, before: tuple[int, str], most: int) -> list[Cit
 
 def _to_pay(refund: Refund, booked: Sequence[BankBooking], iban: str | None) -> ToPay | None:
     """What is to be paid: nothing before it may go, and nothing while something left under its reference."""
-    is_out = any(not one.is_back and one.state in _UNDER_WAY for one in booked)
+    is_out = any(not one.is_back and one.state in IS_OUT for one in booked)
     if refund.asset != TENGE or refund.state is not RefundState.PENDING or is_out:
         return None
     return ToPay(iban, refund.amount_minor, bank_reference(refund.id))

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from gateway.db import Connection, reading
 from gateway.payments import store
-from gateway.payments.by_bank import Bank
+from gateway.payments.by_bank import Bank, check_nothing_left
 from gateway.payments.by_wallet import Wallets
 from gateway.payments.credited import Credited
 from gateway.payments.outgoing import Moved, Outgoing, Sight, TreasuryDoor
@@ -28,7 +28,7 @@ from gateway.payments.store import refunds as rows
 from gateway.rails import BankEntry, Evidence
 from gateway.sending.call import State
 from ledger import store as ledger_store
-from ledger.records import Invalid, Unavailable, decode, hash_struct
+from ledger.records import Invalid, Unavailable, decode, hash_struct, reject
 from ledger.records import Refund as RefundRecord
 from ledger.rules import TENGE
 from ledger.writer import submit
@@ -38,6 +38,9 @@ AT_ONCE: Final = 200
 KIND: Final = "refund"
 # After so many a person has to look: each costs gas.
 TRIES: Final = 3
+SIGNED_LATE: Final = (
+    "the seats signed it after it was cancelled: the ledger holds its money for it, and no other"
+)
 
 
 class GoingBack:
@@ -71,9 +74,19 @@ class GoingBack:
         if refund.source is Source.MERCHANT and refund.state in UNDER_WAY:
             self._wallets.look(refund)
 
+    def check_not_out(self, connection: Connection, refund: Refund) -> None:
+        """Refuse to cancel what is promised, where the money may have gone or the promise is in effect."""
+        if refund.asset != TENGE:
+            reject("P6", "refund", f"it is {refund.state.value} and may be under way")
+        check_nothing_left(connection, refund)
+        if self._promises.is_in_effect(refund):
+            why = "the seats have signed it, and a refund in effect is never taken back on the ledger"
+            reject("P6", "refund", f"{why}: have the bank pay it, and what cannot be paid comes back")
+
     def follow(self) -> int:
         """One round over all that is under way; returns how many moved."""
         moved, after = 0, (-1, "")
+        self._tell_signed()
         while True:
             with reading(self._engine) as connection:
                 page = rows.refunds_in(connection, UNDER_WAY, AT_ONCE, after)
@@ -86,6 +99,17 @@ class GoingBack:
             if len(page) < AT_ONCE:
                 return moved
             after = (page[-1].created_s, page[-1].id)
+
+    def _tell_signed(self) -> None:
+        """Tell of what the seats signed although it was cancelled: the ledger holds its money for it."""
+        with reading(self._engine) as connection:
+            cancelled = rows.cancelled_promises(connection, AT_ONCE)
+        for refund in cancelled:
+            if refund.problem == SIGNED_LATE or not self._promises.is_in_effect(refund):
+                continue
+            LOGGER.error("refund %s: %s", refund.id, SIGNED_LATE)
+            with self._engine.begin() as connection:
+                rows.set_refund(connection, refund.id, problem=SIGNED_LATE)
 
     def _follow_one(self, refund: Refund) -> int:
         try:

@@ -119,8 +119,8 @@ class Payment:
 class Returned:
     """Money of an invoice that goes back, in units received. is_final: the outgoing transfer is.
 
-    is_known: False while nobody can say whether it has gone (field failure 19). is_held: it is of a named
-    payment that does not count, so that it takes nothing from those that do.
+    is_known: False while nobody can say whether it has gone (field failure 19). is_held: it is of money that
+    does not count (gateway/payments/parts.py), so that it takes nothing from what does.
     """
 
     asset: str

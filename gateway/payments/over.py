@@ -8,7 +8,8 @@ from hashlib import sha256
 from gateway.db import Connection
 from gateway.merchants.policy import Over
 from gateway.payments.model import Derived, Status, counts
-from gateway.payments.refund_model import Proof, Refund, RefundState, Source, reserves
+from gateway.payments.parts import going_back
+from gateway.payments.refund_model import Proof, Refund, RefundState, Source
 from gateway.payments.store import Invoice, Seen
 from gateway.payments.store import refunds as rows
 from gateway.rails import PAYS, Stage
@@ -37,7 +38,9 @@ def ask_back(
         and counts(invoice.terms, piece.payment)
     )
     known = rows.refunds_of_invoice(connection, invoice.id)
-    left = final - invoice.due_minor - sum(one.amount_minor for one in known if reserves(one.state))
+    # What goes back of money that does not count is nothing of this.
+    back = [one for one in going_back(connection, invoice, seen) if one.asset == invoice.asset]
+    left = final - invoice.due_minor - sum(one.amount_minor for one in back if not one.is_held)
     if left <= 0:
         return None
     # Named by what had been asked back before it, so that the same again is the same.

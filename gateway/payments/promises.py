@@ -54,6 +54,17 @@ class Promises:
         approvals = [self._approval(place) for place in places if place > answer.position]
         return Promised(record, answer.position, receipt, seen.position, approvals)
 
+    def is_in_effect(self, refund: Refund) -> bool:
+        """Whether the ledger holds money for a refund; what it refused, or only waits, is none."""
+        if refund.record_id is None:
+            return False
+        try:
+            with reading(self._engine) as connection:
+                answer = ledger_store.answer(connection, refund.record_id)
+        except Invalid:
+            return False
+        return answer is not None and hash_struct(decode(answer.data)) in self._view.refresh().refunds
+
     def _approval(self, position: int) -> Approval:
         record = decode(next(ledger_store.records(self._engine, position, position + 1)))
         assert isinstance(record, Approval)

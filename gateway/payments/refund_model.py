@@ -51,7 +51,12 @@ class Proof(StrEnum):
     FIXED = "fixed"  # the payer said so before paying
     SIGNED = "signed"  # the address signed the terms of the refund (EIP-712)
     CONTRACT = "contract"  # the address is a contract and says so (ERC-1271)
+    BANK = "bank"  # the account that the money came from, as the bank told it
     SEATS = "seats"  # the Authority and the Auditor sign where it goes, on the ledger
+
+
+# Given after paying by whoever asks: such a refund waits, or an owner lets it go.
+GIVEN_LATER = frozenset({Proof.SIGNED, Proof.CONTRACT})
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,14 @@ class Refund:
         """What an invoice's state follows from."""
         is_final = self.state is RefundState.FINAL
         return Returned(self.asset, self.amount_minor, is_final, self.state is not RefundState.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Part:
+    """So much of a refund that names no money is of this piece, which did not count when it was asked for."""
+
+    evidence_key: str
+    amount_minor: int
 
 
 def reserves(state: RefundState) -> bool:

@@ -17,18 +17,23 @@ from typing import Final
 from gateway.db import Connection, reading
 from gateway.eip55 import checksummed
 from gateway.payments import store
+from gateway.payments.accounts import account_back, account_name
+from gateway.payments.bounds import check_left, check_receipt_left, check_why, piece_of, received, reserved
 from gateway.payments.going_back import GoingBack
 from gateway.payments.outgoing import Outgoing, Sight, TreasuryDoor
+from gateway.payments.parts import parts_to_take
 from gateway.payments.receivers import WAIT_S, check_receiver, prove_receiver
-from gateway.payments.refund_model import MOVES, Proof, Refund, RefundState, Source, reserves
+from gateway.payments.refund_model import GIVEN_LATER, MOVES, Proof, Refund, RefundState, Source
 from gateway.payments.service import Payments
-from gateway.payments.store import Decision, Invoice, Seen
+from gateway.payments.store import Decided, Decision, Invoice, bank
 from gateway.payments.store import refunds as rows
-from gateway.rails import BOOKS, PAYS, BankEntry, Evidence, Kind, Stage
+from gateway.rails import BankEntry, Evidence
 from ledger.records import reject
 from ledger.rules import TENGE
 
 KEY_LIMIT: Final = 255
+# Whose keys those of bills are; what is sent back from the queue has keys of its own.
+OF_BILLS: Final = "operator"
 
 
 @dataclass(frozen=True)
@@ -69,50 +74,70 @@ class Refunds:
         *,
         source: Source | None = None,
         signature: bytes | None = None,
+        iban: str | None = None,
         why: str = "",
     ) -> Refund:
         """Reserve an amount of what an invoice received, to go back.
 
         to None: where the payer fixed before paying. Any other address proves itself by its signature
-        over the terms (gateway/payments/receivers.py), and then waits 48 hours or for an owner.
+        over the terms (gateway/payments/receivers.py), and then waits 48 hours or for an owner. Tenge go
+        to the account that they came from; iban, or `to` as its SHA-256, is needed only where none was told.
         The same Idempotency-Key with the same request gives the same refund.
         """
         if not 1 <= len(idempotency_key) <= KEY_LIMIT:
             reject("idempotency", "Idempotency-Key", f"a refund needs a key of 1 to {KEY_LIMIT} characters")
         invoice, _, _ = self._payments.look(invoice_id)
         source = source or (Source.CITY if invoice.merchant_id is None else Source.MERCHANT)
+        if iban is not None:
+            to = account_name(iban)
         asked = repr((invoice_id, evidence_key, amount_minor, to, source.value)).encode()
-        owner, digest = invoice.merchant_id or "city", sha256(asked).digest()
+        owner, digest = invoice.merchant_id or OF_BILLS, sha256(asked).digest()
         if (known := self._known(owner, idempotency_key, digest)) is not None:
             return known
         with reading(self._engine) as connection:
-            asset = _asset(connection, invoice, evidence_key)
-        # A node may be asked about a contract's signature, so before any lock.
-        receiver, proof = self._receiver(invoice, asset, amount_minor, to, signature)
+            piece = piece_of(connection, invoice, evidence_key)
+        asset, receiver, proof = invoice.asset if piece is None else piece.asset, b"", Proof.BANK
+        if asset == TENGE:
+            assert piece is not None
+            check_receipt_left(self._engine, self._payments.view, piece, amount_minor)
+        else:
+            # A node may be asked about a contract's signature, so before any lock.
+            receiver, proof = self._receiver(invoice, asset, amount_minor, to, signature)
         now = self._clock()
-        refund = Refund(
-            id=f"r_{secrets.token_hex(12)}",
-            invoice_id=invoice_id,
-            evidence_key=evidence_key,
-            merchant_id=invoice.merchant_id,
-            source=source,
-            asset=asset,
-            amount_minor=amount_minor,
-            receiver=receiver,
-            proof=proof,
-            ripe_s=now if proof is Proof.FIXED else now + WAIT_S,
-            state=RefundState.REQUESTED,
-            created_s=now,
-            changed_s=now,
-        )
         with self._engine.begin() as connection:
             # One after the other: what is left is counted under this lock.
             store.locked_invoice(connection, invoice_id)
             if (found := rows.refund_asked(connection, owner, idempotency_key)) is not None:
                 return _same(found, digest)
-            _check_left(connection, invoice, refund)
+            account = None
+            if asset == TENGE:
+                assert piece is not None
+                # Read under the lock: what was erased meanwhile is not kept once more.
+                account = account_back(connection, piece, to, iban)
+                receiver, proof = account.receiver, account.proof
+            refund = Refund(
+                id=f"r_{secrets.token_hex(12)}",
+                invoice_id=invoice_id,
+                evidence_key=None if piece is None else piece.key,
+                merchant_id=invoice.merchant_id,
+                source=source,
+                asset=asset,
+                amount_minor=amount_minor,
+                receiver=receiver,
+                proof=proof,
+                ripe_s=now + WAIT_S if proof in GIVEN_LATER else now,
+                state=RefundState.REQUESTED,
+                created_s=now,
+                changed_s=now,
+            )
+            check_left(connection, invoice, refund)
             added = rows.add_refund(connection, refund, owner, idempotency_key, digest, actor, why)
             assert added, "asked under the lock"
+            if piece is None:
+                seen = store.evidence_of(connection, invoice_id)
+                rows.add_parts(connection, refund.id, parts_to_take(connection, invoice, seen, refund))
+            if account is not None:
+                bank.add_account(connection, refund.id, account.iban)
             self._payments.states.follow(connection, invoice_id, now, changed=True)
         return refund
 
@@ -162,10 +187,10 @@ class Refunds:
         return self.look(id)
 
     def cancel(self, id: str, actor: str, why: str) -> Refund:
-        """Let a refund not go; refused once it may be under way.
+        """Let a refund not go; refused once it may be under way. What it reserved is free again.
 
         What a wallet may have sent by now is looked for first, at the newest block: Unavailable where the
-        chain cannot be asked.
+        chain cannot be asked. In tenge a promise that is not in effect stops nobody; money that left does.
         """
         self._going.look_for(self.look(id))
         now = self._clock()
@@ -173,9 +198,14 @@ class Refunds:
             refund = _one(connection, id)
             if refund.state is RefundState.CANCELLED:
                 return refund
-            if RefundState.CANCELLED not in MOVES[refund.state] or refund.record_id is not None:
+            if RefundState.CANCELLED not in MOVES[refund.state]:
                 reject("P6", "refund", f"it is {refund.state.value} and may be under way")
+            if refund.record_id is not None:
+                check_why("P6", why)
+                self._going.check_not_out(connection, refund)
             self._move(connection, refund, RefundState.CANCELLED, actor, why, now)
+            if refund.invoice_id is None:
+                _reopen(connection, refund, actor, why, now)
         return self.look(id)
 
     def report(self, id: str, transaction: bytes, actor: str) -> Refund:
@@ -296,96 +326,16 @@ def _one(connection: Connection, id: str) -> Refund:
     return locked
 
 
+def _reopen(connection: Connection, refund: Refund, actor: str, why: str, now: int) -> None:
+    """Put money of no invoice back into the queue: what was decided about it will not be done."""
+    assert refund.evidence_key is not None
+    seen = store.locked_evidence(connection, refund.evidence_key)
+    if seen is not None and seen.decision is Decision.REFUND:
+        told = f"the refund {refund.id} was cancelled: {why}"
+        store.decide(connection, Decided(seen.key, Decision.REOPENED, None, None, actor, told, now))
+
+
 def _same(found: tuple[bytes, Refund], digest: bytes) -> Refund:
     if found[0] != digest:
         reject("idempotency", "Idempotency-Key", "this key was used for another refund")
     return found[1]
-
-
-def _asset(connection: Connection, invoice: Invoice, evidence_key: str | None) -> str:
-    if evidence_key is None:
-        return invoice.asset
-    return _evidence(connection, invoice, evidence_key).asset
-
-
-def _evidence(connection: Connection, invoice: Invoice, key: str) -> Seen:
-    found = store.evidence(connection, key)
-    if found is None or found.invoice_id != invoice.id:
-        reject("not_found", "evidence", f"the invoice has no evidence {key[:80]!a}")
-    return found
-
-
-def received(connection: Connection, invoice: Invoice, asset: str) -> int:
-    """Final money of an invoice in an asset, in units received: what came, not its worth (29)."""
-    return sum(
-        seen.amount_minor
-        for seen in store.evidence_of(connection, invoice.id)
-        if seen.kind in PAYS
-        and seen.stage is Stage.FINAL
-        and seen.asset == asset
-        and seen.decision is not Decision.RETAINED
-    )
-
-
-def reserved(connection: Connection, invoice_id: str, asset: str) -> int:
-    """What of it goes back already, or is asked back."""
-    return sum(
-        refund.amount_minor
-        for refund in rows.refunds_of_invoice(connection, invoice_id)
-        if refund.asset == asset and reserves(refund.state)
-    )
-
-
-def _check_left(connection: Connection, invoice: Invoice, refund: Refund) -> None:
-    """Refuse more than what is left: of the invoice, of the piece of evidence, of the city's receipt."""
-    if not 0 < refund.amount_minor < 1 << 128:
-        reject("E4", "amount", f"a refund is of 1 unit or more and below 2^128, not of {refund.amount_minor}")
-    came = received(connection, invoice, refund.asset)
-    left = came - reserved(connection, invoice.id, refund.asset)
-    if refund.amount_minor > left:
-        reject(
-            "F1",
-            "amount",
-            f"{came} final {refund.asset} came and {left} are left, this is {refund.amount_minor}",
-        )
-    if refund.evidence_key is not None:
-        seen = _evidence(connection, invoice, refund.evidence_key)
-        if seen.stage is not Stage.FINAL:
-            reject("P6", "evidence", f"this money is {seen.stage.value}, only final money goes back")
-        bound = seen.city_minor if refund.source is Source.CITY else seen.amount_minor
-        gone = sum(
-            one.amount_minor
-            for one in rows.refunds_of_evidence(connection, seen.key)
-            if reserves(one.state) and one.source is refund.source
-        )
-        if refund.amount_minor > bound - gone:
-            reject(
-                "F1",
-                "amount",
-                f"{bound - gone} of {bound} are left of this, the refund is {refund.amount_minor}",
-            )
-    if refund.source is Source.CITY:
-        _check_receipt(connection, invoice, refund)
-    elif invoice.merchant_id is None or refund.asset == TENGE:
-        reject("P6", "source", "this money never was a merchant's")
-    else:
-        _check_flushed(connection, invoice)
-
-
-def _check_receipt(connection: Connection, invoice: Invoice, refund: Refund) -> None:
-    if refund.evidence_key is None:
-        reject("P6", "evidence", "the city pays back against one receipt, so the evidence must be named")
-    seen = _evidence(connection, invoice, refund.evidence_key)
-    if seen.kind not in BOOKS or seen.position is None:
-        reject("F1", "evidence", "this is not on the ledger yet, so no receipt bounds the refund")
-
-
-def _check_flushed(connection: Connection, invoice: Invoice) -> None:
-    """Money on a deposit address is nobody's yet: the merchant gets it when it is split."""
-    seen = store.evidence_of(connection, invoice.id)
-    came = sum(s.amount_minor for s in seen if s.kind is Kind.DEPOSIT and s.stage is Stage.FINAL)
-    left = sum(s.amount_minor for s in seen if s.kind is Kind.FLUSH and s.stage is Stage.FINAL)
-    if came > left:
-        reject(
-            "P6", "evidence", f"{came} came to the deposit address and {left} of it were split: flush first"
-        )

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from gateway.db import Connection
 from gateway.payments import store
-from gateway.payments.model import MOVES, Derived, Payment, counts, derive, follow
+from gateway.payments.model import MOVES, Derived, Payment, derive, follow
 from gateway.payments.over import ask_back
-from gateway.payments.refund_model import reserves
+from gateway.payments.parts import going_back
 from gateway.payments.store import Invoice, Seen
 from gateway.payments.store.coins import coin_held
-from gateway.payments.store.refunds import refunds_of_invoice
 from gateway.rails import Kind, Stage
 from gateway.webhooks import store as webhooks
 from ledger.rules import TENGE
@@ -36,12 +34,7 @@ class States:
     def derive(self, connection: Connection, invoice: Invoice, now: int) -> tuple[Derived, list[Seen]]:
         """The state of an invoice now, and its evidence."""
         seen = store.evidence_of(connection, invoice.id)
-        held = {piece.key for piece in seen if not counts(invoice.terms, piece.payment)}
-        back = [
-            replace(one.returned, is_held=one.evidence_key in held)
-            for one in refunds_of_invoice(connection, invoice.id)
-            if reserves(one.state)
-        ]
+        back = going_back(connection, invoice, seen)
         until = min(now, self.known_until(connection, invoice.asset, now))
         payments = [piece.payment for piece in seen]
         if self._coin is not None and invoice.asset == self._coin:

@@ -8,7 +8,6 @@ strangers flushed into the treasury (decision 0042).
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import Final
 from gateway.db import Connection, reading
 from gateway.kz import check_iban
 from gateway.payments import store
+from gateway.payments.accounts import account_name, told_account
+from gateway.payments.bounds import check_not_taken_back, check_why, given_back
 from gateway.payments.refund_model import Proof, Refund, RefundState, Source, reserves
 from gateway.payments.service import Payments
 from gateway.payments.settled import note_settled
@@ -27,9 +28,10 @@ from gateway.rails import BOOKS, PAYS, Kind, Stage
 from ledger.records import ZERO_HASH, reject
 from ledger.rules import UNMATCHED_S
 
-WHY_LIMIT: Final = 500
 AT_ONCE: Final = 200
 STEP: Final = "retention"
+# Money of no invoice with one of these has not been disposed of.
+_NOBODYS: Final = frozenset({None, Decision.KEPT, Decision.REOPENED})
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class Unmatched:
         """
         if iban is not None:
             check_iban(iban, "iban")
-            assert sha256(iban.encode()).digest() == to, "two names of one account"
+            assert account_name(iban) == to, "two names of one account"
         now = self._clock()
         if len(to) != 32 or to == ZERO_HASH:
             reject("E2", "to", "a bank account is named by the 32 bytes of its IBAN's SHA-256")
@@ -149,9 +151,12 @@ class Unmatched:
             seen = _open(connection, evidence_key, why)
             if seen.decision is Decision.REFUND:
                 _same(connection, seen, Decision.REFUND, receiver=to)
-                return rows.refunds_of_evidence(connection, evidence_key)[0]
+                made = rows.refunds_of_evidence(connection, evidence_key)
+                # Those before it were cancelled, and so reopened (migration 0309 did it for those of before).
+                return next(one for one in made if reserves(one.state))
             _check_undecided(connection, seen)
             _check_sendable(seen)
+            check_not_taken_back(connection, seen)
             store.decide(connection, Decided(seen.key, Decision.REFUND, None, to, actor, why, now))
             refund = Refund(
                 id=f"r_{secrets.token_hex(12)}",
@@ -169,13 +174,15 @@ class Unmatched:
                 created_s=now,
                 changed_s=now,
             )
-            # One for each piece of evidence, whoever asks.
-            key = f"unmatched {evidence_key}"
+            # One for each piece of evidence, whoever asks; one more after each that was cancelled.
+            before = len(rows.refunds_of_evidence(connection, evidence_key))
+            key = f"unmatched {evidence_key}" + (f" {before}" if before else "")
             added = rows.add_refund(
                 connection, refund, "city", key, sha256(evidence_key.encode() + to).digest(), actor, why
             )
             assert added, "decided under the lock"
-            if (account := iban or _told_account(connection, seen, to)) is not None:
+            account = iban or told_account(connection, seen)
+            if account is not None and account_name(account) == to:
                 bank.add_account(connection, refund.id, account)
         return refund
 
@@ -206,7 +213,7 @@ class Unmatched:
             with self._engine.begin() as connection:
                 seen = store.locked_evidence(connection, found.key)
                 assert seen is not None
-                is_open = seen.invoice_id is None and seen.decision in {None, Decision.KEPT}
+                is_open = seen.invoice_id is None and seen.decision in _NOBODYS
                 if not is_open or (seen.transfer_id is not None and seen.position is None):
                     continue
                 how = f"unmatched since {seen.seen_s}" if seen.kind is Kind.BANK else "flushed by a stranger"
@@ -220,8 +227,7 @@ class Unmatched:
 
 def _open(connection: Connection, key: str, why: str) -> Seen:
     """The evidence, locked; a decision needs a reason."""
-    if not why.isprintable() or not 1 <= len(why.strip()) <= WHY_LIMIT:
-        reject("P5", "why", f"a decision needs a reason of 1 to {WHY_LIMIT} printable characters")
+    check_why("P5", why)
     seen = store.locked_evidence(connection, key)
     if seen is None:
         reject("not_found", "evidence", f"there is no evidence {key[:80]!a}")
@@ -258,9 +264,7 @@ def _check_undecided(connection: Connection, seen: Seen) -> None:
 
 def _check_not_given_back(connection: Connection, seen: Seen) -> None:
     """Refuse to have money pay an invoice of which some goes back, or has gone, by the one it came for."""
-    back = sum(
-        one.amount_minor for one in rows.refunds_of_evidence(connection, seen.key) if reserves(one.state)
-    )
+    back = given_back(connection, seen)
     if back:
         reject("P5", seen.key, f"{back} of its {seen.amount_minor} are given back, by refunds of this money")
 
@@ -283,13 +287,6 @@ def _check_recorded(seen: Seen) -> None:
     """What was counted apart is matched out of its receipt, so that has to be on the ledger first."""
     if seen.transfer_id is not None and seen.position is None:
         reject("V5", seen.key, "its receipt is being recorded; ask again in a moment")
-
-
-def _told_account(connection: Connection, seen: Seen, to: bytes) -> str | None:
-    """The account that the money came from, as the bank told it, if that is where it is to go."""
-    told = None if seen.evidence_hash is None else store.private(connection, seen.evidence_hash)
-    account = None if told is None else json.loads(told).get("debtor_iban")
-    return account if account and sha256(account.encode()).digest() == to else None
 
 
 def _check_sendable(seen: Seen) -> None:

@@ -41,6 +41,7 @@ SCOPED = {
     ("POST", "/v1/refunds/{id}/cancel"): ("refunds.write", False),
     ("POST", "/v1/refunds/{id}/transaction"): ("refunds.write", False),
     ("GET", "/v1/unmatched/refunds"): ("unmatched.read", False),
+    ("POST", "/v1/unmatched/refunds"): ("unmatched.write", False),
     ("POST", "/v1/unmatched/refunds/{id}/approve"): ("unmatched.write", False),
     ("POST", "/v1/unmatched/refunds/{id}/cancel"): ("unmatched.write", False),
     ("POST", "/v1/unmatched/refunds/{id}/retry"): ("unmatched.write", False),

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from gateway.db import reading
 from gateway.merchants import store
 from tests.gateway.conftest import Town
+from tests.gateway.test_merchant_pages import Visitor
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -133,3 +134,57 @@ def test_another_merchants_key_is_not_there(town: Town):
     for id in (operator, "0" * 16, "x y", "%00"):
         assert client.delete(f"/v1/keys/{id}", headers=town.bearer).status_code == 404
     assert client.get("/v1/unmatched", headers=town.operator).status_code == 200
+
+
+def test_a_key_that_ends_makes_none_that_ends_after_it(town: Town):
+    """Else who was let in for a month would have let themselves in for ever."""
+    client, now = town.client(), town.city.clock()
+    guest = make(client, town, lifetime_s=3_600)
+    assert guest["expires_s"] == now + 3_600
+    town.city.clock.wait(600)
+    mine = bearer(guest["key"])
+    for asked, end in (({}, 3_600), ({"lifetime_s": 31_536_000}, 3_600), ({"lifetime_s": 60}, 660)):
+        made = client.post("/v1/keys", json=asked, headers=mine).json()
+        assert made["expires_s"] == now + end, asked
+        # Nor does what that one makes.
+        again = client.post("/v1/keys", json={}, headers=bearer(made["key"])).json()
+        assert again["expires_s"] == now + end
+    lasting = make(client, town)
+    assert lasting["expires_s"] is None
+    # Nor by rotating itself, or one that lasts.
+    for id in (lasting["id"], guest["id"]):
+        turned = client.post(f"/v1/keys/{id}/rotate", json={}, headers=mine).json()
+        assert turned["expires_s"] == now + 3_600
+    # While it goes on beside its successor it is a key that ends.
+    old = make(client, town)
+    client.post(f"/v1/keys/{old['id']}/rotate", json={"overlap_s": 300}, headers=town.bearer)
+    last = client.post("/v1/keys", json={}, headers=bearer(old["key"])).json()
+    assert last["expires_s"] == town.city.clock() + 300
+    town.city.clock.wait(3_000)
+    for key in (turned, made, again, last):
+        assert client.get("/v1/merchant", headers=bearer(key["key"])).json()["rule"] == "key"
+
+
+def test_a_key_that_ends_is_prolonged_by_one_that_ends_later_and_by_the_operator(town: Town):
+    client, now = town.client(), town.city.clock()
+    guest = make(client, town, lifetime_s=3_600)
+    town.city.clock.wait(600)
+    longer = client.post(f"/v1/keys/{guest['id']}/rotate", json={}, headers=town.bearer).json()
+    assert longer["expires_s"] == now + 600 + 3_600
+    with town.city.gateway.engine.begin() as connection:
+        key = store.new_key(connection, store.OPERATOR, None, now, expires_s=now + 3_600)
+    path = f"/v1/merchants/{town.merchant_id}/keys"
+    given = client.post(path, json={}, headers=bearer(key)).json()
+    # A merchant's key is the merchant's: it does not end with whoever of the city's staff took it on.
+    assert given["expires_s"] is None
+
+
+def test_a_person_who_signed_in_with_a_key_that_ends_makes_none_that_ends_after_it(town: Town):
+    visitor, guest = Visitor(town), make(town.client(), town, lifetime_s=86_400)
+    visitor.sign_in(guest["key"])
+    made = visitor.send("/merchant/keys", "/merchant/keys", role="owner", name="stays", lifetime="none")
+    assert made.status_code == 200
+    with reading(town.city.gateway.engine) as connection:
+        found = store.keys_of(connection, town.merchant_id, (1 << 62, ""), 10, sandbox=None)
+    [new] = [one for one in found if one.name == "stays"]
+    assert new.expires_s == guest["expires_s"]

@@ -68,6 +68,7 @@ SCOPED = {
     ("POST", "/operator/unmatched"): "unmatched.write",
     ("GET", "/operator/refunds"): "unmatched.read",
     ("POST", "/operator/refunds"): "unmatched.write",
+    ("POST", "/operator/refunds/bill"): "unmatched.write",
 }
 
 

@@ -15,7 +15,8 @@ from gateway import db, migrations
 from gateway.migrations import LATEST, VERSION_TABLE, upgrade
 from gateway.payments import store
 from gateway.payments.model import Note, Status, derive
-from gateway.payments.store import tables
+from gateway.payments.refund_model import Proof, Refund, RefundState, Source
+from gateway.payments.store import Decided, Decision, refunds, tables
 from gateway.payments.store.settlements import settlements_of_invoice
 from gateway.rails import Evidence, Kind, Stage
 from ledger.database import Amount, Hash32
@@ -158,6 +159,25 @@ def fill_first_version(engine: Engine) -> None:
         )
 
 
+def test_money_whose_refund_was_cancelled_before_is_in_the_queue_again(engine: Engine):
+    """Of the time before 0309, when a cancelled refund left it decided about for ever."""
+    upgrade(engine, "0308")
+    with engine.begin() as connection:
+        for key, state in (("gone", RefundState.CANCELLED), ("stands", RefundState.REQUESTED)):
+            store.add_evidence(connection, Evidence(key, Kind.BANK, Stage.FINAL, "KZT", 5, 5), None, NOW)
+            store.decide(connection, Decided(key, Decision.REFUND, None, b"\1" * 32, "a", "she called", NOW))
+            refund = Refund(
+                f"r_{key}", None, key, None, Source.CITY, "KZT", 5, b"\1" * 32, Proof.SEATS, NOW, state, NOW, NOW + 7
+            )  # fmt: skip
+            assert refunds.add_refund(connection, refund, "city", f"unmatched {key}", b"\2" * 32, "a", "")
+    upgrade(engine)
+    with engine.begin() as connection:
+        assert [one.key for one in store.unmatched(connection, (0, ""), 10)] == ["gone"]
+        *_, last = store.decisions_of(connection, "gone")
+        assert (last.action, last.at_s) == (Decision.REOPENED, NOW + 7)
+        assert [one.action for one in store.decisions_of(connection, "stands")] == [Decision.REFUND]
+
+
 @pytest.mark.parametrize("table", tables.INSERT_ONLY, ids=lambda table: table.name)
 def test_what_happened_can_only_be_added_to(engine: Engine, table: Table):
     """By whatever statement, the row stays: the database itself refuses (field failure 78)."""
@@ -180,8 +200,8 @@ def test_what_happened_can_only_be_added_to(engine: Engine, table: Table):
 def test_every_table_of_what_happened_is_one_of_those():
     """By name, so that one that leaves the list in code and in the steps is missed."""
     assert {table.name for table in tables.INSERT_ONLY} == {
-        "invoice_event", "evidence_event", "evidence_decision", "merchant_policy", "refund_event", "settlement",
-        "payout_event", "provider_message",
+        "invoice_event", "evidence_event", "evidence_decision", "merchant_policy", "refund_event", "refund_part",
+        "settlement", "payout_event", "provider_message",
     }  # fmt: skip
 
 

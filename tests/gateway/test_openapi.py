@@ -290,6 +290,9 @@ class Things:
                 real.ids = [self.new_key() for _ in range(3)]
             case _, "/v1/unmatched/refunds/{id}/retry":
                 real.ids = [self.failed_city_refund()]
+            case "POST", "/v1/unmatched/refunds":
+                real.members = {"invoice": [self.bill.id]}
+                real.body = {"invoice": self.bill.id, "amount": "1", "why": "paid twice", "iban": PAYER}
             case _, p if p.startswith("/v1/unmatched/refunds/{id}"):
                 real.ids = [self.new_city_refund()]
             case "POST", "/v1/unmatched/assign" | "/v1/unmatched/keep" | "/v1/unmatched/refund":

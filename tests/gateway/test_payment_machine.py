@@ -191,6 +191,8 @@ class Machine(RuleBasedStateMachine):
         self.invoices: list[Invoice] = []
         self.next_death: int | None = None
         self.voided: set[str] = set()
+        # Of which pieces that did not count a refund was when it was asked for: key and amount.
+        self.parts: dict[str, list[tuple[str, int]]] = {}
         self.seen_s = 0
         self.start()
 
@@ -385,19 +387,55 @@ class Machine(RuleBasedStateMachine):
             self.refused(refused, "P5")
 
     @precondition(lambda self: self.invoices)
-    @rule(at=st.integers(0, 2), hundredths=st.sampled_from([1, 50, 100]), approves=st.booleans())
-    def refund(self, at: int, hundredths: int, approves: bool) -> None:
+    @rule(
+        at=st.integers(0, 2),
+        hundredths=st.sampled_from([1, 50, 100, 130]),
+        approves=st.booleans(),
+        names=st.sampled_from([None, None, 0, 1]),
+    )
+    def refund(self, at: int, hundredths: int, approves: bool, names: int | None) -> None:
         invoice = self.invoices[at % len(self.invoices)]
         amount, key = max(invoice.due_minor * hundredths // 100, 1), f"r{next(_numbers)}"
+        with reading(self.engine) as connection:
+            idle = self.idle_by_hand(connection, invoice)
+        named = None if names is None or not idle else idle[names % len(idle)][0]
         try:
-            made = self.alive(lambda: self.refunds.request(ACTOR, invoice.id, None, amount, None, key))
+            made = self.alive(lambda: self.refunds.request(ACTOR, invoice.id, named, amount, None, key))
         except Invalid as refused:
             self.refused(refused, "P6", "F1")
             return
+        left, taken = amount, []
+        for piece, free in [(named, amount)] if named is not None else idle:
+            if part := min(free, left):
+                taken.append((piece, part))
+                left -= part
+        self.parts[made.id] = taken
         # With the same key it is the same.
-        assert self.refunds.request(ACTOR, invoice.id, None, amount, None, key).id == made.id
+        assert self.refunds.request(ACTOR, invoice.id, named, amount, None, key).id == made.id
         if approves:
             self.alive(lambda: self.refunds.approve(made.id, ACTOR))
+
+    def idle_by_hand(self, connection: db.Connection, invoice: Invoice) -> list[tuple[str, int]]:
+        """Final money of an invoice that does not count, oldest first, and what of it is not given back."""
+        going = [
+            part
+            for one in refund_rows.refunds_of_invoice(connection, invoice.id)
+            if one.state != "cancelled"
+            for part in self.parts.get(one.id, [])
+        ]
+        found = []
+        for key, piece in sorted(self.pieces.items(), key=lambda one: (one[1].evidence.at_s, one[0])):
+            evidence = piece.evidence
+            is_there = piece.invoice == invoice.id and evidence.kind in PAYS and evidence.stage is Stage.FINAL
+            if is_there and not self.counts_by_hand(connection, key, invoice):
+                found.append((key, evidence.amount_minor - sum(n for of, n in going if of == key)))
+        return found
+
+    def counts_by_hand(self, connection: db.Connection, key: str, invoice: Invoice) -> bool:
+        made = store.decisions_of(connection, key)
+        if made:
+            return made[-1].action in {Decision.ACCEPTED, Decision.ASSIGNED}
+        return (self.pieces[key].evidence.at_s or 0) <= invoice.expires_s
 
     @rule(
         what=st.sampled_from(["approve", "cancel", "send", "send", "final", "reorganise"]),
@@ -502,16 +540,22 @@ class Machine(RuleBasedStateMachine):
         """What an outsider says who has the list of pieces, the decisions and the refunds, and counts."""
         came = dict.fromkeys(ORDER, 0)
         for key, piece in self.pieces.items():
-            if piece.invoice == invoice.id and piece.evidence.kind in PAYS and piece.evidence.stage in came:
-                made = store.decisions_of(connection, key)
-                is_late = (piece.evidence.at_s or 0) > invoice.expires_s
-                if (made[-1].action in {Decision.ACCEPTED, Decision.ASSIGNED}) if made else not is_late:
-                    came[piece.evidence.stage] += piece.evidence.amount_minor
+            stage, is_theirs = piece.evidence.stage, piece.invoice == invoice.id
+            is_there = is_theirs and piece.evidence.kind in PAYS and stage in came
+            if is_there and self.counts_by_hand(connection, key, invoice):
+                came[stage] += piece.evidence.amount_minor
         back = [
             one for one in refund_rows.refunds_of_invoice(connection, invoice.id) if one.state != "cancelled"
         ]
         needed = invoice.due_minor - invoice.due_minor * self.tolerance // 10_000
-        needed += sum(one.amount_minor for one in back)
+        # What goes back of money that does not count takes nothing from what does.
+        for one in back:
+            needed += one.amount_minor
+            needed -= sum(
+                amount
+                for key, amount in self.parts.get(one.id, [])
+                if not self.counts_by_hand(connection, key, invoice)
+            )
         there = 0
         for stage in reversed(ORDER):
             there += came[stage]

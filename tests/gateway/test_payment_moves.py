@@ -10,10 +10,11 @@ from gateway.payments.model import MOVES, Derived, Note, Payment, Returned, Stat
 from gateway.rails import Kind, Stage
 
 DUE, EXPIRES = 2, 10
-# A piece of money: units, how far it has come, and "in" time, late and "held", or late and "accepted".
+# A piece of money: units, how far it has come, and "in" time, late and "held", late and "accepted", or "kept".
 Piece = tuple[int, Stage, str] | None
-# Units that go back, and whether they have.
-Back = tuple[int, bool]
+IDLE = {"held", "kept"}
+# Units that go back, whether they have, and how many are of each piece that did not count when it was asked for.
+Back = tuple[int, bool, tuple[int, int]]
 # Two pieces of money, at most two refunds, whether the time is over, whether it was voided.
 World = tuple[tuple[Piece, ...], tuple[Back, ...], bool, bool]
 START: World = ((None, None), (), False, False)
@@ -25,17 +26,23 @@ def state(world: World) -> Derived:
     payments = [
         Payment(
             Kind.ROUTER, piece[1], "USDT", piece[0], 1 if piece[2] == "in" else EXPIRES + 1,
-            is_accepted=piece[2] == "accepted",
+            is_accepted=piece[2] == "accepted", is_spent=piece[2] == "kept",
         )
         for piece in money
         if piece is not None
     ]  # fmt: skip
-    returned = [Returned("USDT", units, is_final) for units, is_final in back]
+    returned = []
+    for units, is_final, parts in back:
+        idle = sum(
+            part for part, piece in zip(parts, money, strict=True) if piece is not None and piece[2] in IDLE
+        )
+        told = ((units - idle, False), (idle, True))
+        returned += [Returned("USDT", some, is_final, is_held=held) for some, held in told if some]
     return derive(terms, payments, EXPIRES + 1 if is_over else 1, returned)
 
 
-def pieces_after(piece: Piece) -> Iterator[Piece]:
-    """What one piece of money can become by one event."""
+def pieces_after(piece: Piece, given: int) -> Iterator[Piece]:
+    """What one piece of money can become by one event; given: how much of it goes back by its name."""
     if piece is None:
         for units in (1, DUE):
             for stage in set(Stage) - {Stage.GONE}:
@@ -46,32 +53,49 @@ def pieces_after(piece: Piece) -> Iterator[Piece]:
     if stage is not Stage.FINAL:
         yield from ((units, other, when) for other in Stage if other is not stage)
     if when == "held" and stage is not Stage.GONE:
-        # Accepted, or kept apart, or given to another invoice.
-        yield from [(units, stage, "accepted"), None]
+        # Accepted, or kept apart, or given to another invoice, which what goes back is not.
+        yield from [(units, stage, "accepted"), (units, stage, "kept") if given else None]
 
 
 def after(world: World) -> Iterator[World]:
     """What can happen that the state is followed after, each by itself."""
     money, back, is_over, is_void = world
     for at, piece in enumerate(money):
-        for other in pieces_after(piece):
+        for other in pieces_after(piece, sum(parts[at] for _, _, parts in back)):
             yield sort((*money[:at], other, *money[at + 1 :]), back, is_over, is_void)
     yield (money, back, is_over, True)
     final = sum(piece[0] for piece in money if piece is not None and piece[1] is Stage.FINAL)
     if len(back) < 2:
         for units in (1, DUE):
-            if sum(one for one, _ in back) + units <= final:
-                yield sort(money, (*back, (units, False)), is_over, is_void)
-    for at, (units, is_done) in enumerate(back):
+            if sum(one for one, _, _ in back) + units <= final:
+                for parts in parts_of(money, back, units):
+                    yield sort(money, (*back, (units, False, parts)), is_over, is_void)
+    for at, (units, is_done, parts) in enumerate(back):
         if not is_done:
-            yield sort(money, (*back[:at], (units, True), *back[at + 1 :]), is_over, is_void)
+            yield sort(money, (*back[:at], (units, True, parts), *back[at + 1 :]), is_over, is_void)
             yield sort(money, (*back[:at], *back[at + 1 :]), is_over, is_void)
     yield (money, back, True, is_void)
 
 
+def parts_of(money: tuple[Piece, ...], back: tuple[Back, ...], units: int) -> set[tuple[int, int]]:
+    """Of which pieces that do not count a refund can be: of none, or of them first, whichever was there first."""
+    room = [
+        piece[0] - sum(parts[at] for _, _, parts in back)
+        if piece is not None and piece[1] is Stage.FINAL and piece[2] in IDLE
+        else 0
+        for at, piece in enumerate(money)
+    ]
+    first = min(units, room[0])
+    last = min(units, room[1])
+    return {(0, 0), (first, min(units - first, room[1])), (min(units - last, room[0]), last)}
+
+
 def sort(money: tuple[Piece, ...], back: tuple[Back, ...], is_over: bool, is_void: bool) -> World:
     # Which came first makes no difference to a state, and half as many worlds.
-    return tuple(sorted(money, key=str)), tuple(sorted(back)), is_over, is_void
+    if str(money[0]) > str(money[1]):
+        money = money[::-1]
+        back = tuple((units, is_done, parts[::-1]) for units, is_done, parts in back)
+    return money, tuple(sorted(back)), is_over, is_void
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,20 @@ import json
 import subprocess
 import sys
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.embedded import RATES
 from gateway.rate_desk import PAUSE_S, RateDesk, rate_record
 from gateway.rates import SourcedRate
 from gateway.rates_simulator import Misbehaviour
 from ledger.records import Invalid, Unavailable
-from tests.gateway.conftest import Town
+from ledger.writer import submit
+from tests.gateway.conftest import DAY, Town
 
 
 def break_all(town: Town, how: Misbehaviour) -> None:
@@ -228,3 +232,77 @@ def test_a_second_process_asks_no_sources_while_the_first_has_a_fresh_rate(town:
     with town.city.gateway.engine.begin() as connection:
         record = rate_record(connection, told)
     assert bytes(record.source1) in {bytes.fromhex(source.sha256) for source in believed.sources}
+
+
+# --- held to the ledger ------------------------------------------------------------------------------
+
+
+def held(town: Town) -> RateDesk:
+    """A desk that has only just started and knows the ledger, as the server's does."""
+    gateway = town.city.gateway
+    return RateDesk(
+        town.city.outside.rate_sources, RATES, town.city.clock, gateway.engine, gateway.payments.view
+    )
+
+
+def is_recorded(town: Town, desk: RateDesk) -> bool:
+    """Put the rate in use on the ledger; whether it stands there, or was refused for its step."""
+    gateway, now = town.city.gateway, town.city.clock()
+    believed = desk.current("USDT")
+    with gateway.engine.begin() as connection:
+        submit(connection, rate_record(connection, believed), now, f"tried {now}".encode())
+    town.record()
+    last = gateway.payments.view.refresh().last_rate["USDT"]
+    return Fraction(last.numerator, last.denominator) == believed.fraction
+
+
+def test_what_the_ledger_would_not_record_is_not_quoted_whatever_small_steps_led_there(town: Town):
+    """Ten per cent in each minute are a step each: the ledger's band of the day is what stops the walk."""
+    unheld = another_process(town)
+    for tenge in ("550.00", "604.00"):
+        town.wait(60)
+        price(town, tenge)
+        unheld.current("USDT")
+    assert not is_recorded(town, unheld)
+    town.wait(60)
+    with pytest.raises(Unavailable, match=r"Q4.*the ledger would not record it.*1795 of 10,000.*is 1000"):
+        held(town).current("USDT")
+    with pytest.raises(Unavailable, match="the ledger would not record it"):
+        town.city.rate_desk.current("USDT")
+
+
+def test_after_silence_a_true_move_is_quoted_on_the_day_on_which_it_is_recorded(town: Town):
+    before = town.city.gateway.payments.view.refresh().last_rate["USDT"]
+    price(town, "640.00")  # a quarter more than 512.10: the third day has room for it
+    town.wait(before.time + 2 * DAY - town.city.clock())
+    for desk in (held(town), town.city.rate_desk):
+        with pytest.raises(Unavailable, match="Q4"):
+            desk.current("USDT")
+    # The last good rate may be an hour younger than the ledger's.
+    town.wait(3_601)
+    assert held(town).current("USDT").fraction * 10**4 == 640
+    assert is_recorded(town, town.city.rate_desk)
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from([61, 3_600, DAY, 2 * DAY, 5 * DAY]), st.integers(-3_000, 3_000)),
+        min_size=1,
+        max_size=6,
+    )
+)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_rate_in_use_is_refused_by_the_ledger(town: Town, steps: list[tuple[int, int]]):
+    """Whatever the market does: quoted, and put on the ledger in the same second, it stands there."""
+    tenge = Decimal("512.10")
+    for seconds, by_bps in steps:
+        town.wait(seconds)
+        tenge = min(
+            max((tenge * (10_000 + by_bps) / 10_000).quantize(Decimal("0.01")), Decimal(1)), Decimal(10**6)
+        )
+        price(town, str(tenge))
+        try:
+            town.city.rate_desk.current("USDT")
+        except Unavailable:
+            continue
+        assert is_recorded(town, town.city.rate_desk)

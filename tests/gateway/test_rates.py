@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
@@ -17,6 +18,7 @@ from gateway.kz import day_start_s
 from gateway.rates import CombinedRate, Policy, SourcedRate, combine, quote_amount
 from gateway.rates_simulator import Misbehaviour, RatesSimulator
 from ledger.records import Invalid, Unavailable
+from ledger.rules import RECOVERY_S, rate_band
 
 DAY = date(2026, 7, 1)
 NOW = day_start_s(DAY) + 10 * 3600
@@ -24,7 +26,6 @@ POLICY = Policy(
     max_age_s={"nationalbank": 36 * 3600, "alpha": 120, "beta": 120},
     band_bps=200,
     step_bps=500,
-    step_window_s=3600,
     last_good_max_age_s=900,
     peg_sources=frozenset({"nationalbank"}),
     depeg_bps=100,
@@ -226,12 +227,35 @@ def test_ff31_disagreement_does_not_fall_back_to_the_last_good_rate():
     refused("Q2", [rated("alpha", "100"), rated("beta", "110")], good("105", 1))
 
 
-def test_ff31_a_step_from_the_last_good_rate_is_refused_until_the_window_has_passed():
-    answers = [rated("alpha", "525.1"), rated("beta", "525.1")]
-    refused("Q4", answers, good("500", 3600))
-    combine(answers, NOW, good("500", 3601), POLICY)
-    combine([rated("alpha", "525"), rated("beta", "525")], NOW, good("500", 1), POLICY)
-    refused("Q4", [rated("alpha", "474.9"), rated("beta", "474.9")], good("500", 1))
+def test_ff31_a_step_from_the_last_good_rate_is_refused_and_silence_widens_it_a_day_at_a_time():
+    """As on the ledger: silence took the band away once, after which anything was believed (decision 0033)."""
+    day = 86_400
+
+    def at(tenge: str, age_s: int) -> tuple[list[SourcedRate], CombinedRate]:
+        return [rated("alpha", tenge), rated("beta", tenge)], good("500", age_s)
+
+    for age_s, most in ((1, "525"), (day, "525"), (day + 1, "550"), (2 * day + 1, "575"), (100 * day, "750")):
+        answers, last = at(most, age_s)
+        assert combine(answers, NOW, last, POLICY).fraction * 10**4 == Fraction(most)
+        assert "basis points from the last good rate" in refused("Q4", *at(f"{most}.1", age_s))
+    refused("Q4", *at("474.9", 1))
+    # After half a year without any rate the series begins anew, and not a second earlier.
+    refused("Q4", *at("5000", RECOVERY_S))
+    answers, last = at("5000", RECOVERY_S + 1)
+    combine(answers, NOW, last, POLICY)
+
+
+@given(st.integers(1, 2_000), st.integers(0, RECOVERY_S + 10))
+def test_the_step_from_the_last_good_rate_is_the_ledgers_own(step_bps: int, age_s: int):
+    """One place for the rule: what it says is the most is believed, and what is above it is not."""
+    policy, most = replace(POLICY, step_bps=step_bps), rate_band(step_bps, age_s)
+    assert (most is None) is (age_s > RECOVERY_S)
+    if most is None:
+        return
+    for rate in (Fraction(500 * (10_000 + most), 10_000), Fraction(500 * (10_000 - most), 10_000)):
+        combine([rated("alpha", str(rate)), rated("beta", str(rate))], NOW, good("500", age_s), policy)
+        beyond = str(rate + (rate - 500) / 10**6)
+        refused("Q4", [rated("alpha", beyond), rated("beta", beyond)], good("500", age_s), policy)
 
 
 def test_ff33_a_token_that_leaves_its_peg_is_refused():

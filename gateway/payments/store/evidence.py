@@ -26,6 +26,7 @@ class Decision(StrEnum):
     ASSIGNED = "assigned"  # pays the invoice that a person named
     KEPT = "kept"  # stays where it is and pays nothing
     REFUND = "refund"  # goes back, and pays nothing
+    REOPENED = "reopened"  # was to go back, which was cancelled: asked about again
     RETAINED = "retained"  # nobody's for a year, and the city's since
 
 
@@ -225,7 +226,8 @@ def nobodys(connection: Connection, kind: Kind, before_s: int, most: int) -> lis
             tables.evidence.c.kind == kind.value,
             tables.evidence.c.stage == Stage.FINAL.value,
             tables.evidence.c.seen_s < before_s,
-            tables.evidence.c.decision.is_(None) | (tables.evidence.c.decision == Decision.KEPT.value),
+            tables.evidence.c.decision.is_(None)
+            | tables.evidence.c.decision.in_([Decision.KEPT.value, Decision.REOPENED.value]),
         )
         .order_by(tables.evidence.c.seen_s, tables.evidence.c.key)
         .limit(most)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.db import insert_into, newest_first
-from gateway.payments.refund_model import Proof, Refund, RefundState, Source
+from gateway.payments.refund_model import Part, Proof, Refund, RefundState, Source
 from gateway.payments.store import tables
 
 # How many values one question names: databases bound it.
@@ -122,6 +122,39 @@ def refunds_of_evidence(connection: Connection, key: str) -> list[Refund]:
     return [_refund_of(row) for row in rows]
 
 
+def add_parts(connection: Connection, refund_id: str, parts: Sequence[Part]) -> None:
+    """Note of which money that does not count a refund is; once, when it is asked for."""
+    for part in parts:
+        connection.execute(
+            insert(tables.refund_part).values(
+                refund_id=refund_id, evidence_key=part.evidence_key, amount=part.amount_minor
+            )
+        )
+
+
+def parts_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[Part]]:
+    """Of which money that does not count these refunds are."""
+    column = tables.refund_part.c
+    found: dict[str, list[Part]] = {}
+    for start in range(0, len(ids), KEYS_AT_ONCE):
+        some = column.refund_id.in_(ids[start : start + KEYS_AT_ONCE])
+        asked = select(tables.refund_part).where(some).order_by(column.refund_id, column.evidence_key)
+        for row in connection.execute(asked):
+            found.setdefault(row.refund_id, []).append(Part(row.evidence_key, row.amount))
+    return found
+
+
+def parts_of_evidence(connection: Connection, key: str) -> list[tuple[int, RefundState, Source]]:
+    """What refunds that named no money took of this piece: how much, and the refund's state and source."""
+    part, refund = tables.refund_part.c, tables.refund.c
+    rows = connection.execute(
+        select(part.amount, refund.state, refund.source)
+        .where(part.evidence_key == key, refund.id == part.refund_id)
+        .order_by(refund.id)
+    )
+    return [(row.amount, RefundState(row.state), Source(row.source)) for row in rows]
+
+
 def refunds_of_merchant(
     connection: Connection, merchant_id: str | None, before: tuple[int, str], most: int
 ) -> list[Refund]:
@@ -144,6 +177,18 @@ def refunds_in(
             (column.created_s > created) | ((column.created_s == created) & (column.id > id)),
         )
         .order_by(column.created_s, column.id)
+        .limit(most)
+    )
+    return [_refund_of(row) for row in rows]
+
+
+def cancelled_promises(connection: Connection, most: int) -> list[Refund]:
+    """The newest refunds that were cancelled after the ledger was asked to promise them."""
+    column = tables.refund.c
+    rows = connection.execute(
+        select(tables.refund)
+        .where(column.state == RefundState.CANCELLED.value, column.record_id.is_not(None))
+        .order_by(column.created_s.desc(), column.id)
         .limit(most)
     )
     return [_refund_of(row) for row in rows]

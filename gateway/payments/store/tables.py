@@ -193,6 +193,14 @@ refund_event = Table(
     Column("why", Text, nullable=False),
     Column("at_s", Integer64, nullable=False),
 )
+refund_part = Table(
+    # Of which money that does not count a refund is that names none, as it was when it was asked for.
+    "refund_part",
+    metadata,
+    Column("refund_id", Text, ForeignKey("refund.id"), primary_key=True),
+    Column("evidence_key", Text, ForeignKey("evidence.key"), primary_key=True, index=True),
+    Column("amount", Amount, nullable=False),
+)
 settlement = Table(
     # What final money a merchant was given, in the transaction that paid; one row for each evidence.
     "settlement",
@@ -366,12 +374,13 @@ flush_waiting = Table(
 )
 
 INSERT_ONLY = (
-    invoice_event, evidence_event, decision, policy, refund_event, settlement, payout_event, message,
+    invoice_event, evidence_event, decision, policy, refund_event, refund_part, settlement, payout_event,
+    message,
 )  # fmt: skip
 ALL = (
     invoice, invoice_event, evidence, evidence_event, decision, policy, private, erased, cursor, nonce,
     flush_waiting, file, idempotency, refund, refund_event, attempt, settlement, payout, payout_item,
-    payout_event, message, order_claim, refund_account, bank_refund, approval_place,
+    payout_event, message, order_claim, refund_account, bank_refund, approval_place, refund_part,
 )  # fmt: skip
 
 for _table in INSERT_ONLY:

@@ -65,6 +65,12 @@ def _entry(entry: Credit) -> BankEntry:
     )
 
 
+def taken_back_key(key: str, amount_tiyn: int) -> str | None:
+    """Under which key a credit is taken back, where the bank keeps its reference and the amount."""
+    account, is_credit, reference = key.partition(":credit:")
+    return f"{account}:debit-reversal:{amount_tiyn}:{reference}" if is_credit else None
+
+
 def read_file_keys(content: bytes) -> set[str]:
     """The keys of all evidence in a file on whichever account; none where the file cannot be read."""
     try:
