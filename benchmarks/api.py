@@ -91,7 +91,7 @@ def measure(wanted: Wanted, *, is_long: bool) -> Results:
                 found[name].append(_measured(server, running[name], folder))
 
     def of(name: str, member: str) -> float:
-        return median(run[member] for run in found[name])
+        return float(median(run[member] for run in found[name]))
 
     n = f"{CLIENTS} clients, {WORKERS} workers, {SECONDS} s x {RUNS}"
     for name, of_whom, beside in (

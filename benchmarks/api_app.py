@@ -23,9 +23,10 @@ from contracts.bindings import City
 from gateway.api.schemas import NewInvoice
 from gateway.app import Gateway, create_app
 from gateway.db import engine as open_engine
-from gateway.embedded import RATES, Keys, Plan
+from gateway.embedded import RATES, Keys
 from gateway.ledger_view import LedgerView
 from gateway.payments.service import Payments
+from gateway.plan import Plan
 from gateway.rails.evm import Place, Quotes
 from gateway.rate_desk import RateDesk
 from gateway.rates import Exchange, NationalBank

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,8 +49,8 @@ def measure(wanted: Wanted, *, is_long: bool) -> Results:
             after = {one: _middle(opened, one) if is_deep else None for one in keys}
             many, few = in_turn(
                 RUNS,
-                lambda after=after: _ask(http, keys["m_many"], after["m_many"]),
-                lambda after=after: _ask(http, keys["m_few"], after["m_few"]),
+                partial(_ask, http, keys["m_many"], after["m_many"]),
+                partial(_ask, http, keys["m_few"], after["m_few"]),
             )
             yield Result(name, many, "ms", few, n)
 

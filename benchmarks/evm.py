@@ -88,7 +88,7 @@ def fill_blocks(town: AnvilTown, sender: Any, paid: int, count: int) -> tuple[in
     """Blocks with 50 Transfers each, most of them between strangers; the first and the last of them."""
     token = Web3.to_checksum_address(town.token)
     strangers = [Web3.to_checksum_address(number.to_bytes(20, "big")) for number in STRANGERS]
-    town.miner.is_on = False
+    town.miner.turn(is_on=False)
     account = town.node.call("eth_accounts")[0]
     first = town.block() + 1
     for number in range(count):
@@ -101,7 +101,7 @@ def fill_blocks(town: AnvilTown, sender: Any, paid: int, count: int) -> tuple[in
         town.node.call("evm_mine")
     last = town.block()
     town.mine(SLOT_BLOCKS + 1)
-    town.miner.is_on = True
+    town.miner.turn(is_on=True)
     return first, last
 
 

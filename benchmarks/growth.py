@@ -55,9 +55,9 @@ def measure(wanted: Wanted, *, is_long: bool) -> Results:
             n = f"1000 x {len(costs)}"
             yield Result(f"ledger.append.at_{name}", appended, "us an append", first, n)
             more = transfers.take(RUN_RECORDS)
-            logged = wal_bytes(address)
+            before = wal_bytes(address)
             cpu = sum(microseconds_each(server.pid, len(more), partial(_append, writer, more)))
-            logged = (wal_bytes(address) - logged) / len(more)
+            logged = (wal_bytes(address) - before) / len(more)
             first_cpu, first_logged = first_cpu or cpu, first_logged or logged
             n = str(len(more))
             yield Result(f"ledger.append.at_{name}.cpu", cpu, "us of CPU an append", first_cpu, n)

@@ -61,7 +61,7 @@ class Bare:
         with TemporaryDirectory(prefix="qazyna-bench-") as folder:
             path = Path(folder) / "insert.sql"
             path.write_text(script.replace("\\\\", "\\"))
-            command = [
+            command: list[str | Path] = [
                 program,
                 "-n",
                 "-M",
