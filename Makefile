@@ -64,8 +64,8 @@ forge-test: setup-test
 test: setup-test lint contracts-check forge-test ## all of the tests
 	@$(BIN)/python -m pytest $(PYTEST)
 
-simulate: setup-test ## the ledger in a world that goes wrong, for N seeds
-	@$(BIN)/python -m tests.simulation.world --count $(N)
+simulate: setup-test ## the ledger in a world that goes wrong, for N seeds (POSTGRES=1: on PostgreSQL)
+	@$(BIN)/python -m tests.simulation.world --count $(N) $(if $(POSTGRES),--postgres)
 
 prove: setup-test ## the long counts, recorded in docs/proofs.md (ONLY=name runs one)
 	@$(BIN)/python tools/prove.py $(ONLY)

@@ -146,7 +146,7 @@ class Publisher:
         # A page of records at a time, so that memory is bounded however much is new.
         for start in range(old, size, PAGE):
             self._write_tiles(engine, start, min(start + PAGE, size))
-        with reading(engine) as connection:
+        with store.asking(), reading(engine) as connection:
             for name in store.document_names(connection):
                 path = f"documents/{name.hex()}"
                 # Its name is its hash and nobody writes it but whole, so one that is there is right.
@@ -159,7 +159,7 @@ class Publisher:
     def _write_states(self, engine: Engine, size: int) -> dict[str, bytes]:
         """Write the states of the years that are closed by then; returns their SHA-256 by path."""
         found = {}
-        with reading(engine) as connection:
+        with store.asking(), reading(engine) as connection:
             for year, digest in store.closed_years(connection, size):
                 path = f"states/{year}.json"
                 found[path] = digest
@@ -194,7 +194,7 @@ class Publisher:
 
     def finish(self, engine: Engine) -> None:
         """Write anchors and trust, and last the manifest that names what nothing else covers."""
-        with reading(engine) as connection:
+        with store.asking(), reading(engine) as connection:
             anchors = store.anchors(connection)
             names = store.document_names(connection)
         names = self._unnamed(engine, names)

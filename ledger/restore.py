@@ -196,7 +196,7 @@ def _time(data: bytes) -> int:
 
 def _take_documents(engine: Engine, bundle: Target) -> None:
     """The public documents that the records name, as far as the bundle has them."""
-    with reading(engine) as connection:
+    with store.asking(), reading(engine) as connection:
         known = set(store.document_names(connection))
     wanted: set[bytes] = set()
     for data in store.records(engine):

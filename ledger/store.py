@@ -235,10 +235,10 @@ def size_and_edge(connection: Connection) -> tuple[int, bytes]:
 
 
 def records(engine: Engine, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """The records from start to before end, in order, read in pages."""
+    """The records from start to before end, in order, read in pages; Unavailable where they are not read."""
     while end is None or start < end:
         most = PAGE if end is None else min(PAGE, end - start)
-        with reading(engine) as connection:
+        with asking(), reading(engine) as connection:
             found = page(connection, start - 1, most)
         yield from (recorded.data for recorded in found)
         if len(found) < most:

@@ -107,13 +107,25 @@ def only_writer(engine: Engine, lock: Path, standby_s: float = 0) -> Iterator[No
 
 @contextmanager
 def _advisory(engine: Engine, deadline: float) -> Iterator[None]:
-    with engine.connect() as connection:
-        while not store.try_lock(connection):
+    with store.asking():
+        session = engine.connect()
+    with session as connection:
+        while not _try_lock(connection):
             _wait_for_turn("the ledger's advisory lock", deadline)
         try:
             yield
         finally:
-            store.unlock(connection)
+            try:
+                with store.asking():
+                    store.unlock(connection)
+            except Unavailable:
+                # Where the session has gone, its lock has gone with it; it must not stay in the pool.
+                connection.invalidate()
+
+
+def _try_lock(connection: Connection) -> bool:
+    with store.asking():
+        return store.try_lock(connection)
 
 
 @contextmanager

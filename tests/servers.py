@@ -80,7 +80,8 @@ class Postgres:
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[str]:
         """The URL of a new database, a copy of a template that nobody is connected to; it goes with the block."""
-        name = f"test_{next(_numbers)}"
+        # Several processes may share a server.
+        name = f"test_{os.getpid()}_{next(_numbers)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         yield self.url(name)
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -97,6 +97,12 @@ LONG |= {
         {},
     )
     for part in range(OF_SEEDS)
+} | {
+    "simulate-postgres": (
+        "the same on PostgreSQL, whose connections break as well: 500 seeds",
+        [PYTHON, "-m", "tests.simulation.world", "--postgres", "--count", "500"],
+        {},
+    )
 }
 
 

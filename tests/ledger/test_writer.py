@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, event, text
@@ -20,6 +22,7 @@ from ledger.tree import Tree
 from ledger.writer import only_writer, submit
 from tests import city, servers
 from tests.ledger.running import KEYS, Ledger, fees, template
+from tests.servers import Postgres
 
 
 def everything(ledger: Ledger) -> dict[str, list[str]]:
@@ -176,6 +179,28 @@ def test_a_second_writer_waits_its_turn_and_then_gives_up(ledger: Ledger):
         assert time.monotonic() - start >= 0.4
     with only_writer(ledger.engine, lock):
         pass
+
+
+@pytest.mark.parametrize("ended_by", ["itself", "its work"])
+def test_a_lock_whose_session_was_ended_goes_with_it(
+    postgres: Postgres, postgres_database: str, tmp_path: Path, ended_by: str
+) -> None:
+    opened = open_engine(postgres_database)
+    with suppress(ValueError), only_writer(opened, tmp_path / "unused"):
+        postgres.execute(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
+            f" WHERE datname = '{opened.url.database}'"
+        )
+        with only_writer(opened, tmp_path / "unused"):
+            pass
+        if ended_by == "its work":
+            raise ValueError("what went wrong")
+    # Not in the pool either, where whoever gets it next would hold it.
+    other = open_engine(postgres_database)
+    with only_writer(other, tmp_path / "unused"):
+        pass
+    opened.dispose()
+    other.dispose()
 
 
 WRITER = """

@@ -1,4 +1,7 @@
-"""Where a process can die: at a commit, at a file that it writes, in the middle of one, at its renaming."""
+"""Where a process can die: at a commit, at a file that it writes, in the middle of one, at its renaming.
+
+And where the connection to a database breaks under one that lives on.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from sqlalchemy import event
 
-from ledger.database import Engine
+from ledger.database import Connection, Engine
 from ledger.records import Unavailable
+from tests.servers import Postgres
 
 
 class Died(BaseException):
@@ -20,11 +25,15 @@ class Died(BaseException):
 
 @dataclass
 class Fate:
-    """Decides, from the seed alone, what goes wrong next; most: how often it may die by now."""
+    """Decides, from the seed alone, what goes wrong next.
+
+    most: how often it may die by now; breaks: how often a connection to PostgreSQL does, of all times it may.
+    """
 
     chance: random.Random
     most: int
     deaths: int = 0
+    breaks: float = 0
     told: list[str] = field(default_factory=list)
 
     def may_die(self, where: str) -> None:
@@ -47,6 +56,13 @@ class Fate:
             self.told.append(f"no answer {where}")
             raise Unavailable("simulated", where)
 
+    def breaks_off(self, where: str) -> bool:
+        """Whether a connection breaks here; where none ever does, nothing is drawn for it."""
+        if not self.breaks or self.chance.random() >= self.breaks:
+            return False
+        self.told.append(f"connection lost {where}")
+        return True
+
     def _is_end(self, how_often: float = 0.03) -> bool:
         return self.deaths < self.most and self.chance.random() < how_often
 
@@ -66,6 +82,34 @@ def mortal(opened: Engine, name: str, fate: Fate) -> Engine:
         fate.may_die(f"after a commit to {name}")
 
     opened.dialect.do_commit = mortal_commit  # type: ignore[method-assign]
+    return opened
+
+
+def breaking(opened: Engine, name: str, fate: Fate, server: Postgres) -> Engine:
+    """A database on a server that ends a session as a transaction begins, and before or after it commits.
+
+    The last is the answer that was lost: the commit stands, and who asked for it is told that the connection broke.
+    """
+    commit: Callable[[Any], None] = opened.dialect.do_commit
+
+    def end_session(connection: Any) -> None:
+        # The time is an upper bound: the session is gone when this returns.
+        server.execute(f"SELECT pg_terminate_backend({connection.driver_connection.info.backend_pid}, 60000)")
+
+    def breaking_commit(connection: Any) -> None:
+        if fate.breaks_off(f"before a commit to {name}"):
+            end_session(connection)
+        commit(connection)
+        if fate.breaks_off(f"after a commit to {name}"):
+            end_session(connection)
+            connection.driver_connection.execute("SELECT 1")
+
+    def breaking_begin(connection: Connection) -> None:
+        if fate.breaks_off(f"as a transaction in {name} began"):
+            end_session(connection.connection)
+
+    opened.dialect.do_commit = breaking_commit  # type: ignore[method-assign]
+    event.listen(opened, "begin", breaking_begin)
     return opened
 
 

@@ -7,6 +7,9 @@ nothing, and one may have been shown a fork; two chains do not answer, lose repl
 wait, and take heads back. After each death a new process starts from what is stored. Every other seed
 lives through a whole year of a city. At the end the real auditor reads the bundle.
 
+The databases are SQLite's, or PostgreSQL's with `--postgres`: there connections break as well, under a process
+that lives on, and what it asked for may have been done.
+
 Run one seed: `python -m tests.simulation.world SEED`; many: `make simulate N=1000`, or from one on
 `python -m tests.simulation.world --count 1000 --from 5000`.
 """
@@ -23,6 +26,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,12 +48,15 @@ from ledger.writer import Writer, only_writer, submit
 from tests import city
 from tests.fakes.chain import BASE_FEE_WEI, Node
 from tests.ledger.running import KEYS, Clock, Ledger, fees
-from tests.simulation.mortal import Died, Fate, Files, mortal
+from tests.servers import Postgres, postgres
+from tests.simulation.mortal import Died, Fate, Files, breaking, mortal
 from tests.simulation.workload import SECOND_CHAIN, fees_alone, whole_year
 
 # So often the process dies while records come, and in each burst of fees after that.
 DEATHS, MORE_DEATHS = 10, 2
 WITNESS_DEATHS = 3
+# Of all transactions begun and all commits, on PostgreSQL.
+BREAKS = 0.01
 ROUNDS_AT_MOST = 300
 TRIES_AT_MOST = 300
 # What dies here are processes, and a file system outlives them: waiting for a disk shows nothing more.
@@ -107,11 +114,14 @@ class Strangers:
 
 
 class World:
-    """One seed's world in a folder."""
+    """One seed's world in a folder, or in a folder and two databases of a server."""
 
-    def __init__(self, seed: int, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.fate = Fate(random.Random(seed), 0)
-        self.folder, self.clock = folder, Clock()
+    def __init__(
+        self, seed: int, folder: Path, patch: pytest.MonkeyPatch, server: Postgres | None = None
+    ) -> None:
+        self.fate = Fate(random.Random(seed), 0, breaks=0 if server is None else BREAKS)
+        self.folder, self.clock, self._server = folder, Clock(), server
+        self._databases = ExitStack()
         files = Files(patch)
         self.strangers = Strangers(seed, folder, self.clock, files)
         for name in ("bundle", "watcher"):
@@ -134,7 +144,12 @@ class World:
         if name in self.engines:
             self.engines[name].dispose()
             return self.engines[name]
-        self.engines[name] = mortal(engine(f"sqlite:///{self.folder / name}"), name, self.fate)
+        if self._server is None:
+            opened = engine(f"sqlite:///{self.folder / name}")
+        else:
+            opened = engine(self._databases.enter_context(self._server.database()))
+            breaking(opened, name, self.fate, self._server)
+        self.engines[name] = mortal(opened, name, self.fate)
         return self.engines[name]
 
     def _start(self) -> None:
@@ -158,7 +173,7 @@ class World:
                     ask=partial(ask, post=self.strangers.post),
                 )
                 self.watcher = self.ledger.watcher(self.folder / "watcher")
-            except Died:
+            except (Died, Unavailable):
                 continue
             return
 
@@ -183,7 +198,7 @@ class World:
         found: list[bytes] = []
 
         def work() -> None:
-            with self.ledger.engine.begin() as connection:
+            with store.asking(), self.ledger.engine.begin() as connection:
                 found.append(submit(connection, record, time_s))
 
         self.until_done(work)
@@ -245,10 +260,17 @@ class World:
         """Publish until both chains hold the newest head for good."""
         for _ in range(ROUNDS_AT_MOST):
             self.publish()
-            if is_settled(self.ledger.engine, self.anchors, self.writer.tree.size):
+            if self._is_settled():
                 return
             self.clock.now += self.fate.chance.randrange(PATIENCE_S)
         raise AssertionError(f"{ROUNDS_AT_MOST} rounds brought no final head: {self.fate.told[-20:]}")
+
+    def _is_settled(self) -> bool:
+        found = []
+        self.until_done(
+            lambda: found.append(is_settled(self.ledger.engine, self.anchors, self.writer.tree.size))
+        )
+        return found[-1]
 
     def _go_on(self, chain: Node) -> None:
         """What a chain does between two rounds: blocks, fees that rise and fall, branches that lose."""
@@ -279,6 +301,7 @@ class World:
     def check(self) -> None:
         """Everything that was asked for is there once, in order, and the real auditor finds it valid."""
         self.settle()
+        self.fate.breaks = 0
         stored = self.ledger.records()
         assert stored[: len(self.expected)] == self.expected
         fee_ids = [record.id for data in stored if isinstance(record := decode(data), Transfer)]
@@ -314,17 +337,19 @@ class World:
         """Let go of the databases."""
         for opened in self.engines.values():
             opened.dispose()
+        self._databases.close()
 
 
-def simulate(seed: int, folder: Path) -> Fate:
+def simulate(seed: int, folder: Path, server: Postgres | None = None) -> Fate:
     """Live through one seed; raises where anything is not as it must be, and says how to see it again."""
     with pytest.MonkeyPatch.context() as patch:
         # So that runs of evidence are sealed, and read again, among all these deaths.
         patch.setattr(evidence_index, "RUN_RECORDS", 16)
         try:
-            return _lived_through(World(seed, folder, patch), has_a_year=seed % 2 == 1)
+            return _lived_through(World(seed, folder, patch, server), has_a_year=seed % 2 == 1)
         except Exception as error:
-            error.add_note(f"again: python -m tests.simulation.world {seed}")
+            where = "" if server is None else "--postgres "
+            error.add_note(f"again: python -m tests.simulation.world {where}{seed}")
             raise
 
 
@@ -344,13 +369,13 @@ def _lived_through(world: World, *, has_a_year: bool) -> Fate:
     return world.fate
 
 
-def live(seed: int) -> tuple[int, int, str]:
+def live(server: Postgres | None, seed: int) -> tuple[int, int, str]:
     """Live through one seed in a folder of its own: the seed, its deaths, and what went wrong or nothing."""
     # Witnesses that do not answer are told to an operator, and here are what was asked for.
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
         try:
-            return seed, simulate(seed, Path(folder)).deaths, ""
+            return seed, simulate(seed, Path(folder), server).deaths, ""
         except Exception:
             return seed, 0, traceback.format_exc()
 
@@ -361,13 +386,16 @@ def main() -> None:
     parser.add_argument("seeds", nargs="*", type=int)
     parser.add_argument("--count", type=int, default=0, help="this many seeds")
     parser.add_argument("--from", dest="first", type=int, default=0, help="the first of them")
+    parser.add_argument("--postgres", action="store_true", help="on PostgreSQL, whose connections break too")
     asked = parser.parse_args()
     seeds = asked.seeds or range(asked.first, asked.first + asked.count)
     if not seeds:
         parser.error("name seeds, or how many with --count")
     deaths, failed, started = 0, list[int](), time.monotonic()
-    with ProcessPoolExecutor(min(len(seeds), os.cpu_count() or 1)) as pool:
-        for done, (seed, died, trouble) in enumerate(pool.map(live, seeds), 1):
+    with ExitStack() as stack:
+        server = stack.enter_context(postgres()) if asked.postgres else None
+        pool = stack.enter_context(ProcessPoolExecutor(min(len(seeds), os.cpu_count() or 1)))
+        for done, (seed, died, trouble) in enumerate(pool.map(partial(live, server), seeds), 1):
             deaths += died
             if trouble:
                 failed.append(seed)
