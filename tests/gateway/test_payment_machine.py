@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import count, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
@@ -156,21 +157,35 @@ class Piece:
 
 
 class Deaths:
-    """Lets the process die at the n-th statement of what runs within."""
+    """Lets the process die at the n-th statement of what runs within, or after its n-th commit."""
 
     def __init__(self, engine: Engine) -> None:
-        self.left: int | None = None
+        self.statements: int | None = None
+        self.commits: int | None = None
         event.listen(engine, "before_cursor_execute", self._count)
-        self._engine = engine
+        self._engine, self._commit = engine, engine.dialect.do_commit
+        engine.dialect.do_commit = self._commit_and_count  # type: ignore[method-assign]
 
     def _count(self, *_: object) -> None:
-        if self.left is not None:
-            self.left -= 1
-            if self.left <= 0:
+        if self.statements is not None:
+            self.statements -= 1
+            if self.statements <= 0:
                 raise Died
+
+    def _commit_and_count(self, connection: Any) -> None:
+        self._commit(connection)
+        if self.commits is not None:
+            self.commits -= 1
+            if self.commits <= 0:
+                raise Died
+
+    def none(self) -> None:
+        """From here on the process lives."""
+        self.statements = self.commits = None
 
     def close(self) -> None:
         event.remove(self._engine, "before_cursor_execute", self._count)
+        self._engine.dialect.do_commit = self._commit  # type: ignore[method-assign]
 
 
 class Machine(RuleBasedStateMachine):
@@ -189,7 +204,7 @@ class Machine(RuleBasedStateMachine):
         self.deaths = Deaths(self.engine)
         self.pieces: dict[str, Piece] = {}
         self.invoices: list[Invoice] = []
-        self.next_death: int | None = None
+        self.next_death: tuple[int | None, int | None] = None, None
         self.voided: set[str] = set()
         # Of which pieces that did not count a refund was when it was asked for: key and amount.
         self.parts: dict[str, list[tuple[str, int]]] = {}
@@ -348,20 +363,28 @@ class Machine(RuleBasedStateMachine):
     @rule(statement=st.integers(1, 30))
     def die_soon(self, statement: int) -> None:
         """The next thing that is done dies at this statement, and the process starts again."""
-        self.next_death = statement
+        self.next_death = statement, None
+
+    @rule(commit=st.integers(1, 3))
+    def die_with_the_answer_soon(self, commit: int) -> None:
+        """The next thing that is done is done so far, and whoever asked for it does not hear of that."""
+        self.next_death = None, commit
 
     def alive(self, what):
         """Do it, and if the process dies in the middle start again and do it once more."""
-        self.deaths.left, self.next_death = self.next_death, None
+        self.deaths.statements, self.deaths.commits = self.next_death
+        self.next_death = None, None
+        was_done = self.deaths.commits is not None
         try:
             return what()
         except Died:
-            self.deaths.left = None
+            self.deaths.none()
             self.start()
-            self.check()
+            if not was_done:
+                self.check()
             return what()
         finally:
-            self.deaths.left = None
+            self.deaths.none()
 
     def refused(self, refused: Invalid, *rules: str) -> None:
         assert refused.rule in rules, refused
