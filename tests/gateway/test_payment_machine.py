@@ -13,7 +13,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import count, pairwise
-from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
@@ -50,6 +49,7 @@ from gateway.rates import CombinedRate
 from gateway.webhooks import store as webhooks
 from ledger import store as ledger_store
 from ledger.records import Invalid, Transfer, Unavailable, decode
+from tests.gateway.commits import after_commits
 from tests.gateway.conftest import Town
 
 RAIL, PAYER, ACTOR = "evm-1", b"\5" * 20, "machine"
@@ -163,8 +163,7 @@ class Deaths:
         self.statements: int | None = None
         self.commits: int | None = None
         event.listen(engine, "before_cursor_execute", self._count)
-        self._engine, self._commit = engine, engine.dialect.do_commit
-        engine.dialect.do_commit = self._commit_and_count  # type: ignore[method-assign]
+        self._engine, self._end_of_commits = engine, after_commits(engine, self._count_commit)
 
     def _count(self, *_: object) -> None:
         if self.statements is not None:
@@ -172,8 +171,7 @@ class Deaths:
             if self.statements <= 0:
                 raise Died
 
-    def _commit_and_count(self, connection: Any) -> None:
-        self._commit(connection)
+    def _count_commit(self) -> None:
         if self.commits is not None:
             self.commits -= 1
             if self.commits <= 0:
@@ -185,7 +183,7 @@ class Deaths:
 
     def close(self) -> None:
         event.remove(self._engine, "before_cursor_execute", self._count)
-        self._engine.dialect.do_commit = self._commit  # type: ignore[method-assign]
+        self._end_of_commits()
 
 
 class Machine(RuleBasedStateMachine):
