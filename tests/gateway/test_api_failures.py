@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Connection, Engine, event, text
 
 from gateway.api import standing
 from gateway.api.openapi import routes
@@ -18,6 +18,7 @@ from gateway.merchants import store as merchants
 from gateway.pages.checkout import ways
 from gateway.payments import store
 from tests.gateway.conftest import Town
+from tests.servers import Postgres
 
 ORDER = {"amount": "1250000", "asset": "USDT", "reference": "order-1", "title": "Tea"}
 HOLD_S = 48 * 3600
@@ -233,6 +234,37 @@ def test_a_plain_invoice_is_one_statement_and_says_what_the_long_way_says(postgr
     town.pay(invoice)
     town.finalise()
     assert town.events(invoice)[-1] == "invoice.final"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}])
+def test_a_connection_that_breaks_under_that_statement_is_nothing_that_a_merchant_hears_of(
+    postgres_town: Town, postgres: Postgres, when: str, headers: dict[str, str]
+):
+    """Broken before it nothing was done; broken after it the invoice is there, and the steps find it."""
+    town, broken = postgres_town, list[str]()
+    client = town.client()
+    client.post("/v1/invoices", json=ORDER | {"reference": "warm"}, headers=town.bearer)
+
+    @event.listens_for(Engine, f"{when}_cursor_execute")
+    def _break(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM standing" in statement and not broken:
+            broken.append(statement)
+            session = connection.connection.driver_connection
+            postgres.execute(f"SELECT pg_terminate_backend({session.info.backend_pid}, 60000)")
+            if when == "after":
+                session.execute("SELECT 1")
+
+    try:
+        answer = client.post("/v1/invoices", json=ORDER, headers=town.bearer | headers)
+    finally:
+        event.remove(Engine, f"{when}_cursor_execute", _break)
+    assert (answer.status_code, len(broken)) == (201, 1)
+    with reading(town.city.gateway.engine) as connection:
+        asked = text("SELECT id FROM invoice WHERE merchant_reference = :reference")
+        made = connection.execute(asked, {"reference": ORDER["reference"]}).scalars().all()
+    assert made == [answer.json()["id"]]
+    assert town.events(town.payments.look(made[0])[0]) == ["invoice.open"]
 
 
 def test_a_key_that_is_revoked_makes_no_invoice_however_lately_it_was_looked_up(postgres_town: Town):
