@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.eip55 import checksummed, checksummed_text
 from gateway.pages.assets import asset
+from gateway.pages.checkout import state_word
 from gateway.pages.words import COOKIE, LANGUAGES, tongue_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.globals.update(
-    asset=asset, checksummed=checksummed, checksummed_text=checksummed_text, languages=LANGUAGES
+    asset=asset,
+    checksummed=checksummed,
+    checksummed_text=checksummed_text,
+    languages=LANGUAGES,
+    state_word=state_word,
 )
 
 

@@ -15,7 +15,7 @@ from gateway.api.route import address_of
 from gateway.db import reading
 from gateway.merchants import store
 from gateway.merchants.roles import Caller
-from gateway.pages.checkout import is_payable, renewal_of, version, ways
+from gateway.pages.checkout import is_payable, money_back, renewal_of, version, ways
 from gateway.pages.merchant import Text, shown, units
 from gateway.pages.render import gateway_of, page
 from gateway.pages.session import PageRoute
@@ -96,7 +96,8 @@ def till(
     invoice, derived, seen = gateway.payments.look(id)
     renewable = renewal_of(gateway).of(invoice, derived, seen)
     now, decimals = gateway.clock(), gateway.view.decimals(invoice.asset)
-    payable = is_payable(invoice, derived, now)
+    payable, back = is_payable(invoice, derived, now), money_back(gateway, invoice, derived)
+    position = gateway.payments.position(id)
     return shown(
         request,
         "pos_wait.html",
@@ -105,7 +106,7 @@ def till(
         decimals=decimals,
         payable=payable,
         ways=ways(gateway, invoice, derived, "", decimals) if payable else None,
-        version=version(derived, gateway.payments.position(id), payable=payable, renewable=renewable),
+        version=version(derived, position, back, payable=payable, renewable=renewable),
         now=now,
         is_over=derived.status in {Status.FINAL, Status.VOID},
     )
