@@ -12,7 +12,7 @@ import segno
 from gateway.city_fees.catalogue import CATALOGUE, Fee
 from gateway.db import reading
 from gateway.eip55 import checksummed
-from gateway.pages.words import plain
+from gateway.pages.words import NO_BREAK, plain
 from gateway.payments.model import Derived, Note, Status, counts, worth
 from gateway.payments.refund_model import RefundState, reserves
 from gateway.payments.store import Invoice, Seen
@@ -96,7 +96,8 @@ def is_payable(invoice: Invoice, derived: Derived, now: int) -> bool:
 
 def ways(gateway: Gateway, invoice: Invoice, derived: Derived, shown: str, decimals: int) -> Ways:
     """How to pay what is missing; shown: that amount for people."""
-    amount = Field("amount", shown, plain(derived.missing_minor, decimals))
+    # Where it does not fit a line its unit goes to the next one whole, and is not torn.
+    amount = Field("amount", " ".join(shown.rsplit(NO_BREAK, 1)), plain(derived.missing_minor, decimals))
     if invoice.asset == TENGE:
         return _tenge(gateway.bank_iban, invoice, amount)
     if gateway.quotes is None or invoice.deposit_address is None:

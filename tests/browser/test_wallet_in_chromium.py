@@ -511,6 +511,9 @@ def test_the_steps_fit_a_phone_and_are_for_everybody_in_each_language(
     step(page, "mined")
     check_fits(page)
     assert "wallet." not in page.locator("#wallet").inner_text()
+    # Eighteen decimals are more than a line.
+    visit.open(f"/pay/{coin_invoice(town).id}")
+    check_fits(page)
     context.close()
     assert visit.trouble == []
 

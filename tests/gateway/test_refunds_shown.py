@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 
 import pytest
 
+from gateway.demo import ACT, Day
 from gateway.payments.refund_model import Refund
 from gateway.payments.store import Invoice
 from tests.gateway.conftest import Town
 from tests.gateway.test_merchant_pages import Visitor
 from tests.gateway.test_refunds import ACTOR, paid, payer, refunds_of, send
+from tests.gateway.test_refunds_of_bills import Bills
 
 PRICE, QUARTER = "24.409296 USDT", "6.102324 USDT"
 
@@ -113,3 +116,21 @@ def test_who_paid_a_part_is_told_to_pay_the_rest_and_not_to_wait(town: Town, own
     assert "Paid in part A part of the money has come. Pay the rest before the time is over." in pay
     assert "Payment seen" not in pay
     assert "wait for it to be confirmed" not in pay
+
+
+def test_the_three_figures_of_the_treasury_add_up_where_money_went_back(town: Town, owner: Visitor):
+    bills = Bills(town)
+    bill, kept = bills.paid(), bills.paid()
+    assert "Refunded" not in read(owner, "/").partition("The whole sum")[0]
+    id = bills.ask(bill)["id"]
+    bills.approve(id)
+    bills.sign()
+    bills.pay(id)
+    bills.work()
+    town.record()
+    Day(town.city, lambda _: None, sha256(ACT).digest()).publish()
+    figures = "Came in KZT 17,300.00 Refunded KZT 8,650.00 Paid for infrastructure KZT 0.00 In the treasury KZT 8,650.00"
+    assert figures in read(owner, "/")
+    for one in (bill, kept):
+        assert figures in read(owner, f"/receipt/{one.id}")
+    assert "Refunded KZT 8,650.00 KBK" in read(owner, f"/receipt/{bill.id}")
