@@ -46,8 +46,11 @@ def page(request: Request, template: str, status: int = 200, **values: object) -
     tongue = tongue_of(request)
     others = [(key, value) for key, value in request.query_params.multi_items() if key != "lang"]
 
+    # The answer to a form stands at no address of its own: in another language it is the form again.
+    before = page_before(request) or ""
+
     def switch(language: str) -> str:
-        return "?" + urlencode([*others, ("lang", language)])
+        return f"{before}?" + urlencode([*others, ("lang", language)])
 
     text = _templates.get_template(template).render(t=tongue, switch=switch, path=request.url.path, **values)
     # What a page says changes with each payment: kept, but asked for again each time.
