@@ -20,6 +20,7 @@ from gateway.pages.merchant import Text, shown, units
 from gateway.pages.render import gateway_of, page
 from gateway.pages.session import PageRoute
 from gateway.payments.model import Status
+from gateway.payments.return_url import host_of
 from gateway.payments.service import Request as Asked
 from gateway.payments.store import Origin
 from ledger.records import Invalid, reject
@@ -149,7 +150,22 @@ def pay_link(id: str, request: Request, amount: Text = "") -> Response:
 @router.get("/sandbox/pay/{id}", dependencies=[Depends(public)])
 def sandbox(id: str, request: Request) -> HTMLResponse:
     """The page of an invoice of the sandbox: it says that nobody must pay it, and how it is tried."""
-    return page(request, "sandbox.html", id=id if id.isascii() and id.isprintable() else "")
+    gateway = gateway_of(request)
+    invoice, derived = gateway.sandbox.look(None, id)
+    with reading(gateway.engine) as connection:
+        merchant = store.merchant(connection, invoice.merchant_id)
+    assert merchant is not None
+    is_over = derived.status not in {Status.OPEN, Status.DETECTED}
+    return page(
+        request,
+        "sandbox.html",
+        invoice=invoice,
+        derived=derived,
+        payee=merchant.name,
+        decimals=gateway.view.decimals(invoice.asset),
+        # As on the page of a live one: that is tried out here too.
+        return_host=host_of(invoice.return_url) if invoice.return_url and is_over else None,
+    )
 
 
 @router.get("/problems/{rule}", dependencies=[Depends(public)])
