@@ -294,6 +294,8 @@ def test_a_merchant_refunds_withdraws_and_sees_it_on_its_pages(town: Town, owner
     for _ in range(2):
         asked = owner.send(page, f"{page}/refunds", amount="1", once=once[1], why="cold")
         assert asked.headers["location"] == "/merchant/money"
+    # Who lets it go reads why it was asked for.
+    assert "Why: cold<" in owner.get("/merchant/money").text
     # Money that goes back was still paid: its receipt stays one click away.
     assert f'href="/receipt/{paid.id}"' in owner.get(f"/pay/{paid.id}").text
     [refund] = town.city.gateway.refunds.of(town.merchant_id, (1 << 62, ""), 10)  # type: ignore[union-attr]
