@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import segno
 
 from gateway.city_fees.catalogue import CATALOGUE, Fee
+from gateway.db import reading
 from gateway.eip55 import checksummed
-from gateway.pages.words import plain
-from gateway.payments.model import Derived, Note, Status, counts
+from gateway.pages.words import NO_BREAK, plain
+from gateway.payments.model import Derived, Note, Status, counts, worth
+from gateway.payments.refund_model import RefundState, reserves
 from gateway.payments.store import Invoice, Seen
+from gateway.payments.store import refunds as refund_rows
 from gateway.rails import PAYS, Stage
 from gateway.renewal import Renewable, Renewal
 from ledger.rules import TENGE
@@ -93,7 +96,8 @@ def is_payable(invoice: Invoice, derived: Derived, now: int) -> bool:
 
 def ways(gateway: Gateway, invoice: Invoice, derived: Derived, shown: str, decimals: int) -> Ways:
     """How to pay what is missing; shown: that amount for people."""
-    amount = Field("amount", shown, plain(derived.missing_minor, decimals))
+    # Where it does not fit a line its unit goes to the next one whole, and is not torn.
+    amount = Field("amount", " ".join(shown.rsplit(NO_BREAK, 1)), plain(derived.missing_minor, decimals))
     if invoice.asset == TENGE:
         return _tenge(gateway.bank_iban, invoice, amount)
     if gateway.quotes is None or invoice.deposit_address is None:
@@ -156,12 +160,44 @@ def late_money(invoice: Invoice, derived: Derived, seen: Sequence[Seen]) -> Late
     return Late(any(counts(invoice.terms, one) for one in late), Note.HELD in derived.notes and not goes_back)
 
 
+def state_word(derived: Derived) -> str:
+    """Which words of `status.` say a state: its own, or that it is true of a part of the money."""
+    if derived.status is Status.REFUNDED and derived.refunded_minor < derived.paid_minor + derived.held_minor:
+        return "refunded.part"
+    if derived.status is Status.DETECTED and Note.PARTIAL in derived.notes:
+        return "part"
+    return derived.status.value
+
+
+@dataclass(frozen=True)
+class Back:
+    """What is on its way back, and what came beyond the price and stays, in base units of the asset."""
+
+    going_minor: int
+    over_minor: int
+
+
+def money_back(gateway: Gateway, invoice: Invoice, derived: Derived) -> Back:
+    """What refunds leave to be said: of what is too much, that which nobody sends back yet."""
+    going = 0
+    if Note.REFUND_PENDING in derived.notes:
+        with reading(gateway.engine) as connection:
+            refunds = refund_rows.refunds_of_invoice(connection, invoice.id)
+        asked = [one for one in refunds if reserves(one.state) and one.state is not RefundState.FINAL]
+        going = worth(invoice.terms, [one.returned for one in asked])
+    left = derived.paid_minor + derived.held_minor - derived.refunded_minor - going - invoice.due_minor
+    return Back(going, max(min(derived.over_minor, left), 0))
+
+
 def renewal_of(gateway: Gateway) -> Renewal:
     """What makes the next invoice of one that ran out."""
     return Renewal(gateway.payments, gateway.links, gateway.spread_bps)
 
 
-def version(derived: Derived, position: int | None, *, payable: bool, renewable: Renewable) -> str:
+def version(
+    derived: Derived, position: int | None, back: Back, *, payable: bool, renewable: Renewable
+) -> str:
     """Changes when the page must be shown anew, and only then."""
-    told = (derived.status, sorted(derived.notes), derived.paid_minor, position, payable, renewable)
+    money = (derived.paid_minor, derived.refunded_minor, back)
+    told = (derived.status, sorted(derived.notes), money, position, payable, renewable)
     return sha256(repr(told).encode()).hexdigest()[:16]

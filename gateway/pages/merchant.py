@@ -211,6 +211,12 @@ def money(
     prepared = {
         one.id: refunds_of(gateway).prepared(one) for one in refunds if one.state is RefundState.PENDING
     }
+    # In the words of who asked, for who lets it go.
+    said = {
+        one.id: refunds_of(gateway).events(one.id)[0][2]
+        for one in refunds
+        if one.state is RefundState.REQUESTED
+    }
     settled = settlements_of(gateway)
     assets = {one.asset for one in refunds}
     rows = settled.of(owner, place(after, newest), ROWS)
@@ -225,6 +231,7 @@ def money(
         waiting=waiting,
         refunds=refunds,
         refunds_next=next_of([(one.created_s, one.id) for one in refunds], ROWS),
+        said=said,
         prepared=prepared,
         codes={id: picture(one.link) for id, one in prepared.items()},
         settlements=rows,

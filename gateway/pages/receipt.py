@@ -59,7 +59,8 @@ class Receipt:
     @property
     def version(self) -> str:
         """Changes when the page must be shown anew, and only then."""
-        return f"{self.derived.status.value}-{sum(done for _, done in self.steps)}"
+        reached = sum(done for _, done in self.steps)
+        return f"{self.derived.status.value}-{self.derived.refunded_minor}-{reached}"
 
     def as_json(self) -> dict[str, object]:
         """For programs: numbers of money as text."""

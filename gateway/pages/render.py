@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.eip55 import checksummed, checksummed_text
 from gateway.pages.assets import asset
+from gateway.pages.checkout import state_word
 from gateway.pages.words import COOKIE, LANGUAGES, tongue_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.globals.update(
-    asset=asset, checksummed=checksummed, checksummed_text=checksummed_text, languages=LANGUAGES
+    asset=asset,
+    checksummed=checksummed,
+    checksummed_text=checksummed_text,
+    languages=LANGUAGES,
+    state_word=state_word,
 )
 
 
@@ -41,8 +46,11 @@ def page(request: Request, template: str, status: int = 200, **values: object) -
     tongue = tongue_of(request)
     others = [(key, value) for key, value in request.query_params.multi_items() if key != "lang"]
 
+    # The answer to a form stands at no address of its own: in another language it is the form again.
+    before = page_before(request) or ""
+
     def switch(language: str) -> str:
-        return "?" + urlencode([*others, ("lang", language)])
+        return f"{before}?" + urlencode([*others, ("lang", language)])
 
     text = _templates.get_template(template).render(t=tongue, switch=switch, path=request.url.path, **values)
     # What a page says changes with each payment: kept, but asked for again each time.

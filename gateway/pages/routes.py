@@ -17,7 +17,16 @@ from gateway.db import reading
 from gateway.kz import business_date
 from gateway.merchants import store as merchants
 from gateway.pages import again, assets, merchant, operator, shop, statement, till, wallet
-from gateway.pages.checkout import fee_of, is_payable, late_money, picture, renewal_of, version, ways
+from gateway.pages.checkout import (
+    fee_of,
+    is_payable,
+    late_money,
+    money_back,
+    picture,
+    renewal_of,
+    version,
+    ways,
+)
 from gateway.pages.city import DAYS, City, CityView
 from gateway.pages.errors import install_errors
 from gateway.pages.flow import draw
@@ -137,7 +146,7 @@ def pay(id: str, request: Request) -> HTMLResponse:
     now, decimals = gateway.clock(), gateway.view.decimals(invoice.asset)
     payable = is_payable(invoice, derived, now)
     missing = t.amount(derived.missing_minor, invoice.asset, decimals)
-    position = gateway.payments.position(id)
+    position, back = gateway.payments.position(id), money_back(gateway, invoice, derived)
     return page(
         request,
         "pay.html",
@@ -153,7 +162,8 @@ def pay(id: str, request: Request) -> HTMLResponse:
         missing=missing,
         position=position,
         now=now,
-        version=version(derived, position, payable=payable, renewable=renewable),
+        back=back,
+        version=version(derived, position, back, payable=payable, renewable=renewable),
         renewable=renewable.value,
         return_host=host_of(invoice.return_url)
         if invoice.return_url and derived.status in _GO_BACK
@@ -171,9 +181,9 @@ def pay_state(id: str, request: Request) -> JSONResponse:
     invoice, derived, seen = gateway.payments.look(id)
     position, now = gateway.payments.position(id), gateway.clock()
     renewable = renewal_of(gateway).of(invoice, derived, seen)
-    payable = is_payable(invoice, derived, now)
+    payable, back = is_payable(invoice, derived, now), money_back(gateway, invoice, derived)
     told = {
-        "version": version(derived, position, payable=payable, renewable=renewable),
+        "version": version(derived, position, back, payable=payable, renewable=renewable),
         "status": derived.status.value,
         "notes": sorted(note.value for note in derived.notes),
         "paid": str(derived.paid_minor),

@@ -135,6 +135,9 @@ class PageRoute(APIRoute):
             try:
                 request.state.caller = await run_in_threadpool(admit, gateway, session.key, door)
             except Invalid as refused:
+                if refused.rule == "scope":
+                    # Still signed in: the refusal is shown with the pages that this key opens.
+                    request.state.caller = await run_in_threadpool(_whose, gateway, session.key)
                 if refused.rule != "key":
                     raise
                 # Revoked or expired since: out, at the next click.

@@ -15,11 +15,12 @@ from gateway.api.route import address_of
 from gateway.db import reading
 from gateway.merchants import store
 from gateway.merchants.roles import Caller
-from gateway.pages.checkout import is_payable, renewal_of, version, ways
+from gateway.pages.checkout import is_payable, money_back, renewal_of, version, ways
 from gateway.pages.merchant import Text, shown, units
 from gateway.pages.render import gateway_of, page
 from gateway.pages.session import PageRoute
 from gateway.payments.model import Status
+from gateway.payments.return_url import host_of
 from gateway.payments.service import Request as Asked
 from gateway.payments.store import Origin
 from ledger.records import Invalid, reject
@@ -96,7 +97,8 @@ def till(
     invoice, derived, seen = gateway.payments.look(id)
     renewable = renewal_of(gateway).of(invoice, derived, seen)
     now, decimals = gateway.clock(), gateway.view.decimals(invoice.asset)
-    payable = is_payable(invoice, derived, now)
+    payable, back = is_payable(invoice, derived, now), money_back(gateway, invoice, derived)
+    position = gateway.payments.position(id)
     return shown(
         request,
         "pos_wait.html",
@@ -105,7 +107,7 @@ def till(
         decimals=decimals,
         payable=payable,
         ways=ways(gateway, invoice, derived, "", decimals) if payable else None,
-        version=version(derived, gateway.payments.position(id), payable=payable, renewable=renewable),
+        version=version(derived, position, back, payable=payable, renewable=renewable),
         now=now,
         is_over=derived.status in {Status.FINAL, Status.VOID},
     )
@@ -148,7 +150,22 @@ def pay_link(id: str, request: Request, amount: Text = "") -> Response:
 @router.get("/sandbox/pay/{id}", dependencies=[Depends(public)])
 def sandbox(id: str, request: Request) -> HTMLResponse:
     """The page of an invoice of the sandbox: it says that nobody must pay it, and how it is tried."""
-    return page(request, "sandbox.html", id=id if id.isascii() and id.isprintable() else "")
+    gateway = gateway_of(request)
+    invoice, derived = gateway.sandbox.look(None, id)
+    with reading(gateway.engine) as connection:
+        merchant = store.merchant(connection, invoice.merchant_id)
+    assert merchant is not None
+    is_over = derived.status not in {Status.OPEN, Status.DETECTED}
+    return page(
+        request,
+        "sandbox.html",
+        invoice=invoice,
+        derived=derived,
+        payee=merchant.name,
+        decimals=gateway.view.decimals(invoice.asset),
+        # As on the page of a live one: that is tried out here too.
+        return_host=host_of(invoice.return_url) if invoice.return_url and is_over else None,
+    )
 
 
 @router.get("/problems/{rule}", dependencies=[Depends(public)])

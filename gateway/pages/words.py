@@ -22,10 +22,10 @@ COOKIE = "lang"
 _FAMILIES = frozenset(
     ("A", "B", "C", "E", "F", "G", "H", "I", "K", "L", "M", "N", "O", "P", "Q", "R", "S", "T", "V", "Y")
 )
-_NO_BREAK = "\u00a0"
+NO_BREAK = "\u00a0"
 _ALMATY = ZoneInfo("Asia/Almaty")
 # Where thousands end and units begin, as CLDR has it.
-_MARKS = {"kk": (_NO_BREAK, ","), "ru": (_NO_BREAK, ","), "en": (",", ".")}
+_MARKS = {"kk": (NO_BREAK, ","), "ru": (NO_BREAK, ","), "en": (",", ".")}
 
 
 @cache
@@ -82,7 +82,7 @@ class Tongue:
         whole, _, part = plain(abs(minor), decimals).partition(".")
         mark = _MARKS[self.code][1] if part else ""
         sign = "-" if minor < 0 else ""
-        return f"{sign}{self.number(int(whole))}{mark}{part}{_NO_BREAK}{asset}"
+        return f"{sign}{self.number(int(whole))}{mark}{part}{NO_BREAK}{asset}"
 
     def quantity(self, value: int, decimals: int) -> str:
         """A number with as many decimals as it needs."""
@@ -129,7 +129,7 @@ class Tongue:
         """What one whole unit costs in tenge, to a hundredth of a tiyn, rounded half up."""
         scaled = (2 * numerator * 10 ** (decimals + 2) + denominator) // (2 * denominator)
         whole, _, part = plain(scaled, 4).partition(".")
-        return f"{self.number(int(whole))}{_MARKS[self.code][1]}{part}{_NO_BREAK}{TENGE}"
+        return f"{self.number(int(whole))}{_MARKS[self.code][1]}{part}{NO_BREAK}{TENGE}"
 
 
 def plain(minor: int, decimals: int) -> str:

@@ -157,8 +157,8 @@ class Sandbox:
                 self._tell(connection, invoice, self._derive(connection, invoice, now), now)
             return invoice, self._derive(connection, invoice, now)
 
-    def look(self, merchant_id: str, id: str) -> tuple[SandboxInvoice, Derived]:
-        """An invoice and its state now."""
+    def look(self, merchant_id: str | None, id: str) -> tuple[SandboxInvoice, Derived]:
+        """An invoice and its state now; merchant_id: None for its page, which whoever has the id may see."""
         with reading(self._engine) as connection:
             invoice = self._one(connection, merchant_id, id)
             return invoice, self._derive(connection, invoice, self._clock())
@@ -173,7 +173,7 @@ class Sandbox:
             return [(invoice, self._derive(connection, invoice, now)) for invoice in found]
 
     def _one(
-        self, connection: Connection, merchant_id: str, id: str, *, lock: bool = False
+        self, connection: Connection, merchant_id: str | None, id: str, *, lock: bool = False
     ) -> SandboxInvoice:
         found = store.invoice(connection, merchant_id, id, lock=lock) if _ID.fullmatch(id) else None
         if found is None:

@@ -48,7 +48,7 @@ FAULTS = """() => {
     }
   }
   // An amount whose unit is torn, a word in two: one word over two lines where a space was not.
-  for (const sum of all(".sum, .till-sum, .big").filter((element) => seen(element) && !element.querySelector("*"))) {
+  for (const sum of all(".sum, .till-sum, .big, #label-amount + dd code, .list th[scope=row]").filter((element) => seen(element) && !element.querySelector("*"))) {
     const range = document.createRange();
     range.selectNodeContents(sum);
     const lines = new Set([...range.getClientRects()].map((line) => Math.round(line.top)));

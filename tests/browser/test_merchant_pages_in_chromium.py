@@ -62,11 +62,18 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             )
             http.post(f"/v1/refunds/{made.json()['id']}/approve")
             cashier = http.post("/v1/keys", json={"role": "cashier", "name": "till 2"}).json()["key"]
+            sandbox_key = http.post("/v1/keys", json={"sandbox": True}).json()["key"]
+            tried = http.post(
+                "/v1/invoices",
+                json={"amount": "1250000", "asset": "USDT", "reference": "o-1", "title": "Tea"},
+                headers={"Authorization": f"Bearer {sandbox_key}"},
+            ).json()
             link = http.post("/v1/payment-links", json={"title": "Parking", "asset": "USDT"}).json()["id"]
             town.wait(1_000)
             town.poll()
             waiting = town.invoice()
-            others = [f"/pay/{one.id}" for one in (part, over, late, gone, waiting)]
+            others = [f"/sandbox/pay/{tried['id']}"]
+            others += [f"/pay/{one.id}" for one in (part, over, late, gone, waiting)]
             others += [f"/pos/{one.id}" for one in (part, waiting)]
             others += [f"/merchant/invoices/{one.id}" for one in (part, waiting)]
             others += [f"/receipt/{over.id}", "/link/pl_none"]
@@ -87,7 +94,7 @@ def test_every_page_fits_speaks_its_language_and_stands_out(
 ):
     context, visit = visit_of(browser, shop, locale=language, viewport=size, color_scheme=scheme)
     mine = ["/sign-in", "/merchant", f"/merchant/invoices/{shop.invoice}", "/merchant/money", "/merchant/statement", "/merchant/webhooks",
-            "/merchant/links", "/merchant/keys", "/pos", f"/link/{shop.link}", "/problems/key", "/sandbox/pay/test_x", *shop.others]  # fmt: skip
+            "/merchant/links", "/merchant/keys", "/pos", f"/link/{shop.link}", "/problems/key", *shop.others]  # fmt: skip
     for key, addresses in (
         (shop.town.merchant_key, mine),
         (shop.town.operator_key, ["/operator", "/operator/refunds"]),

@@ -400,6 +400,15 @@ def test_a_receipt_prints_as_a_document(browser: Browser, city: PageCity):
     expect(page.locator(".top")).to_be_hidden()
     expect(page.locator("#checker")).to_be_hidden()
     expect(page.locator(".print-only")).to_be_visible()
+    # On paper there is no ground, and a dark screen prints as a light one.
+    for scheme in ("light", "dark"):
+        page.emulate_media(media="print", color_scheme=scheme)  # type: ignore[arg-type]
+        assert page.evaluate(CONTRAST) == [], scheme
+        for mark in page.locator(".steps .mark").all():
+            style = mark.evaluate(
+                "(one) => [getComputedStyle(one).color, getComputedStyle(one).backgroundColor]"
+            )
+            assert style == ["rgb(0, 0, 0)", "rgba(0, 0, 0, 0)"], scheme
     assert page.pdf().startswith(b"%PDF")
     context.close()
 

@@ -317,6 +317,7 @@ def test_a_signature_that_the_gateway_does_not_bring_leaves_the_way_of_paying_on
     press(page, "go")
     # Said in the page's language; the raw reason is kept, small and marked as English.
     said = trouble(page, "quota")
+    expect(page.locator("#copy-address")).to_be_visible()
     expect(said.locator("small[lang=en]")).to_contain_text("authorizations of this address")
     expect(page.locator("#wallet-buttons > *").first).to_have_id("wallet-self")
     press(page, "self")
@@ -444,11 +445,16 @@ def test_who_loads_the_page_again_after_paying_is_told_that_something_was_sent(
 ):
     invoice = coin_invoice(town)
     page = review(visit, invoice)
+    expect(page.locator("#copy-address")).to_be_visible()
     with town.unmined():
         press(page, "go")
         step(page, "sent")
+        # It says not to pay again, and shows nowhere to pay to.
+        expect(page.locator("#copy-address")).to_be_hidden()
         page.reload()
         step(page, "restored")
+        # What became of it is not known here any more: it may have been dropped.
+        expect(page.locator("#copy-address")).to_be_visible()
         expect(page.locator("#wallet-hash code")).to_have_text(wallet.hashes[0])
     town.mine()
     town.poll()
@@ -505,6 +511,9 @@ def test_the_steps_fit_a_phone_and_are_for_everybody_in_each_language(
     step(page, "mined")
     check_fits(page)
     assert "wallet." not in page.locator("#wallet").inner_text()
+    # Eighteen decimals are more than a line.
+    visit.open(f"/pay/{coin_invoice(town).id}")
+    check_fits(page)
     context.close()
     assert visit.trouble == []
 

@@ -294,6 +294,8 @@ def test_a_merchant_refunds_withdraws_and_sees_it_on_its_pages(town: Town, owner
     for _ in range(2):
         asked = owner.send(page, f"{page}/refunds", amount="1", once=once[1], why="cold")
         assert asked.headers["location"] == "/merchant/money"
+    # Who lets it go reads why it was asked for.
+    assert "Why: cold<" in owner.get("/merchant/money").text
     # Money that goes back was still paid: its receipt stays one click away.
     assert f'href="/receipt/{paid.id}"' in owner.get(f"/pay/{paid.id}").text
     [refund] = town.city.gateway.refunds.of(town.merchant_id, (1 << 62, ""), 10)  # type: ignore[union-attr]
@@ -564,8 +566,27 @@ def test_who_is_refused_while_signed_in_keeps_the_own_pages_and_reads_what_was_w
     cashier = town.client().post("/v1/keys", json={"role": "cashier"}, headers=town.bearer).json()["key"]
     visitor = Visitor(town)
     visitor.sign_in(cashier)
-    assert '<a class="button" href="/sign-in">' in visitor.get("/merchant/money").text
+    refused = visitor.get("/merchant/money").text
+    assert '<a class="button" href="/sign-in">' in refused
+    # Who is refused one page is still signed in, and has the own ones.
+    assert re.findall('<a href="(/[a-z/]*)"', refused.partition("</header>")[0]) == [
+        "/pos",
+        "/merchant/links",
+    ]
+    assert refused.count("may not do this") == 2, "the title of the window and of the page"
     assert "There is no such page" in visitor.get("/merchant/nothing").text
+
+
+def test_a_refusal_is_read_in_another_language_at_the_page_of_its_form(town: Town, owner: Visitor):
+    wrong = {"field": "iban", "value": "KZ1", "token": owner.token("/merchant/money")}
+    refused = owner.post("/merchant/changes", wrong, Referer="http://testserver/merchant/money")
+    assert refused.status_code == 422
+    found = re.search(r'<a href="([^"]*)" lang="ru"', refused.text)
+    assert found is not None
+    assert found[1] == "/merchant/money?lang=ru"
+    assert '<html lang="ru">' in owner.get(found[1]).text
+    # A page that was only opened stays where it is.
+    assert '<a href="?lang=ru" lang="ru"' in owner.get("/merchant/money").text
 
 
 def test_a_key_is_revoked_only_after_it_was_said_what_follows(town: Town, owner: Visitor):

@@ -76,6 +76,26 @@ def test_kazakh_and_russian_are_written_and_not_copied_from_english():
         assert copied == same_everywhere
 
 
+@pytest.mark.parametrize(
+    ("language", "as_of_an_account"), [("ru", "номер счёта(?! на оплату)"), ("kk", "шот нөмір")]
+)
+def test_the_number_of_a_bill_is_not_called_that_of_the_account_to_pay_to(
+    language: str, as_of_an_account: str
+):
+    """In both languages one word is a bill and an account, and the page of a bill has the numbers of both."""
+    found = {key for key, text in load(language).items() if re.search(as_of_an_account, text, re.IGNORECASE)}
+    assert {key for key in found if not key.startswith("reason.K")} == set()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_of_a_bill_in_tenge_says_which_number_goes_into_the_purpose(city: PageCity, language: str):
+    bill = city.new_bill("KZT")
+    assert "QZ" in Tongue(language)("pay.how.tenge.text")
+    page = city.get(f"/pay/{bill}", language).text
+    assert Tongue(language)("pay.how.tenge.text").replace("'", "&#39;") in page
+    assert re.search(r"<code>QZ[0-9A-Z]{2} ", page)
+
+
 def test_no_page_asks_for_words_that_are_not_there():
     sources = [*PAGES.glob("*.py"), *(PAGES / "templates").glob("*.html")]
     asked = {
@@ -84,6 +104,7 @@ def test_no_page_asks_for_words_that_are_not_there():
         for key in re.findall(r"""(?<![\w.])t\(\s*["']([\w.]+[\w])["']\s*[,)]""", path.read_text("utf-8"))
     }
     asked |= {f"status.{status}{end}" for status in Status for end in ("", ".text")}
+    asked |= {f"status.{part}{end}" for part in ("part", "refunded.part") for end in ("", ".text")}
     asked |= {f"receipt.waits.{status}" for status in Status}
     asked |= {f"step.{step}{end}" for step in receipt.STEPS for end in ("", ".what")}
     asked |= {f"place.{place}" for place in rules.PLACES} | {f"fund.{fund}" for fund in rules.FUNDS}

@@ -65,6 +65,34 @@ def test_an_invoice_of_the_sandbox_is_marked_paid_by_a_call_and_touches_nothing_
     assert all(json.loads(event.body)["data"]["sandbox"] for event in events)
 
 
+def test_the_page_of_an_invoice_of_the_sandbox_says_what_it_is_of_and_leads_back_to_the_shop(
+    town: Town, tried: tuple[TestClient, dict[str, str]]
+):
+    client, headers = tried
+    shop = "https://cafe.example/orders/1"
+    made = client.post("/v1/invoices", json=ORDER | {"return_url": shop}, headers=headers).json()
+    path = "/sandbox/pay/" + made["id"]
+    assert made["page"].endswith(path)
+
+    def page() -> str:
+        answer = client.get(path, headers={"Accept": "text/html", "Accept-Language": "en"})
+        assert answer.status_code == 200
+        return str(answer.text)
+
+    before = page()
+    for told in ("<h1>Tea</h1>", "Sample cafe", "12,500.00", "USDT", "cannot be paid", "Waiting for payment"):
+        assert told in before, told
+    assert f"POST /v1/invoices/{made['id']}/test-payment" in before
+    assert shop not in before
+    client.post(f"/v1/invoices/{made['id']}/test-payment", json={"amount": "5"}, headers=headers)
+    assert "Paid in part" in page()
+    client.post(f"/v1/invoices/{made['id']}/test-payment", json={}, headers=headers)
+    after = page()
+    assert "Payment complete" in after
+    assert f'href="{shop}"' in after
+    assert client.get(path + "x", headers={"Accept": "text/html"}).status_code == 404
+
+
 def test_the_two_worlds_do_not_see_each_other(town: Town, tried: tuple[TestClient, dict[str, str]]):
     client, headers = tried
     test = client.post("/v1/invoices", json=ORDER, headers=headers).json()

@@ -96,12 +96,18 @@ class Panel {
   // What was sent is remembered while the tab is open: who loads the page again must not pay twice.
   setSent(hash) {
     this.sent = true;
+    this.hideTransfer(true);
     sessionStorage.setItem(this.key, hash ?? "");
     this.hash.hidden = !hash;
     this.hash.querySelector("code").textContent = hash ?? "";
     this.hash.querySelector("button").dataset.copy = hash ?? "";
     if (!this.root.isConnected) live.querySelector(".card").after(this.root);
     live.dispatchEvent(new Event("ask"));
+  }
+
+  // Beside "Do not pay again" stands no address to pay to, for as long as this page knows where the payment is.
+  hideTransfer(isHidden) {
+    live.toggleAttribute("data-sent", isHidden);
   }
 
   forget() {
@@ -166,6 +172,7 @@ class Panel {
   stop(error, provider, payer, way) {
     const { key, values } = error instanceof Stopped ? error : new Stopped("wallet", { why: String(error).slice(0, 200) });
     if (["reverted", "gasless", "quota"].includes(key)) this.forget();
+    this.hideTransfer(false);
     this.settle("bad", "✗");
     const have = values.have === undefined ? "" : formatAmount(values.have, this.page.decimals, this.page.asset);
     this.trouble.textContent = this.say(`error.${key}`, { ...values, have });
@@ -201,6 +208,7 @@ class Panel {
     const hash = sessionStorage.getItem(this.key);
     if (hash === null) return;
     this.setSent(hash || null);
+    this.hideTransfer(false);
     this.step("restored", true);
     this.root.hidden = false;
   }
