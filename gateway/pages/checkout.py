@@ -18,6 +18,7 @@ from gateway.payments.refund_model import RefundState, reserves
 from gateway.payments.store import Invoice, Seen
 from gateway.payments.store import refunds as refund_rows
 from gateway.rails import PAYS, Stage
+from gateway.rails.evm.place import chain_named
 from gateway.renewal import Renewable, Renewal
 from ledger.rules import TENGE
 
@@ -109,7 +110,7 @@ def ways(gateway: Gateway, invoice: Invoice, derived: Derived, shown: str, decim
     token, chain_id, to = place.token(invoice.asset), place.deployment.chain_id, invoice.deposit_address
     address, chain = (
         Field("address", checksummed(to), checksummed(to)),
-        Field("chain", str(chain_id), str(chain_id)),
+        Field("chain", chain_named(chain_id), str(chain_id)),
     )
     if invoice.asset == gateway.quotes.coin_asset:
         # It has no contract that could be named, or taken for the receiver.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -119,6 +120,13 @@ def test_ff46_codes_are_what_wallets_read_and_each_field_is_there_to_copy(town: 
     assert {field.key for field in found.fields} == {"amount", "address", "token", "chain"}
     assert page.count("data:image/svg+xml") == 2
     assert "http" not in unquote(wallet)
+    # An exchange asks for the chain by name; what is copied stays the number.
+    place = town.city.gateway.quotes.place
+    base = replace(place, deployment=replace(place.deployment, chain_id=8_453))
+    town.city.gateway.quotes.place = base
+    found = ways(town.city.gateway, invoice, derived, "24 USDT", 6)
+    chain = next(field for field in found.fields if field.key == "chain")
+    assert (chain.shown, chain.copied) == ("Base, 8453", "8453")
 
 
 def test_ff47_the_page_asks_by_itself_and_when_it_is_looked_at_again(town: Town):

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from contracts.bindings import COIN, Deployment
 
 FOREVER_S = 1 << 62
+# As exchanges and wallets list them (registry of EIP-155 numbers, 2026-11); all others have a number alone.
+CHAIN_NAMES: Final = {
+    1: "Ethereum",
+    10: "OP Mainnet",
+    56: "BNB Smart Chain",
+    100: "Gnosis",
+    137: "Polygon",
+    8_453: "Base",
+    42_161: "Arbitrum One",
+    43_114: "Avalanche C-Chain",
+    59_144: "Linea",
+    11_155_111: "Sepolia (test)",
+}
 
 
 def rail_name(chain_id: int) -> str:
     """Under which name the cursor of a chain is kept."""
     return f"evm-{chain_id}"
+
+
+def chain_named(chain_id: int) -> str:
+    """A chain for people: an exchange asks for its name, a wallet for its number."""
+    name = CHAIN_NAMES.get(chain_id)
+    return str(chain_id) if name is None else f"{name}, {chain_id}"
 
 
 @dataclass(frozen=True)
