@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +13,20 @@ from gateway.payments.settlements import ASK_AGAIN_S, PayoutState, _instruction
 from gateway.payments.store.settlements import Payout
 from gateway.vasp.simulator import Misbehaviour
 from ledger.records import Invalid
-from tests.gateway.conftest import MERCHANT_IBAN
+from tests.gateway.conftest import MERCHANT_IBAN, Town
 from tests.gateway.test_merchant_pages import Visitor
 from tests.gateway.test_refunds_shown import read
-from tests.gateway.test_settlements import ACTOR, END, Vasp, vasp
+from tests.gateway.test_settlements import ACTOR, END, Vasp, paid_by_provider, vasp
 
 __all__ = ["vasp"]
+BOTH = pytest.mark.parametrize("on", ["vasp", "postgres_vasp"])
 PAGE = "/operator/payouts"
 WHY = "their letter 17 says so"
+
+
+@pytest.fixture
+def postgres_vasp(postgres_town: Town) -> Iterator[Vasp]:
+    yield from paid_by_provider(postgres_town)
 
 
 def disputed(vasp: Vasp, **changes: Any) -> Payout:
@@ -165,7 +172,9 @@ def test_what_was_not_paid_is_paid_out_once_more_and_not_twice(vasp: Vasp):
         vasp.instruct()
 
 
-def test_of_two_operators_at_once_one_decides(vasp: Vasp):
+@BOTH
+def test_of_two_operators_at_once_one_decides(on: str, request: pytest.FixtureRequest):
+    vasp: Vasp = request.getfixturevalue(on)
     payout = disputed(vasp)
     results: list[object] = []
     gate = threading.Barrier(4)
@@ -222,7 +231,11 @@ def confirmed_after_all(vasp: Vasp, payout: Payout) -> Payout:
     return vasp.settlements.confirm("vasp", *vasp.simulator.pay(payout.id, 1, tiyn=worth, fee_tiyn=0))
 
 
-def test_what_is_confirmed_after_it_was_said_not_to_be_paid_is_held_again(vasp: Vasp):
+@BOTH
+def test_what_is_confirmed_after_it_was_said_not_to_be_paid_is_held_again(
+    on: str, request: pytest.FixtureRequest
+):
+    vasp: Vasp = request.getfixturevalue(on)
     payout = disputed(vasp)
     resolve(vasp, payout, is_paid=False)
     for _ in range(2):
@@ -230,12 +243,19 @@ def test_what_is_confirmed_after_it_was_said_not_to_be_paid_is_held_again(vasp: 
         assert (found.state, "refused before" in str(found.problem)) == (PayoutState.DISPUTED, True)
     with pytest.raises(Invalid, match="nothing in USDT waits"):
         vasp.instruct()
+    [one] = vasp.settlements.disputed((0, ""), 10)
+    assert (one.payout.id, one.told is not None) == (payout.id, True)
+    assert vasp.settlements.disputed((one.payout.changed_s, payout.id), 10) == []
     assert resolve(vasp, payout, is_paid=True).state is PayoutState.PAID
     with pytest.raises(Invalid, match="nothing in USDT waits"):
         vasp.instruct()
 
 
-def test_a_new_payout_that_nobody_was_told_of_gives_way_to_the_old_one_that_was_paid(vasp: Vasp):
+@BOTH
+def test_a_new_payout_that_nobody_was_told_of_gives_way_to_the_old_one_that_was_paid(
+    on: str, request: pytest.FixtureRequest
+):
+    vasp: Vasp = request.getfixturevalue(on)
     payout = disputed(vasp)
     resolve(vasp, payout, is_paid=False)
     earned = vasp.earned(1)
@@ -249,7 +269,11 @@ def test_a_new_payout_that_nobody_was_told_of_gives_way_to_the_old_one_that_was_
     assert vasp.instruct().amount_minor == earned - payout.amount_minor
 
 
-def test_a_new_payout_that_may_be_out_is_disputed_and_what_it_frees_stays_with_the_old_one(vasp: Vasp):
+@BOTH
+def test_a_new_payout_that_may_be_out_is_disputed_and_what_it_frees_stays_with_the_old_one(
+    on: str, request: pytest.FixtureRequest
+):
+    vasp: Vasp = request.getfixturevalue(on)
     payout = disputed(vasp)
     resolve(vasp, payout, is_paid=False)
     earned = vasp.earned(1)

@@ -68,6 +68,11 @@ class Vasp:
 
 @pytest.fixture
 def vasp(town: Town) -> Iterator[Vasp]:
+    yield from paid_by_provider(town)
+
+
+def paid_by_provider(town: Town) -> Iterator[Vasp]:
+    """Have a town's merchant be paid in tenge."""
     ours = SharedKey(b"ours" * 8)
     theirs, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     with town.city.gateway.engine.begin() as connection:
