@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from gateway.api import city, city_refunds, invoices, merchants, operators, refunds, statements, webhooks
+from gateway.api import (
+    city,
+    city_refunds,
+    disputes,
+    invoices,
+    merchants,
+    operators,
+    refunds,
+    statements,
+    webhooks,
+)
 
 router = APIRouter()
-for part in (invoices, refunds, merchants, webhooks, statements, operators, city_refunds, city):
+for part in (invoices, refunds, merchants, webhooks, statements, operators, city_refunds, disputes, city):
     router.include_router(part.router)

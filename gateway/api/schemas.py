@@ -422,6 +422,46 @@ class PayoutList(BaseModel):
     next: Next
 
 
+class PaidAsTold(BaseModel):
+    """What a provider says that it paid and kept, and under which reference of the bank."""
+
+    tiyn: Number
+    fee_tiyn: Number
+    bank_reference: Annotated[str, Field(examples=["KZ0123456789abcdef"])]
+
+
+class DisputedPayout(BaseModel):
+    """A payout that a person must decide about. told: what its provider last said to be paid, if it said so.
+
+    since_s: since when it waits; its `problem` says what did not fit.
+    """
+
+    payout: PayoutAnswer
+    merchant: Annotated[str, Field(examples=["m_0123456789abcdef"])]
+    name: Annotated[str, Field(examples=["Sample cafe"])]
+    since_s: Seconds
+    told: PaidAsTold | None
+
+
+class DisputedPayouts(BaseModel):
+    """A page of disputed payouts, the longest waiting first."""
+
+    payouts: list[DisputedPayout]
+    next: Next
+
+
+class ResolvePayout(Strict):
+    """What became of a disputed payout: paid, or not, which frees its settlements to be paid out again.
+
+    nothing_left: that the provider has confirmed in writing that nothing left; needed for not_paid. why:
+    the merchant reads it.
+    """
+
+    outcome: Annotated[Literal["paid", "not_paid"], Field(examples=["paid"])]
+    why: Annotated[str, Field(min_length=1, max_length=500, examples=["the bank shows it as booked"])]
+    nothing_left: Annotated[bool, Field(examples=[False])] = False
+
+
 class PolicyBody(Strict):
     """What becomes of too little, too late and too much; it holds for invoices that are made from now on."""
 

@@ -237,6 +237,7 @@ def money(
         settlements=rows,
         next=next_of([(one.noted_s, one.id) for one in rows], ROWS),
         payouts=payouts,
+        decided=settled.words_of(payouts),
         decimals={asset: gateway.view.decimals(asset) for asset in assets},
         now=gateway.clock(),
     )

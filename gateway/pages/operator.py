@@ -33,6 +33,7 @@ from gateway.payments.city_refunds import city_refunds
 from gateway.payments.refund_model import Refund
 from gateway.payments.store import bank
 from gateway.payments.store import refunds as refund_rows
+from gateway.payments.store import settlements as settlement_rows
 from gateway.steps import store as steps
 from ledger.records import reject
 from ledger.rules import TENGE
@@ -53,6 +54,7 @@ def desk(
     with reading(gateway.engine) as connection:
         files = store.unread_files(connection)
         refused = measures.refused_bookings(connection)
+        disputed = settlement_rows.count_disputed(connection)
         failing = steps.failing(connection, int((time.time() - FAILING_S) * 1_000))
     assets, state = {one.seen.asset for one in found}, state_of(gateway)
     assets |= {one.asset for one in refused}
@@ -66,6 +68,7 @@ def desk(
         files=files,
         refused=refused,
         failing=failing,
+        disputed=disputed,
         decimals={asset: gateway.view.decimals(asset) for asset in assets},
         next=next_of([(one.seen.seen_s, one.seen.key) for one in found], ROWS),
     )

@@ -16,7 +16,7 @@ from gateway.city_fees.service import bill
 from gateway.db import reading
 from gateway.kz import business_date
 from gateway.merchants import store as merchants
-from gateway.pages import again, assets, merchant, operator, shop, statement, till, wallet
+from gateway.pages import again, assets, disputes, merchant, operator, shop, statement, till, wallet
 from gateway.pages.checkout import (
     fee_of,
     is_payable,
@@ -51,7 +51,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 _GO_BACK = frozenset(Status) - {Status.OPEN, Status.DETECTED}
 _views = threading.Lock()
 router = APIRouter(include_in_schema=False)
-for part in (again, assets, merchant, shop, statement, till, operator, wallet):
+for part in (again, assets, merchant, shop, statement, till, operator, disputes, wallet):
     router.include_router(part.router)
 
 

@@ -18,16 +18,17 @@ from gateway.db import Connection, reading
 from gateway.eip55 import checksummed
 from gateway.merchants import store as merchants
 from gateway.merchants.policy import WHOLE_BPS
+from gateway.payments import disputes
+from gateway.payments.disputes import STEP, Doubt, Word
 from gateway.payments.service import Payments
 from gateway.payments.store import settlements as rows
-from gateway.payments.store.settlements import PAYOUT_MOVES, Payout, PayoutState, Settlement
+from gateway.payments.store.settlements import DECIDED, PAYOUT_MOVES, Payout, PayoutState, Settlement
 from gateway.vasp.client import Provider
 from gateway.vasp.messages import Confirmation, Instruction, Said, decode_confirmation
 from ledger import rules
 from ledger.records import Invalid, Unavailable, reject
 
 LOGGER = logging.getLogger(__name__)
-STEP: Final = "payouts"
 AT_ONCE: Final = 100
 ITEMS_MOST: Final = 1_000
 # Nobody else looks after a payout in this time; longer than a provider is waited for.
@@ -181,7 +182,12 @@ class Settlements:
         if payout.state is PayoutState.INSTRUCTED:
             # It said that it had this.
             with self._engine.begin() as connection:
-                self._dispute(connection, payout, "the provider accepted this and knows nothing of it now")
+                # It may have been confirmed while we asked.
+                held = rows.locked_payout(connection, payout.id)
+                assert held is not None
+                if held.state is PayoutState.INSTRUCTED:
+                    why = "the provider accepted this and knows nothing of it now"
+                    disputes.dispute(connection, held, why, self._clock())
             return False
         return payout.state is PayoutState.RESERVED or self._clock() - payout.changed_s >= TELL_AGAIN_S
 
@@ -209,12 +215,16 @@ class Settlements:
             payout = rows.locked_payout(connection, reference)
             if payout is None:
                 reject("not_found", "payout", f"no payout is called {reference}")
-            problem = self._problem(connection, payout, told)
+            # What was said before a person decided is not said against the decision.
+            is_old = payout.state in DECIDED and disputes.was_told(connection, told)
+            problem = None if is_old else self._problem(connection, payout, told)
             digest = sha256(actor.encode() + b"\0" + body).digest()
             answer = problem or told.said.value
             rows.add_message(connection, digest, payout.provider, reference, body, signature, answer, now)
+            if is_old:
+                return 0
             if problem is not None:
-                return self._dispute(connection, payout, problem)
+                return disputes.dispute(connection, payout, problem, now)
             return self._apply(connection, payout, told, actor, now)
 
     def _apply(self, connection: Connection, payout: Payout, told: Confirmation, actor: str, now: int) -> int:
@@ -226,6 +236,10 @@ class Settlements:
             why = told.bank_reference
             names = ("tiyn", "fee_tiyn", "numerator", "denominator", "bank_reference", "paid_s")
             noted.update({name: getattr(told, name) for name in names})
+            if payout.state is PayoutState.PAID and payout.bank_reference is None:
+                # A person said so first: now it is known how much came, and under which reference.
+                rows.set_payout(connection, payout.id, **noted)
+                return 0
         state = _STATE[told.said]
         if state not in PAYOUT_MOVES[payout.state]:
             # Said before, or less than what is known already.
@@ -242,7 +256,9 @@ class Settlements:
                 f"confirmed {theirs.amount_minor} {theirs.asset} to {theirs.iban}"
             )
         if told.said is Said.REFUSED and payout.state is PayoutState.PAID:
-            return f"it was confirmed as paid under {payout.bank_reference} and is refused now"
+            under = payout.bank_reference
+            by = f"it was confirmed as paid under {under}" if under else "a person said that it was paid"
+            return f"{by} and is refused now"
         if told.said is not Said.PAID:
             return None
         worth = payout.amount_minor * told.numerator // told.denominator
@@ -251,7 +267,7 @@ class Settlements:
         if payout.state is PayoutState.REFUSED:
             return "it was refused before and is confirmed as paid now"
         before = (payout.tiyn, payout.fee_tiyn, payout.bank_reference)
-        if payout.state is PayoutState.PAID and before != (told.tiyn, told.fee_tiyn, told.bank_reference):
+        if payout.bank_reference is not None and before != (told.tiyn, told.fee_tiyn, told.bank_reference):
             return f"paid {payout.tiyn} tiyn under {payout.bank_reference} before, {told.tiyn} now"
         other = rows.payout_of_bank_reference(connection, payout.provider, told.bank_reference)
         if other not in {None, payout.id}:
@@ -272,28 +288,40 @@ class Settlements:
             )
         return None
 
-    def _dispute(self, connection: Connection, payout: Payout, why: str) -> int:
-        now = self._clock()
-        LOGGER.error("payout %s: %s", payout.id, why)
-        if PayoutState.DISPUTED not in PAYOUT_MOVES[payout.state]:
-            # What was paid stays paid: what else is said stands in the messages and here.
-            rows.set_payout(connection, payout.id, problem=why)
-            return 0
-        rows.set_payout_state(connection, payout.id, PayoutState.DISPUTED, STEP, why, now, problem=why)
-        return 1
+    # --- what a person decides --------------------------------------------------------
 
-    def resolve(self, reference: str, *, is_paid: bool, actor: str, why: str) -> Payout:
-        """End a dispute by a person's word: paid after all, or not, and its settlements are free again."""
-        now = self._clock()
-        if not why.strip() or not why.isprintable():
-            reject("P7", "why", "a decision needs a printable reason")
+    def resolve(
+        self, reference: str, *, is_paid: bool, actor: str, why: str, is_sure: bool = False
+    ) -> Payout:
+        """End a dispute by a person's word: paid after all, or not, and its settlements are free again.
+
+        is_sure: the provider has confirmed in writing that nothing left; without it nothing is freed.
+        """
+        if not is_paid and not is_sure:
+            why = "settlements are freed once the provider has confirmed in writing that nothing left"
+            reject("P7", "sure", why)
+        self.look(reference)
         with self._engine.begin() as connection:
-            payout = rows.locked_payout(connection, reference)
-            if payout is None or payout.state is not PayoutState.DISPUTED:
-                reject("P7", "payout", "only a disputed payout is resolved by a person")
-            state = PayoutState.PAID if is_paid else PayoutState.REFUSED
-            rows.set_payout_state(connection, reference, state, actor, why, now)
+            disputes.resolve(connection, reference, actor, why, self._clock(), is_paid=is_paid)
         return self.look(reference)
+
+    def disputed(self, after: tuple[int, str], most: int) -> list[Doubt]:
+        """All merchants' payouts that wait for a person, the longest waiting first (keyset)."""
+        with reading(self._engine) as connection:
+            found = rows.disputed_payouts(connection, after, most)
+        return disputes.doubts(self._engine, found, self._clock())
+
+    def contradicted(self, most: int) -> list[Doubt]:
+        """Payouts that stay paid although something else was said of them since, newest first."""
+        with reading(self._engine) as connection:
+            found = rows.contradicted_payouts(connection, most)
+        return disputes.doubts(self._engine, found, self._clock())
+
+    def words_of(self, payouts: Sequence[Payout]) -> dict[str, Word]:
+        """What persons said of these payouts, by their references; nothing where nobody had to."""
+        with reading(self._engine) as connection:
+            found = {one.id: disputes.word_of(connection, one) for one in payouts}
+        return {id: word for id, word in found.items() if word is not None}
 
 
 def _instruction(payout: Payout) -> Instruction:

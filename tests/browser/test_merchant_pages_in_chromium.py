@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -14,9 +15,13 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from gateway.demo import serving
+from gateway.payments import disputes
+from gateway.payments.store import settlements as rows
+from gateway.payments.store.settlements import Payout, PayoutState
+from gateway.vasp.messages import Confirmation, Instruction, Said
 from tests.browser.accessible import FAULTS
 from tests.browser.test_pages_in_chromium import CONTRAST, DESKTOP, PHONE, Visit
-from tests.gateway.conftest import Town, build, opened
+from tests.gateway.conftest import MERCHANT_IBAN, Town, build, opened
 
 
 @dataclass
@@ -35,6 +40,23 @@ class Shop:
         page.fill("#key", key)
         page.click("main button[type=submit]")
         page.wait_for_url(lambda url: "/sign-in" not in url)
+
+
+def dispute(town: Town) -> None:
+    """A payout that waits for an operator, and one that is paid and was contradicted since."""
+    now = town.city.clock()
+    with town.city.gateway.engine.begin() as connection:
+        for id, state in (("p_" + "a" * 24, PayoutState.INSTRUCTED), ("p_" + "b" * 24, PayoutState.PAID)):
+            payout = Payout(
+                id, town.merchant_id, "vasp", "USDT", 1_234_567_890, MERCHANT_IBAN, state, 1, now, now, now
+            )
+            rows.add_payout(connection, payout, [], "key_1")
+            ordered = Instruction(id, "USDT", payout.amount_minor, MERCHANT_IBAN)
+            told = Confirmation(ordered, Said.PAID, 123_456_789, 1, 1, 10, "KZ" + "0" * 62, now).encode()
+            rows.add_message(connection, sha256(told).digest(), "vasp", id, told, "", "", now)
+            disputes.dispute(
+                connection, payout, "at that rate this is 123456789 tiyn, not 1 and a fee of 0", now
+            )
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +94,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             town.wait(1_000)
             town.poll()
             waiting = town.invoice()
+            dispute(town)
             others = [f"/sandbox/pay/{tried['id']}"]
             others += [f"/pay/{one.id}" for one in (part, over, late, gone, waiting)]
             others += [f"/pos/{one.id}" for one in (part, waiting)]
@@ -97,7 +120,7 @@ def test_every_page_fits_speaks_its_language_and_stands_out(
             "/merchant/links", "/merchant/keys", "/pos", f"/link/{shop.link}", "/problems/key", *shop.others]  # fmt: skip
     for key, addresses in (
         (shop.town.merchant_key, mine),
-        (shop.town.operator_key, ["/operator", "/operator/refunds"]),
+        (shop.town.operator_key, ["/operator", "/operator/refunds", "/operator/payouts"]),
     ):
         shop.sign_in(visit, key)
         for address in addresses:
@@ -109,6 +132,25 @@ def test_every_page_fits_speaks_its_language_and_stands_out(
             assert page.evaluate(CONTRAST) == [], address
             assert page.evaluate(FAULTS) == [], address
         context.clear_cookies(name="session")
+    context.close()
+    assert visit.trouble == []
+
+
+def test_an_operator_frees_a_payout_only_with_a_tick_and_a_reason(browser: Browser, shop: Shop):
+    context, visit = visit_of(browser, shop, locale="en", viewport=PHONE, has_touch=True)
+    shop.sign_in(visit, shop.town.operator_key)
+    page = visit.open("/operator")
+    page.get_by_role("link", name="Disputed payouts").click()
+    form = page.locator("details", has_text="It was not paid: pay it out again")
+    form.locator("summary").click()
+    form.get_by_label("Why").fill("their letter 17 says so")
+    form.get_by_role("button").click()
+    # The browser holds it back: nothing was sent, and the dispute stands.
+    assert form.locator("input:invalid").get_attribute("name") == "sure"
+    form.get_by_label("has confirmed in writing").check()
+    form.get_by_role("button").click()
+    expect(page.get_by_role("status")).to_contain_text("it was not paid")
+    expect(page.get_by_text("No payout is disputed.")).to_be_visible()
     context.close()
     assert visit.trouble == []
 

@@ -530,7 +530,7 @@ NAMES_NOBODY = {
     "quota_lease",
     "approval_place", "bank_file", "bank_refund", "coin_deposit", "deposit_flush", "erased", "evidence", "evidence_event", "flush_waiting",
     "gasless_payment", "idempotency", "invoice_event", "last_rate", "merchant_policy", "order_claim", "outgoing_attempt",
-    "payout_item", "quote_nonce", "rail_cursor", "rail_tail", "refund", "refund_part", "sandbox_payment", "sending_account",
+    "payout_freed", "payout_item", "quote_nonce", "rail_cursor", "rail_tail", "refund", "refund_part", "sandbox_payment", "sending_account",
     "sending_call", "sending_transaction", "settlement", "webhook_attempt", "webhook_delivery",
     "webhook_endpoint", "webhook_sequence", "worker_step",
 }  # fmt: skip

@@ -18,7 +18,7 @@ from gateway.app import create_app
 from gateway.eip55 import checksummed
 from gateway.kz import business_date
 from gateway.merchants.statements import service as statements
-from gateway.pages import merchant, operator, session, shop, till, watch
+from gateway.pages import disputes, merchant, operator, session, shop, till, watch
 from gateway.pages.merchant import units
 from gateway.pages.plot import bars
 from gateway.pages.session import PageRoute
@@ -69,6 +69,8 @@ SCOPED = {
     ("GET", "/operator/refunds"): "unmatched.read",
     ("POST", "/operator/refunds"): "unmatched.write",
     ("POST", "/operator/refunds/bill"): "unmatched.write",
+    ("GET", "/operator/payouts"): "unmatched.read",
+    ("POST", "/operator/payouts"): "unmatched.write",
 }
 
 
@@ -111,7 +113,7 @@ def test_ff49_every_page_has_one_door_or_is_named_public(town: Town):
         assert isinstance(route, PageRoute), path
         found |= {(method, path): door_of(route.dependant.dependencies).scope for method in methods}
     assert found == SCOPED | dict.fromkeys(PUBLIC)
-    for part in (merchant, shop, till, operator):
+    for part in (merchant, shop, till, operator, disputes):
         for route in part.router.routes:
             assert isinstance(route, APIRoute)
             assert type(route) is PageRoute

@@ -31,10 +31,13 @@ from gateway.api import openapi
 from gateway.api.schemas import InvoiceAnswer
 from gateway.app import create_app
 from gateway.kz import check_digit
+from gateway.payments import disputes
 from gateway.payments.refund_model import RefundState
 from gateway.payments.store import refunds as refund_rows
+from gateway.payments.store import settlements as payout_rows
+from gateway.payments.store.settlements import Payout, PayoutState
 from gateway.webhooks.egress import Egress
-from tests.gateway.conftest import Town, opened
+from tests.gateway.conftest import MERCHANT_IBAN, Town, opened
 from tests.gateway.test_refunds_by_bank import PAYER
 from tests.gateway.test_relayer import signed
 from tests.gateway.test_unmatched import with_account_for_unmatched
@@ -226,6 +229,28 @@ class Things:
             refund_rows.set_refund_state(connection, id, RefundState.FAILED, "bank", "came back", 1)
         return id
 
+    def new_dispute(self) -> str:
+        """A payout of which its provider confirmed something else."""
+        self.count += 1
+        id, now = f"p_{self.count:024}", self.town.city.clock()
+        payout = Payout(
+            id,
+            self.town.merchant_id,
+            "vasp",
+            "USDT",
+            5,
+            MERCHANT_IBAN,
+            PayoutState.INSTRUCTED,
+            1,
+            now,
+            now,
+            now,
+        )
+        with self.town.city.gateway.engine.begin() as connection:
+            payout_rows.add_payout(connection, payout, [], "key_1")
+            disputes.dispute(connection, payout, "instructed 5, confirmed 6", now)
+        return id
+
     def new_change(self) -> str:
         for one in self.get("/v1/merchant")["waiting"]:
             self.client.delete(f"/v1/merchant/changes/{one['id']}", headers=self.town.bearer)
@@ -288,6 +313,9 @@ class Things:
             case _, "/v1/keys/{id}" | "/v1/keys/{id}/rotate":
                 # Never the key that asks.
                 real.ids = [self.new_key() for _ in range(3)]
+            case _, "/v1/unmatched/payouts" | "/v1/unmatched/payouts/{id}/resolve":
+                real.ids = [self.new_dispute()]
+                real.body = None if method == "GET" else {"outcome": "paid", "why": "they wrote"}
             case _, "/v1/unmatched/refunds/{id}/retry":
                 real.ids = [self.failed_city_refund()]
             case "POST", "/v1/unmatched/refunds":

@@ -21,13 +21,15 @@ TEMPLATES = Path(str(pages.__file__)).parent / "templates"
 RAW = re.compile(r"(.{0,40})\{\{ *((?:\w+\.)*(?:why|problem|last_error|detail)) *[}|]", re.DOTALL)
 # A person's own words about a decision.
 PERSONS = ("operator.html", "{% elif one.decided %}<p>")
+WORD = "word.why"
 
 
 def raw_reasons(name: str, text: str) -> list[str]:
     """Reasons that stand in a template elsewhere than small and marked as English."""
     found = []
     for before, what in RAW.findall(text):
-        if '<small lang="en">' not in before and not (name == PERSONS[0] and before.endswith(PERSONS[1])):
+        is_persons = what == WORD or (name == PERSONS[0] and before.endswith(PERSONS[1]))
+        if '<small lang="en">' not in before and not is_persons:
             found.append(f"{name}: {what}")
     return found
 

@@ -68,6 +68,11 @@ class Vasp:
 
 @pytest.fixture
 def vasp(town: Town) -> Iterator[Vasp]:
+    yield from paid_by_provider(town)
+
+
+def paid_by_provider(town: Town) -> Iterator[Vasp]:
+    """Have a town's merchant be paid in tenge."""
     ours = SharedKey(b"ours" * 8)
     theirs, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     with town.city.gateway.engine.begin() as connection:
@@ -228,8 +233,10 @@ def test_what_was_not_instructed_is_not_believed_and_a_person_decides(vasp: Vasp
     with pytest.raises(Invalid, match="nothing in USDT waits"):
         vasp.instruct()
     with pytest.raises(Invalid, match="reason"):
-        vasp.settlements.resolve(payout.id, is_paid=False, actor=ACTOR, why=" ")
-    vasp.settlements.resolve(payout.id, is_paid=False, actor=ACTOR, why="the provider took it back")
+        vasp.settlements.resolve(payout.id, is_paid=False, actor=ACTOR, why=" ", is_sure=True)
+    vasp.settlements.resolve(
+        payout.id, is_paid=False, actor=ACTOR, why="the provider took it back", is_sure=True
+    )
     assert vasp.instruct().amount_minor == payout.amount_minor
 
 
@@ -329,10 +336,9 @@ def test_of_two_who_instruct_at_once_one_gets_the_money(vasp: Vasp):
 
 
 def test_every_move_of_a_payout_is_in_the_table_and_its_ends_are_ends():
-    assert {state for state, moves in PAYOUT_MOVES.items() if not moves} == {
-        PayoutState.PAID,
-        PayoutState.REFUSED,
-    }
+    assert {state for state, moves in PAYOUT_MOVES.items() if not moves} == {PayoutState.PAID}
+    # Said to be paid after all, it is a person's again.
+    assert PAYOUT_MOVES[PayoutState.REFUSED] == {PayoutState.DISPUTED}
     assert set(PAYOUT_MOVES) == set(PayoutState)
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, case, insert, select, update
+from sqlalchemy import Connection, case, func, insert, literal, select, tuple_, update
 
 from gateway.db import insert_into, newest_first
-from gateway.payments.store import tables
+from gateway.payments.store import disputes, tables
 from ledger.records import reject
 
 
@@ -21,7 +21,7 @@ class PayoutState(StrEnum):
     INSTRUCTED = "instructed"  # the provider said that it has it
     UNKNOWN = "unknown"  # the provider did not answer: it is asked by our reference, never told again blindly
     PAID = "paid"  # confirmed, with the bank's reference
-    REFUSED = "refused"  # the provider will not: the settlements are free again
+    REFUSED = "refused"  # the provider will not, or did not: the settlements are free again
     DISPUTED = "disputed"  # it says something else than what was instructed: a person decides
 
 
@@ -31,8 +31,11 @@ PAYOUT_MOVES: dict[PayoutState, frozenset[PayoutState]] = {
     PayoutState.INSTRUCTED: frozenset({PayoutState.PAID, PayoutState.REFUSED, PayoutState.DISPUTED}),
     PayoutState.DISPUTED: frozenset({PayoutState.PAID, PayoutState.REFUSED}),
     PayoutState.PAID: frozenset(),
-    PayoutState.REFUSED: frozenset(),
+    # Said to be paid after all: a person decides, for its settlements may have been paid twice.
+    PayoutState.REFUSED: frozenset({PayoutState.DISPUTED}),
 }
+# About these somebody has decided, or must.
+DECIDED = frozenset({PayoutState.DISPUTED, PayoutState.PAID, PayoutState.REFUSED})
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,37 @@ def payouts_of(connection: Connection, merchant_id: str, before: tuple[int, str]
     return [_payout_of(row) for row in connection.execute(page)]
 
 
+def disputed_payouts(connection: Connection, after: tuple[int, str], most: int) -> list[Payout]:
+    """All merchants' payouts that a person must decide about, the longest waiting first (keyset)."""
+    column = tables.payout.c
+    place = tuple_(literal(after[0]), literal(after[1]))
+    rows = connection.execute(
+        select(tables.payout)
+        .where(column.state == PayoutState.DISPUTED.value, tuple_(column.changed_s, column.id) > place)
+        .order_by(column.changed_s, column.id)
+        .limit(most)
+    )
+    return [_payout_of(row) for row in rows]
+
+
+def count_disputed(connection: Connection) -> int:
+    """How many payouts wait for a person."""
+    disputed = tables.payout.c.state == PayoutState.DISPUTED.value
+    return connection.execute(select(func.count()).select_from(tables.payout).where(disputed)).scalar_one()
+
+
+def contradicted_payouts(connection: Connection, most: int) -> list[Payout]:
+    """Payouts that are paid and of which something else was said, newest first."""
+    column = tables.payout.c
+    rows = connection.execute(
+        select(tables.payout)
+        .where(column.state == PayoutState.PAID.value, column.problem.is_not(None))
+        .order_by(column.changed_s.desc(), column.id.desc())
+        .limit(most)
+    )
+    return [_payout_of(row) for row in rows]
+
+
 def payouts_due(connection: Connection, states: Collection[PayoutState], now: int, most: int) -> list[Payout]:
     """Payouts in these states whose time has come, the longest due first.
 
@@ -274,7 +308,7 @@ def set_payout_state(
     )
     _note(connection, id, state, actor, why, now)
     if state is PayoutState.REFUSED:
-        connection.execute(tables.payout_item.delete().where(tables.payout_item.c.payout_id == id))
+        disputes.free(connection, id)
 
 
 def set_payout(connection: Connection, id: str, **noted: Any) -> None:
@@ -314,3 +348,12 @@ def add_message(
     )
     added = new.on_conflict_do_nothing(index_elements=["sha256"]).returning(tables.message.c.sha256)
     return connection.execute(added).first() is not None
+
+
+def messages_of(connection: Connection, reference: str) -> list[bytes]:
+    """What a provider told us of a payout, as it sent it, in the order in which it came."""
+    found = tables.message
+    rows = connection.execute(
+        select(found.c.body).where(found.c.reference == reference).order_by(found.c.at_s, found.c.sha256)
+    )
+    return [bytes(row.body) for row in rows]

@@ -330,6 +330,13 @@ payout_item = Table(
     Column("settlement_id", Text, ForeignKey("settlement.id"), primary_key=True),
     Column("payout_id", Text, ForeignKey("payout.id"), nullable=False, index=True),
 )
+payout_freed = Table(
+    # Which settlements a payout gave back: should it turn out to be paid after all, these are not paid again.
+    "payout_freed",
+    metadata,
+    Column("payout_id", Text, ForeignKey("payout.id"), primary_key=True),
+    Column("settlement_id", Text, ForeignKey("settlement.id"), primary_key=True, index=True),
+)
 refund_account = Table(
     # To which account the bank is to pay a refund: the ledger has the SHA-256 alone. Personal, can be erased.
     "refund_account",
@@ -375,12 +382,13 @@ flush_waiting = Table(
 
 INSERT_ONLY = (
     invoice_event, evidence_event, decision, policy, refund_event, refund_part, settlement, payout_event,
-    message,
+    message, payout_freed,
 )  # fmt: skip
 ALL = (
     invoice, invoice_event, evidence, evidence_event, decision, policy, private, erased, cursor, nonce,
     flush_waiting, file, idempotency, refund, refund_event, attempt, settlement, payout, payout_item,
     payout_event, message, order_claim, refund_account, bank_refund, approval_place, refund_part,
+    payout_freed,
 )  # fmt: skip
 
 for _table in INSERT_ONLY:
