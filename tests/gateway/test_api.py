@@ -45,6 +45,8 @@ SCOPED = {
     ("POST", "/v1/unmatched/refunds/{id}/approve"): ("unmatched.write", False),
     ("POST", "/v1/unmatched/refunds/{id}/cancel"): ("unmatched.write", False),
     ("POST", "/v1/unmatched/refunds/{id}/retry"): ("unmatched.write", False),
+    ("GET", "/v1/unmatched/payouts"): ("unmatched.read", False),
+    ("POST", "/v1/unmatched/payouts/{id}/resolve"): ("unmatched.write", False),
     ("GET", "/v1/settlements"): ("statements.read", False),
     ("GET", "/v1/payouts"): ("statements.read", False),
     ("POST", "/v1/payouts"): ("payouts.write", False),
