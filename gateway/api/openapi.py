@@ -9,17 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from gateway.api import (
-    city,
-    city_refunds,
-    disputes,
-    invoices,
-    merchants,
-    operators,
-    refunds,
-    statements,
-    webhooks,
-)
+from gateway.api import routes as ours
 from gateway.api.auth import Door, door_of
 from gateway.api.errors import STATUS, TITLES
 from gateway.api.route import WRITES
@@ -27,7 +17,7 @@ from gateway.api.schemas import Problem
 from gateway.merchants.roles import SCOPES
 from gateway.relayer import routes as payers
 
-PARTS = (payers, invoices, refunds, merchants, webhooks, statements, operators, city_refunds, disputes, city)
+PARTS = (payers, *ours.PARTS)
 _ABOUT = """Payments for merchants in Alatau, and what anybody may ask of the city.
 
 Amounts are strings of digits in the smallest unit (tiyn, or base units of an asset). Times are Unix seconds.

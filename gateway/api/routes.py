@@ -16,6 +16,8 @@ from gateway.api import (
     webhooks,
 )
 
+# In the order of the document.
+PARTS = (invoices, refunds, merchants, webhooks, statements, operators, city_refunds, disputes, city)
 router = APIRouter()
-for part in (invoices, refunds, merchants, webhooks, statements, operators, city_refunds, disputes, city):
+for part in PARTS:
     router.include_router(part.router)
