@@ -215,6 +215,7 @@ class Worker:
         if self.publication is None:
             return
         writer, anchors = self.publication.writer, self.publication.anchors
+        writer.catch_up()
         size = writer.tree.size
         if size > self.gateway.publisher.published() or not is_held(writer.engine, anchors, size):
             self.publish()

@@ -233,6 +233,15 @@ class Writer:
             self._fence = store.take_fence(connection)
         self._rebuild()
 
+    def catch_up(self) -> None:
+        """Have state and tree as the database has it, or raise Unavailable.
+
+        They may be ahead of it where a commit failed, and in the middle of it where building them again did:
+        whoever asks how much there is calls this first.
+        """
+        if self._is_behind:
+            self._rebuild()
+
     def _rebuild(self) -> None:
         """Take state and tree from a snapshot and the records since, and check what was signed on the way."""
         self._is_behind = True
@@ -299,6 +308,7 @@ class Writer:
         Dies before the commit: nothing happened, the inbox still waits. Dies after it: the
         answers are there, and the next start rebuilds memory from the records.
         """
+        self.catch_up()
         with store.asking(), reading(self.engine) as connection:
             taken = store.waiting(connection, BATCH_RECORDS)
         return self.append(taken) if taken else 0
@@ -308,8 +318,7 @@ class Writer:
 
         Unavailable, and nothing is decided, while the clock cannot be believed.
         """
-        if self._is_behind:
-            self._rebuild()
+        self.catch_up()
         now = self._now()
         # From the first effect on memory to the commit the two differ: whatever ends this in
         # between leaves the mark, and the next step rebuilds memory from what the database has.
@@ -403,8 +412,7 @@ class Writer:
 
         Nothing is written, and nothing is remembered: another state is asked, with a past of its own.
         """
-        if self._is_behind:
-            self._rebuild()
+        self.catch_up()
         state = rules.load(rules.dump(self.state))
         state.past = past = Stored(lambda: self.engine, state, self._past.evidence, is_reader=True)
         now = self._now()
@@ -444,8 +452,7 @@ class Writer:
         Dies before the swap: nothing was signed that anybody saw. Dies after it: the note is
         in the heads' store and the next seal gives it again.
         """
-        if self._is_behind:
-            self._rebuild()
+        self.catch_up()
         with store.asking("store of signed heads"), reading(self.heads) as connection:
             head = store.last_head(connection)
         size, edge = self.tree.size, b"".join(self.tree.edge())
@@ -511,6 +518,7 @@ class Writer:
         head again, and a chain that has the head is only asked how firmly it holds it. Without
         the cosignatures that the policy asks for the head is public, and no chain gets it.
         """
+        self.catch_up()
         if not self.tree.size:
             return 0  # Before its Genesis a ledger has no domain to sign in, and nothing to show.
         # Before anything is signed (L9); a chain that is silent now is asked again the next time.

@@ -30,7 +30,7 @@ from gateway.vasp.client import Provider
 from gateway.vasp.messages import ProviderKey, ProviderSigner, SharedKey
 from gateway.vasp.simulator import VaspSimulator
 from ledger.records import Transfer
-from tests.gateway.commits import after_commits
+from tests.commits import after_commits
 from tests.gateway.conftest import Town, opened
 from tests.gateway.killed import Killed
 from tests.gateway.test_refunds import ACTOR, Treasury, paid, payer, refunds_of, send

@@ -49,7 +49,7 @@ from gateway.rates import CombinedRate
 from gateway.webhooks import store as webhooks
 from ledger import store as ledger_store
 from ledger.records import Invalid, Transfer, Unavailable, decode
-from tests.gateway.commits import after_commits
+from tests.commits import after_commits
 from tests.gateway.conftest import Town
 
 RAIL, PAYER, ACTOR = "evm-1", b"\5" * 20, "machine"

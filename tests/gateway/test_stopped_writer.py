@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from gateway.db import reading
 from gateway.measures import store as measures
@@ -14,8 +15,10 @@ from gateway.metrics import Health, Measures, registry_of, serve
 from gateway.sequencer import Sequencer
 from gateway.steps.loop import Loop, Step
 from ledger.records import Rate, Unavailable
+from ledger.store import size_and_edge
 from ledger.timekeeping import SKEW_S, ChainTime, Timekeeper
-from ledger.writer import only_writer, submit
+from ledger.writer import Writer, only_writer, submit
+from tests.commits import after_commits
 from tests.gateway.conftest import Town, opened
 from tests.gateway.test_merchant_pages import Visitor
 from tests.gateway.test_refused_bookings import asked
@@ -96,6 +99,35 @@ def test_a_machine_whose_clock_is_ahead_of_the_chain_lets_another_write_and_come
     sequencer.record()
     assert (sequencer.is_writer, waiting(town)) == (True, 0)
     sequencer.close()
+
+
+def test_a_worker_publishes_what_was_recorded_although_its_answer_was_lost_and_memory_half_built(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    city = town.city
+    city.worker.publish_if_new()
+    ask(town)
+
+    def lost() -> None:
+        raise OperationalError("COMMIT", None, OSError("gone"))
+
+    end_of_that = after_commits(city.gateway.engine, lost)
+    with pytest.raises(Unavailable, match="gone"):
+        city.writer.step()
+    end_of_that()
+
+    def away(*_: object, **__: object) -> None:
+        raise Unavailable("ledger database", "away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "_replay", away)
+        for again in (city.writer.seal, city.worker.publish_if_new):
+            with pytest.raises(Unavailable, match="away"):
+                again()
+    # Nothing else has come since that would make it look.
+    city.worker.publish_if_new()
+    with reading(city.gateway.engine) as connection:
+        assert city.gateway.publisher.published() == size_and_edge(connection)[0]
 
 
 def test_a_sample_city_that_died_goes_on_from_the_time_that_it_recorded(built_town: Path, tmp_path: Path):

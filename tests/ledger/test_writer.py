@@ -12,15 +12,19 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import OperationalError
 
 from ledger import rules, store, tables
+from ledger.anchor import EvmAnchor
 from ledger.database import engine as open_engine
 from ledger.database import reading
 from ledger.proof import EMPTY_ROOT, check_checkpoint, leaf_hash, parse_checkpoint, parse_note
 from ledger.records import Invalid, Rate, Unavailable, decode, encode
 from ledger.tree import Tree
-from ledger.writer import only_writer, submit
+from ledger.writer import Writer, only_writer, submit
 from tests import city, servers
+from tests.commits import after_commits
+from tests.fakes.chain import Node
 from tests.ledger.running import KEYS, Ledger, fees, template
 from tests.servers import Postgres
 
@@ -143,6 +147,45 @@ def test_a_commit_that_fails_leaves_nothing_and_the_next_step_goes_on(ledger: Le
     assert [ledger.answer(id).position for id in ids] == [len(log.records) + n for n in range(3)]
     assert writer.state.size == len(ledger.records())
     writer.engine.dispose()
+
+
+@pytest.mark.parametrize("pages", [0, 2])
+def test_memory_of_which_only_a_part_was_built_again_says_nothing_of_the_ledger(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, pages: int
+):
+    """An answer to a commit is lost, and then the database goes away while the records are read again."""
+    first, log = ledger.opened()
+    publisher, watcher = ledger.publisher(), ledger.watcher()
+    anchors = (EvmAnchor(Node(city.CHAIN_ID, ledger.clock, city.ANCHOR), object(), ledger.clock),)
+    first.publish(publisher, watcher, anchors)
+    writer = ledger.writer()
+    ledger.ask(fees(log, 0, 1)[0])
+
+    def lost() -> None:
+        raise OperationalError("COMMIT", None, OSError("gone"))
+
+    end_of_that = after_commits(ledger.engine, lost)
+    with pytest.raises(Unavailable, match="gone"):
+        writer.step()
+    end_of_that()
+    replay, left = Writer._replay, 0
+
+    def away(self: Writer, end: int, *, is_signed: bool) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Unavailable("ledger database", "away")
+        replay(self, end, is_signed=is_signed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ledger.writer.REBUILD_RECORDS", 10)
+        patch.setattr(Writer, "_replay", away)
+        for again in (writer.drain, lambda: writer.publish(publisher, watcher, anchors)) * 2:
+            left = pages
+            # Neither nothing to do, nor a chain that holds more than the ledger has (L9).
+            with pytest.raises(Unavailable, match="away"):
+                again()
+    assert writer.publish(publisher, watcher, anchors) == publisher.published() == len(log.records) + 1
 
 
 def _impatient(ledger: Ledger) -> Engine:
